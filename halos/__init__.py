@@ -1,0 +1,33 @@
+"""A simulator for low-communication training: real local SGD under a virtual clock."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from halos.clock import all_of, first_of
+from halos.errors import ConfigError, Diverged, Lost, UserError, require
+from halos.hookspecs import Register, hookimpl
+from halos.params import Layout, Params
+from halos.records import Commit, Contribution, Evaluation, Transfer, Update
+
+try:
+    __version__ = version("halos-simulator")
+except PackageNotFoundError:  # a checkout nobody installed
+    __version__ = "unknown"
+
+__all__ = [
+    "Commit",
+    "ConfigError",
+    "Contribution",
+    "Diverged",
+    "Evaluation",
+    "Layout",
+    "Lost",
+    "Params",
+    "Register",
+    "Transfer",
+    "Update",
+    "UserError",
+    "all_of",
+    "first_of",
+    "hookimpl",
+    "require",
+]

@@ -1,0 +1,85 @@
+"""Put a run together from its configuration; whatever does not fit is said before anything is written."""
+
+from __future__ import annotations
+
+import platform
+from typing import Optional
+
+import torch
+
+import halos
+from halos import cluster as clusters
+from halos.builder import to_sections
+from halos.config import Config
+from halos.data.order import DataOrder
+from halos.errors import ConfigError, under
+from halos.executors import Task
+from halos.experiment import Experiment
+from halos.plugins import Plugins
+from halos.simulation import Parts, Simulation
+
+
+def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
+    """The simulation that `config` describes, and the facts about it for observers.
+
+    Opens the executor, and so the data, where training is real; the caller closes it.
+    """
+    with under("cluster"):
+        cluster = clusters.build(config.cluster)
+    with under("network"):
+        config.network.connect(cluster)
+    with under("compute"):
+        config.compute.connect(cluster, config.seed)
+    check = getattr(config.policy, "check", None)  # optional: what a policy asks of the cluster
+    if check is not None:
+        with under("policy"):
+            check(cluster)
+    task = Task(config.model, config.data, config.train, cluster, config.seed, config.evaluate.sets)
+    params = config.executor.open(task)
+    tokens_per_step = config.train.batch_size * config.data.sequence_length
+    parts = Parts(
+        cluster=cluster,
+        network=config.network,
+        compute=config.compute,
+        steps=config.steps,
+        weights=config.weights,
+        codec=config.codec,
+        executor=config.executor,
+        order=DataOrder(config.data.shards, cluster),
+        budget=config.budget,
+        batch_size=config.train.batch_size,
+        global_batch_size=config.train.global_batch_size or len(cluster.workers) * config.train.batch_size,
+        tokens_per_step=tokens_per_step,
+        wire_bytes=_wire_bytes(config),
+        evaluate_every=config.evaluate.every_local_steps,
+        evaluation_sets=("validation", *config.evaluate.sets),
+        hook=plugins.manager.hook,
+    )
+    experiment = Experiment(
+        name=config.name,
+        folder=config.folder,
+        config=to_sections(config, plugins),
+        policy=plugins.name_of(type(config.policy)) or type(config.policy).__name__,
+        seed=config.seed,
+        cluster=cluster,
+        budget=config.budget,
+        tokens_per_step=tokens_per_step,
+        parameters=params.size,
+        loss_average_steps=config.train.loss_average_steps,
+        real=not params.hollow,
+        versions=versions(plugins),
+    )
+    return experiment, Simulation(parts, params)
+
+
+def versions(plugins: Plugins) -> dict[str, str]:
+    """Of halos, Python, torch, and every plugin that is not part of halos."""
+    own = {"halos": halos.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return {**own, **plugins.versions()}
+
+
+def _wire_bytes(config: Config) -> Optional[int]:
+    wire_bytes = getattr(config.model, "wire_bytes", None)
+    if wire_bytes is not None and (not isinstance(wire_bytes, int) or wire_bytes < 0):
+        raise ConfigError("model.wire_bytes", f"{wire_bytes!r} is not a number of bytes")
+    return wire_bytes

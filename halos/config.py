@@ -1,0 +1,124 @@
+"""The configuration of a run: its sections, and loading them from a file with key=value on top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from halos.budget import BudgetOptions
+from halos.builder import Builder
+from halos.cluster import ClusterOptions
+from halos.codecs import Codec
+from halos.compute import ComputeModel
+from halos.data import DataSource
+from halos.errors import ConfigError, require
+from halos.evaluation import EvaluateOptions
+from halos.executors import Executor
+from halos.layers import Section, interpolate, merge, parse_override, read
+from halos.models import Model
+from halos.network import NetworkModel
+from halos.observers import ObserverOptions
+from halos.plugins import Plugins
+from halos.simulation import SyncPolicy
+from halos.steps import StepAllocation
+from halos.training import TrainOptions
+from halos.weights import ContributionWeights
+
+# What a section is when no layer names its component.
+DEFAULTS: Section = {
+    "network": {"name": "matrix"},
+    "compute": {"name": "constant"},
+    "data": {"name": "text"},
+    "weights": {"name": "uniform"},
+    "codec": {"name": "fp32"},
+    "executor": {"name": "inline"},
+}
+
+
+@dataclass
+class CheckpointOptions:
+    """`checkpoint:`; this version writes none, so the intervals stay null."""
+
+    every_minutes: Optional[float] = None
+    every_local_steps: Optional[int] = None
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for key in ("every_minutes", "every_local_steps"):
+            require(getattr(self, key) is None, key, getattr(self, key), "null (this version writes no checkpoints)")
+
+
+@dataclass
+class FaultOptions:
+    """`faults:`; this version simulates none."""
+
+    name: str = "none"
+
+    def __post_init__(self) -> None:
+        require(self.name == "none", "name", self.name, "none (this version simulates no faults)")
+
+
+@dataclass
+class Config:
+    """A run, resolved: every named section is the component it names."""
+
+    cluster: ClusterOptions
+    model: Model
+    policy: SyncPolicy
+    budget: BudgetOptions
+    network: NetworkModel
+    compute: ComputeModel
+    data: DataSource
+    weights: ContributionWeights
+    codec: Codec
+    executor: Executor
+    steps: StepAllocation
+    name: str = "run"
+    out: Optional[str] = None
+    seed: int = 1234
+    plugins: list[str] = field(default_factory=list)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    faults: FaultOptions = field(default_factory=FaultOptions)
+    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    observers: ObserverOptions = field(default_factory=ObserverOptions)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2^63 - 1")
+        plain = self.name not in ("", ".", "..") and not any(each in self.name for each in "/\\\0")
+        require(plain, "name", self.name, "the name of a folder (no slashes); `out` takes a path")
+        if self.budget.target_loss is not None and self.evaluate.every_local_steps is None:
+            raise ConfigError("evaluate.every_local_steps", "missing; budget.target_loss is only seen by evaluating")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path("runs") / self.name if self.out is None else Path(self.out)
+
+
+def load(
+    path: Optional[str], overrides: list[str] | tuple[str, ...] = (), plugins: Optional[list[str]] = None
+) -> tuple[Config, Plugins]:
+    """The configuration in file `path` with `key=value` overrides, and the plugins it uses.
+
+    `plugins` are loaded in addition to installed ones and those the file names. UserError says what
+    is wrong, with the full key.
+    """
+    layer: Section = {} if path is None else read(Path(path))
+    merged = merge(DEFAULTS, layer)
+    for override in overrides:
+        merged = merge(merged, parse_override(override))
+    merged = interpolate(merged)
+    named = merged.get("plugins") or []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        raise ConfigError("plugins", f"{named!r} is not a list of files or modules")
+    found = Plugins([*named, *(plugins or [])])
+    return resolve(merged, found), found
+
+
+def resolve(section: Section, plugins: Plugins) -> Config:
+    """The merged sections as a Config."""
+    config = Builder(plugins).build(Config, section, "")
+    assert isinstance(config, Config), "built from its own class"
+    return config

@@ -1,0 +1,89 @@
+"""Data: sources of fixed-length samples, and the order in which workers are dealt them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halos.errors import require
+
+SHARDS = ("shared", "iid", "by_region", "by_source")
+
+
+@dataclass(kw_only=True)
+class DataOptions:
+    """What every data source's section holds beside its own keys."""
+
+    sequence_length: int = 256  # predicted tokens per sample; a sample holds one token more
+    validation_samples: int = 512  # the tail of the corpus
+    hold_out: bool = True  # never train on that tail (the original simulator does)
+    shuffle: bool = True  # training samples, by the run's seed; anew each epoch
+    shards: str = "shared"  # shared (one cursor for all) | iid | by_region | by_source
+    wrap: bool = True  # start over at the end; otherwise reading past it is an error
+
+    def __post_init__(self) -> None:
+        require(self.sequence_length >= 1, "sequence_length", self.sequence_length, "a positive number of tokens")
+        require(self.validation_samples >= 0, "validation_samples", self.validation_samples, "a number of samples")
+        require(self.shards in SHARDS, "shards", self.shards, "one of " + ", ".join(SHARDS))
+
+
+class Corpus(Protocol):
+    """An opened source: `len(corpus)` samples of `sequence_length + 1` tokens each."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def hash(self) -> str:
+        """Of the content, hexadecimal: the same samples have the same hash, whatever the seed dealt first."""
+        ...
+
+    @property
+    def sources(self) -> Optional[Sequence[int] | NDArray[Any]]:
+        """Which source (file, folder, language …) each sample is from, for `by_source`; None if there is only one."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Samples by number, an integer array [len(rows), sequence_length + 1]; a slice is not copied."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayCorpus:
+    """The corpus whose samples are the rows of one array, in memory or mapped from a file."""
+
+    samples: NDArray[Any]  # [samples, sequence_length + 1]
+    vocab_size: int
+    hash: str
+    sources: Optional[NDArray[Any]] = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
+        return self.samples[rows]
+
+
+class DataSource(Protocol):
+    """A source's configuration (a DataOptions, usually): opened only when training is real."""
+
+    sequence_length: int
+    validation_samples: int
+    hold_out: bool
+    shuffle: bool
+    shards: str
+    wrap: bool
+
+    def vocabulary(self) -> Optional[int]:
+        """How many different tokens there can be, if that is known without opening anything."""
+        ...
+
+    def open(self, seed: int) -> Corpus:
+        """Open it; UserError says what is missing or broken."""
+        ...

@@ -1,0 +1,48 @@
+"""Data order: which samples a job is dealt, decided at its dispatch.
+
+Only positions are dealt here, so a timing run has the same order without any data; which samples
+the positions stand for is the feed's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from halos.cluster import Cluster, Worker
+from halos.data import SHARDS
+from halos.errors import require
+
+
+@dataclass(frozen=True)
+class Range:
+    """Positions `first` to `end` (exclusive) of a shard; they grow for ever, epoch after epoch."""
+
+    shard: int
+    first: int
+    end: int
+
+
+class DataOrder:
+    """A cursor per shard: `shared` has one for everybody, `iid` one per worker, the others one per region."""
+
+    def __init__(self, shards: str, cluster: Cluster) -> None:
+        self.shards = shards
+        self.taken = 0  # samples dealt so far, over all shards: what the learning-rate clock counts
+        self._cursors = [0] * shards_of(shards, cluster)
+
+    def take(self, worker: Worker, count: int) -> Range:
+        """The next `count` samples of the worker's shard."""
+        assert count >= 0, f"worker {worker.id} asked for {count} samples"
+        shard = 0 if self.shards == "shared" else worker.id if self.shards == "iid" else worker.region
+        first = self._cursors[shard]
+        self._cursors[shard] = first + count
+        self.taken += count
+        return Range(shard, first, first + count)
+
+
+def shards_of(shards: str, cluster: Cluster) -> int:
+    """How many shards the samples are split into; regions without workers are counted, though nobody reads theirs."""
+    require(shards in SHARDS, "shards", shards, "one of " + ", ".join(SHARDS))
+    if shards == "shared":
+        return 1
+    return len(cluster.workers if shards == "iid" else cluster.regions)

@@ -1,0 +1,145 @@
+"""Token files: NumPy's .npy and .npz and raw .bin, as other tools' tokenizers write them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+from zipfile import is_zipfile
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from halos.data import ArrayCorpus, DataOptions
+from halos.errors import ConfigError, did_you_mean, require
+from halos.hookspecs import Register, hookimpl
+
+DTYPES = ("uint8", "uint16", "int32", "uint32")
+HASHED_WHOLE = 2**30  # bytes; of larger files the size and both ends are hashed: a terabyte takes an hour to read
+HASHED_END = 2**24
+CHUNK = 2**22  # read at a time
+
+
+@dataclass(kw_only=True)
+class Tokens(DataOptions):
+    """A file of token numbers, memory-mapped (but an .npz, which is read whole).
+
+    One dimension: a stream, of which sample i predicts tokens i·L + 1 to (i + 1)·L. Two: a sample per row.
+    """
+
+    path: str
+    dtype: str = "uint16"  # of a raw .bin
+    key: Optional[str] = None  # of the array in an .npz that has several
+    vocab_size: Optional[int] = None  # default: the largest token + 1, for which the whole file is read
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.path != "", "path", self.path, "a .npy, .npz or .bin file")
+        require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        require(
+            self.vocab_size is None or self.vocab_size >= 1,
+            "vocab_size",
+            self.vocab_size,
+            "a positive number of tokens",
+        )
+
+    def vocabulary(self) -> Optional[int]:
+        return self.vocab_size
+
+    def open(self, seed: int) -> ArrayCorpus:
+        """Map the file; the samples are in its order, whatever the seed."""
+        array = self._array()
+        if array.dtype.kind not in "iu":
+            raise ConfigError("path", f"{self.path!r} holds {array.dtype}, not integers")
+        length = self.sequence_length + 1
+        if array.ndim not in (1, 2):
+            raise ConfigError("path", f"{self.path!r} has shape {array.shape}, not one or two dimensions")
+        if array.ndim == 2 and array.shape[1] != length:
+            raise ConfigError(
+                "path",
+                f"{self.path!r} has rows of {array.shape[1]} tokens; "
+                f"sequence_length {self.sequence_length} takes {length}",
+            )
+        if array.ndim == 1 and len(array) < length:
+            raise ConfigError(
+                "path",
+                f"{self.path!r} holds {len(array)} tokens; one sample of sequence_length {self.sequence_length} "
+                f"takes {length}",
+            )
+        if not array.size:
+            raise ConfigError("path", f"{self.path!r} is empty")
+        vocab_size = self.vocab_size or largest(array, self.path) + 1
+        samples = array if array.ndim == 2 else sliding_window_view(array, length)[:: self.sequence_length]
+        return ArrayCorpus(samples, vocab_size, file_hash(Path(self.path)))
+
+    def _array(self) -> NDArray[Any]:
+        path = Path(self.path)
+        if path.suffix not in (".npy", ".npz", ".bin"):
+            raise ConfigError("path", f"{self.path!r} is no .npy, .npz or .bin file")
+        if not path.is_file():
+            raise ConfigError("path", f"{self.path!r} " + ("is no file" if path.exists() else "does not exist"))
+        if path.suffix == ".bin":
+            return self._raw(path)
+        try:
+            if path.suffix == ".npz":
+                return self._member(path)
+            return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever NumPy makes of a damaged file
+            raise ConfigError("path", f"{self.path!r} cannot be read: {' '.join(str(error).split())}") from None
+
+    def _raw(self, path: Path) -> NDArray[Any]:
+        size, width = path.stat().st_size, np.dtype(self.dtype).itemsize
+        if not size or size % width:
+            raise ConfigError("path", f"{self.path!r} has {size} bytes, no positive multiple of {self.dtype}'s {width}")
+        try:
+            return np.asarray(np.memmap(path, np.dtype(self.dtype).newbyteorder("<"), "r"))
+        except OSError as error:
+            raise ConfigError("path", f"{self.path!r} cannot be read: {error.strerror}") from None
+
+    def _member(self, path: Path) -> NDArray[Any]:
+        if not is_zipfile(path):
+            raise ConfigError("path", f"{self.path!r} is damaged: no .npz archive")
+        with np.load(path, allow_pickle=False) as archive:
+            names = list(archive.files)
+            if self.key is None and len(names) == 1:
+                return np.asarray(archive[names[0]])
+            if self.key not in names:
+                problem = "needed" if self.key is None else f"{self.key!r} is not there"
+                hint = did_you_mean(self.key, names) if self.key else ""
+                raise ConfigError("key", f"{problem}; {self.path!r} holds {', '.join(names) or 'nothing'}{hint}")
+            return np.asarray(archive[self.key])
+
+
+def largest(array: NDArray[Any], path: str) -> int:
+    """The largest token, read in chunks; a negative one is an error."""
+    rows = max(1, CHUNK // (array.shape[1] if array.ndim == 2 else 1))
+    top = 0
+    for first in range(0, len(array), rows):
+        chunk = array[first : first + rows]
+        if array.dtype.kind == "i" and (low := int(chunk.min())) < 0:
+            raise ConfigError("path", f"{path!r} holds the token {low}; tokens are not negative")
+        top = max(top, int(chunk.max()))
+    return top
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of the content; of a file over 1 GiB, of its size, its first and its last 16 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        size = path.stat().st_size
+        if size > HASHED_WHOLE:
+            digest.update(f"{size}\n".encode())
+            digest.update(stream.read(HASHED_END))
+            stream.seek(size - HASHED_END)
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@hookimpl
+def register_data_sources(register: Register) -> None:
+    register("tokens", Tokens)

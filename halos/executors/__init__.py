@@ -1,0 +1,79 @@
+"""Executors: where the training of a simulated worker really happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional, Protocol
+
+from halos.cluster import Cluster
+from halos.data import DataSource
+from halos.models import Model
+from halos.params import Params
+from halos.training import TrainOptions
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an executor needs to know of a run before it starts."""
+
+    model: Model
+    data: DataSource
+    train: TrainOptions
+    cluster: Cluster
+    seed: int
+    evaluation_sets: dict[str, DataSource]  # beside the data's own `validation`
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One worker's local training: `steps` steps from `start` on samples [first, end) of its shard."""
+
+    id: int
+    worker: int
+    start: Params
+    steps: int
+    shard: int
+    first_sample: int
+    end_sample: int
+    lr_step: int  # learning-rate steps before the first local step
+    time: float  # virtual, of its start: for messages
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job: parameters, and losses averaged over `chunks` steps each."""
+
+    params: Params
+    losses: tuple[float, ...]
+    chunks: tuple[int, ...]
+
+
+class Executor(Protocol):
+    """Trains jobs for real (or pretends to); the virtual clock is none of its business.
+
+    A worker has one job at a time; its optimizer state lives here, for the whole run.
+    """
+
+    def open(self, task: Task) -> Params:
+        """Get ready; the initial parameters. May raise UserError."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """A job starts (virtual time of its start); the work may begin now or at `result`."""
+        ...
+
+    def result(self, job: Job) -> Outcome:
+        """Its outcome (virtual time of its end). Raises Diverged for a loss that is not finite."""
+        ...
+
+    def evaluate(self, params: Params, name: str) -> Optional[float]:
+        """Mean loss of `params` on evaluation set `name` (`validation` or one of the task's); None: cannot say."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What to note in the summary under `data`: `{"hash", "samples", "tokens"}`, if known."""
+        ...
+
+    def close(self) -> None:
+        """Free what was opened."""
+        ...

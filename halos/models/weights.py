@@ -1,0 +1,130 @@
+"""Initial weights from files: Hugging Face checkpoints, state dicts, NumPy archives.
+
+Nothing is fetched from anywhere; what the names mean is the model's business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from halos.errors import UserError
+
+# What a folder may hold, best first: Hugging Face's names, then a run folder's.
+IN_FOLDER = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.pt",
+)
+SUFFIXES = (".safetensors", ".pt", ".bin", ".npz")
+# Older checkpoints also hold constants that every model computes by itself.
+CONSTANTS = ("rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "attention.bias", "attention.masked_bias")
+
+
+def load(path: str | Path) -> dict[str, Tensor]:
+    """The tensors in a checkpoint, by name, as stored (on the CPU, any precision).
+
+    `path` is a folder (a Hugging Face checkpoint, whole or in shards; a run folder) or a
+    `.safetensors`, `.pt`, `.bin` or `.npz` file. Raises UserError if it is missing or damaged.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        inside = [path / name for name in IN_FOLDER if (path / name).is_file()]
+        if not inside:
+            raise UserError(f"weights {path}: the folder holds none of {', '.join(IN_FOLDER)}")
+        path = inside[0]
+    tensors = _shards(path) if path.name.endswith(".index.json") else _file(path)
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(CONSTANTS)}
+
+
+def architecture(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint folder's `config.json` says of the model; empty if there is none."""
+    file = Path(path).expanduser() / "config.json"
+    return _json(file) if file.is_file() else {}
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """Put `tensors` into the parameters of those names; nothing may be missing, left over or of another shape."""
+    parameters = dict(module.named_parameters())
+    for name, parameter in parameters.items():
+        wanted = list(parameter.shape)
+        if name not in tensors:
+            raise UserError(f"weights {source}: {name} is missing; the model needs it, of shape {wanted}")
+        found = tensors[name]
+        if list(found.shape) != wanted:
+            raise UserError(f"weights {source}: {name} has shape {list(found.shape)}; the model's has {wanted}")
+        if not found.is_floating_point():
+            raise UserError(f"weights {source}: {name} holds {found.dtype}, not floating-point numbers")
+    left_over = [name for name in tensors if name not in parameters]
+    if left_over:
+        more = f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""
+        raise UserError(f"weights {source}: the model has no {left_over[0]}{more}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _shards(index: Path) -> dict[str, Tensor]:
+    places = _json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise UserError(f"weights {index} cannot be read: no weight_map of tensor names to files")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(places.values())):
+        tensors.update(_file(index.parent / name))
+    return tensors
+
+
+def _file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"weights {path}: no such file or folder (nothing is downloaded)")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"weights {path}: not a folder, nor one of {', '.join(SUFFIXES)}")
+    try:
+        if path.suffix == ".safetensors":
+            return _safetensors(path)
+        return _numpy(path) if path.suffix == ".npz" else _torch(path)
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, pickle, safetensors and NumPy each have their own for "damaged"
+        reason = next(iter(str(error).splitlines()), "")
+        raise UserError(f"weights {path} cannot be read: {type(error).__name__}: {reason}") from error
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(
+            f"weights {path}: safetensors is not installed; run: pip install halos-simulator[hf]"
+        ) from error
+    return load_file(path)
+
+
+def _torch(path: Path) -> dict[str, Tensor]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"weights {path}: not a state dict (names and tensors, nothing else)")
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _numpy(path: Path) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"weights {path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"weights {path} cannot be read: not a JSON object")
+    return value

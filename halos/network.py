@@ -1,0 +1,199 @@
+"""Network models: how long bytes take from region to region, and in an all-reduce over all workers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halos.cluster import Cluster
+from halos.errors import ConfigError, require
+from halos.hookspecs import Register, hookimpl
+
+logger = logging.getLogger(__name__)
+
+EXACT_RING = 20  # regions up to which the best ring is found exactly; 2^20 subsets are the limit of patience
+
+
+class NetworkModel(Protocol):
+    """Times of transfers, in seconds; called with `time`, the virtual moment they start."""
+
+    def connect(self, cluster: Cluster) -> None:
+        """Called once, before anything else; raises ConfigError if the model does not fit."""
+        ...
+
+    def transfer(self, nbytes: int, src: int, dst: int, time: float) -> float:
+        """Seconds for `nbytes` from region `src` to region `dst`."""
+        ...
+
+    def all_reduce(self, nbytes: int, workers: int, time: float) -> float:
+        """Seconds for one all-reduce of `nbytes` per worker among `workers` workers."""
+        ...
+
+    def round_trip(
+        self, pull_bytes: int, push_bytes: int, server: int, region: int, time: float
+    ) -> tuple[float, float]:
+        """Seconds to pull from region `server` to `region`, and later to push back."""
+        ...
+
+
+@dataclass
+class Matrix:
+    """A bandwidth (and, optionally, a latency) per directed link; links are never contended.
+
+    A transfer takes `latency + bytes · 8 / bandwidth`. An all-reduce among M workers is a ring over
+    all regions: `2 (M−1) · latency + 2 (M−1)/M · bytes · 8 / bandwidth`, at the best directed
+    ring's slowest link (and the largest latency between two regions); one worker needs none.
+    """
+
+    bandwidth_gbps: Any = None  # Gbit/s, [from][to] or one number; null: the environment file's
+    latency_ms: Any = 0.0  # [from][to] or one number
+    return_path: str = "own"  # a push is charged at its own direction's link, or (as upstream) at the pull's: `forward`
+
+    def __post_init__(self) -> None:
+        require(self.return_path in ("own", "forward"), "return_path", self.return_path, "one of own, forward")
+
+    def connect(self, cluster: Cluster) -> None:
+        regions = len(cluster.regions)
+        given = cluster.bandwidth_gbps if self.bandwidth_gbps is None else self.bandwidth_gbps
+        if given is None:
+            raise ConfigError(
+                "bandwidth_gbps", f"missing; give {regions} x {regions} numbers [from][to] in Gbit/s, or one"
+            )
+        self._bandwidth = square(given, regions, "bandwidth_gbps") * 1e9
+        bad = ~(self._bandwidth > 0.0)
+        if bad.any():
+            i, j = (int(each) for each in np.argwhere(bad)[0])
+            require(False, f"bandwidth_gbps[{i}][{j}]", float(self._bandwidth[i, j] / 1e9), "a positive number")
+        latency = square(0.0 if self.latency_ms is None else self.latency_ms, regions, "latency_ms") / 1e3
+        bad = ~((latency >= 0.0) & np.isfinite(latency))
+        if bad.any():
+            i, j = (int(each) for each in np.argwhere(bad)[0])
+            require(False, f"latency_ms[{i}][{j}]", float(latency[i, j] * 1e3), "zero or a positive number")
+        self._links: list[list[float]] = self._bandwidth.tolist()  # plain floats: much faster to index
+        self._latency: list[list[float]] = latency.tolist()
+        self._ring = best_ring(self._bandwidth)
+        off_diagonal = latency[~np.eye(regions, dtype=bool)]
+        self._ring_latency = float(off_diagonal.max()) if regions > 1 else float(latency[0, 0])
+
+    def transfer(self, nbytes: int, src: int, dst: int, time: float) -> float:
+        return self._latency[src][dst] + nbytes * 8 / self._links[src][dst]
+
+    def all_reduce(self, nbytes: int, workers: int, time: float) -> float:
+        if workers == 1:
+            return 0.0
+        return 2 * (workers - 1) * self._ring_latency + 2 * (workers - 1) * (nbytes * 8 / workers) / self._ring
+
+    def round_trip(
+        self, pull_bytes: int, push_bytes: int, server: int, region: int, time: float
+    ) -> tuple[float, float]:
+        pull = self.transfer(pull_bytes, server, region, time)
+        if self.return_path == "forward":
+            return pull, self.transfer(push_bytes, server, region, time)
+        return pull, self.transfer(push_bytes, region, server, time)
+
+
+def square(value: Any, regions: int, key: str) -> NDArray[np.float64]:
+    """`value` (one number or a list of lists) as a [regions, regions] array; ConfigError if it does not fit."""
+    expected = f"one number or {regions} rows of {regions} numbers, [from][to]"
+    rows = value if isinstance(value, list) else None
+    if rows is None:
+        require(isinstance(value, (int, float)) and not isinstance(value, bool), key, value, expected)
+        return np.full((regions, regions), float(value))
+    shape = f"{len(rows)} x " + "/".join(sorted({str(len(row)) if isinstance(row, list) else "?" for row in rows}))
+    if len(rows) != regions or not all(isinstance(row, list) and len(row) == regions for row in rows):
+        raise ConfigError(key, f"has shape {shape}, but there are {regions} regions; give {expected}")
+    for i, row in enumerate(rows):
+        for j, entry in enumerate(row):
+            number = isinstance(entry, (int, float)) and not isinstance(entry, bool)
+            require(number, f"{key}[{i}][{j}]", entry, "a number")
+    return np.array(rows, dtype=np.float64)
+
+
+def best_ring(bandwidth: NDArray[np.float64]) -> float:
+    """The largest bandwidth at which some directed ring through all regions exists.
+
+    Exact up to EXACT_RING regions, by binary search over the links' values. Above, a bounded search
+    finds a good ring, so the number is one that can be had, though perhaps not the best; a warning
+    says so.
+    """
+    regions = len(bandwidth)
+    if regions == 1:
+        return float(bandwidth[0, 0])
+    links = np.unique(bandwidth[~np.eye(regions, dtype=bool)])
+    # No ring is better than the worst region's best way in or out.
+    wide = np.where(np.eye(regions, dtype=bool), 0.0, bandwidth)
+    top = int(np.searchsorted(links, min(wide.max(axis=0).min(), wide.max(axis=1).min())))
+    if regions > EXACT_RING:
+        logger.warning("%d regions: the best all-reduce ring is only searched for, not proven", regions)
+        step = 1
+        while top > 0 and not _finds_ring(_neighbours(bandwidth >= links[top])):
+            top, step = max(0, top - step), 2 * step
+        return float(links[top])
+    low = 0  # at the smallest value there is always a ring
+    while low < top:
+        middle = (low + top + 1) // 2
+        if _has_ring(_neighbours(bandwidth >= links[middle])):
+            low = middle
+        else:
+            top = middle - 1
+    return float(links[low])
+
+
+def _neighbours(allowed: NDArray[np.bool_]) -> list[int]:
+    """Per region, the bit mask of the regions it may come *from*."""
+    regions = len(allowed)
+    return [sum(1 << i for i in range(regions) if i != j and allowed[i, j]) for j in range(regions)]
+
+
+def _has_ring(sources: list[int]) -> bool:
+    """Whether a directed Hamiltonian cycle exists (Held-Karp over subsets, one subset size at a time)."""
+    regions = len(sources)
+    if any(mask == 0 for mask in sources):
+        return False
+    ends = np.zeros(1 << regions, dtype=np.uint32)  # per visited set, where a path from region 0 through it may end
+    ends[1] = 1
+    layer = np.array([1], dtype=np.int64)
+    for _ in range(regions - 1):
+        following = []
+        for region in range(1, regions):
+            bit = 1 << region
+            extended = layer[((layer & bit) == 0) & ((ends[layer] & sources[region]) != 0)] | bit
+            ends[extended] |= np.uint32(bit)
+            following.append(extended)
+        layer = np.unique(np.concatenate(following))
+    return bool(ends[-1] & sources[0])
+
+
+def _finds_ring(sources: list[int], expansions: int = 20_000) -> bool:
+    """Whether a bounded depth-first search, fewest ways onward first, finds a directed ring."""
+    regions = len(sources)
+    targets = [[j for j in range(regions) if sources[j] >> i & 1] for i in range(regions)]
+    path, visited = [0], 1
+    choices = [sorted(targets[0], key=lambda j: len(targets[j]), reverse=True)]
+    for _ in range(expansions):
+        if len(path) == regions and sources[0] >> path[-1] & 1:
+            return True
+        if choices[-1]:
+            following = choices[-1].pop()
+            if visited >> following & 1:
+                continue
+            path.append(following)
+            visited |= 1 << following
+            open_targets = [j for j in targets[following] if not visited >> j & 1]
+            onward = {j: sum(not visited >> k & 1 for k in targets[j]) for j in open_targets}
+            choices.append(sorted(open_targets, key=lambda j: onward[j], reverse=True))
+        else:
+            choices.pop()
+            visited &= ~(1 << path.pop())
+            if not path:
+                return False
+    return False
+
+
+@hookimpl
+def register_network_models(register: Register) -> None:
+    register("matrix", Matrix)

@@ -1,0 +1,214 @@
+"""The run folder's record files: every record one line of JSON, and `summary.json` at the end.
+
+What a line holds is the records' own matter (`as_json`). Files hold whole lines only, also after a
+full disk or an interrupt: a batch that could not be written completely is taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from halos.errors import UserError
+from halos.experiment import Experiment
+from halos.hookspecs import hookimpl
+from halos.records import Commit, Evaluation, Summary, Transfer, Update
+
+BATCH = 4096  # lines collected before they are written
+FLUSH_SECONDS = 1.0  # of wall time, at most this often unless a batch is full
+
+UPDATES, TRANSFERS, COMMITS, EVALUATIONS = "updates.jsonl", "transfers.jsonl", "commits.jsonl", "evaluations.jsonl"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into one clear line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror or error}; what was written before is intact"
+        ) from error
+
+
+class Lines:
+    """A file of lines, written in batches; continued at its end if `append`."""
+
+    def __init__(self, path: Path, append: bool) -> None:
+        self.path = path
+        self._pending: list[str] = []
+        with writing(path):
+            self._file = path.open("ab" if append else "wb", buffering=0)
+            self.length = os.fstat(self._file.fileno()).st_size  # bytes of whole lines in the file
+
+    def add(self, line: str) -> None:
+        pending = self._pending
+        pending.append(line)
+        if len(pending) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending, all of it or (with a UserError) nothing."""
+        if not self._pending:
+            return
+        batch = ("\n".join(self._pending) + "\n").encode()
+        self._pending.clear()
+        rest = memoryview(batch)
+        with writing(self.path):
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except BaseException:  # an interrupt as well: half a line helps nobody
+                os.truncate(self._file.fileno(), self.length)
+                raise
+        self.length += len(batch)
+
+    def close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+
+class Recorder:
+    """Writes evaluations and the summary (`records: none`); its heirs write more.
+
+    A resumed run (`experiment.resumed_at`) continues the files, which must have been cut to the
+    checkpoint's lengths before (`truncate`).
+    """
+
+    names: tuple[str, ...] = (EVALUATIONS,)
+
+    def __init__(self) -> None:
+        self.files: dict[str, Lines] = {}
+        self._flushed = time.monotonic()
+
+    @hookimpl
+    def on_start(self, experiment: Experiment) -> None:
+        self._folder = experiment.folder
+        for name in self.names:
+            self.files[name] = Lines(self._folder / name, append=experiment.resumed_at is not None)
+
+    @hookimpl
+    def on_evaluate(self, evaluation: Evaluation) -> None:
+        self.files[EVALUATIONS].add(evaluation.as_json())
+        self.flush_now_and_then()
+
+    @hookimpl
+    def on_finish(self, summary: Summary) -> None:
+        for lines in self.files.values():
+            lines.close()
+        write_summary(self._folder / "summary.json", summary)
+
+    def flush_now_and_then(self) -> None:
+        now = time.monotonic()
+        if now - self._flushed >= FLUSH_SECONDS:
+            self._flushed = now
+            for lines in self.files.values():
+                lines.flush()
+
+    def lengths(self) -> dict[str, int]:
+        """Bytes in each record file, all records so far included: what a checkpoint notes."""
+        for lines in self.files.values():
+            lines.flush()
+        return {name: lines.length for name, lines in self.files.items()}
+
+
+class CommitRecorder(Recorder):
+    """Writes commits as well (`records: commits`)."""
+
+    names: tuple[str, ...] = (COMMITS, EVALUATIONS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_commit = _unopened
+
+    @hookimpl
+    def on_start(self, experiment: Experiment) -> None:
+        super().on_start(experiment)
+        self._add_commit = self.files[COMMITS].add
+
+    @hookimpl
+    def on_commit(self, commit: Commit) -> None:
+        self._add_commit(commit.as_json())
+        self.flush_now_and_then()
+
+
+class FullRecorder(CommitRecorder):
+    """Writes updates and transfers as well (`records: all`)."""
+
+    names: tuple[str, ...] = (UPDATES, TRANSFERS, COMMITS, EVALUATIONS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add_update = self._add_transfer = _unopened
+
+    @hookimpl
+    def on_start(self, experiment: Experiment) -> None:
+        super().on_start(experiment)
+        self._add_update = self.files[UPDATES].add
+        self._add_transfer = self.files[TRANSFERS].add
+
+    @hookimpl
+    def on_update(self, update: Update) -> None:
+        self._add_update(update.as_json())
+
+    @hookimpl
+    def on_transfer(self, transfer: Transfer) -> None:
+        self._add_transfer(transfer.as_json())
+
+
+def _unopened(line: str) -> None:
+    raise AssertionError(f"a record before on_start: {line}")
+
+
+def recorder(records: str) -> Recorder:
+    """The observer for `observers.records`."""
+    return {"all": FullRecorder, "commits": CommitRecorder, "none": Recorder}[records]()
+
+
+def truncate(folder: Path, lengths: dict[str, int]) -> None:
+    """Cut the record files in `folder` back to a checkpoint's `lengths`, before `on_start`."""
+    for name, length in lengths.items():
+        path = folder / name
+        with writing(path):
+            if path.stat().st_size < length:
+                raise UserError(f"{path} is shorter than at the checkpoint; it was changed, so the run cannot go on")
+            os.truncate(path, length)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The records in `path`, one after another, as dictionaries; nothing if there is no such file."""
+    if path.exists():
+        with path.open() as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write `summary` to `path` at once or not at all."""
+    temporary = path.with_suffix(".json.part")
+    with writing(path):
+        try:
+            temporary.write_text(json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it: what is no finite number becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value

@@ -1,0 +1,282 @@
+"""`trace.json`: the run's timeline for https://ui.perfetto.dev, in Chrome's Trace Event format.
+
+A process per region with a row per worker (compute, pull, push, and `all_reduce` where it did
+nothing else meanwhile; what is empty is idle), one with a row per link, one with the global
+model's commits and counters. Times are simulated microseconds. Slices on one row must not overlap
+in this format, so a row that needs it gets further lanes. Of a long run only the beginning is
+kept; `otherData.cut_at_seconds` says up to where. A job that the end cut off is not drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush, merge
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+from halos.cluster import Cluster
+from halos.experiment import Experiment
+from halos.hookspecs import hookimpl
+from halos.observers.records import COMMITS, EVALUATIONS, TRANSFERS, UPDATES, read, writing
+from halos.records import Commit, Evaluation, Summary, Transfer, Update
+from halos.tally import ALL_REDUCE, mean_loss
+
+SLICES = 200_000
+LANES = 100  # of one link; transfers beside so many others are only counted (`otherData.transfers_not_drawn`)
+
+MODEL, FIRST_REGION = 1, 2  # process ids; that of the links comes after the last region's
+
+Compute = tuple[float, float, int, int, int, int]  # start, end, worker, steps, from version, learning-rate step
+# start, end, src, dst, bytes, kind, worker
+Carried = tuple[float, float, Optional[int], Optional[int], int, str, Optional[int]]
+# start, end (microseconds), what; None: waiting for an all-reduce
+Slice = tuple[int, int, Union[Compute, Carried, None]]
+
+
+class Row(NamedTuple):
+    """One row of the picture: slices in order, none overlapping."""
+
+    process: int
+    name: str
+    slices: list[Slice]
+
+
+class Trace:
+    """Collects tuples during the run and writes the file at its end."""
+
+    def __init__(self, limit: int = SLICES) -> None:
+        self._left = limit  # slices, and what else is drawn
+        self._cut_at: Optional[float] = None
+        self._computed: list[Compute] = []
+        self._carried: list[Carried] = []
+        self._commits: list[tuple[float, int, int, Optional[float]]] = []  # time, version, local steps, loss
+        self._evaluated: list[tuple[float, str, float]] = []
+
+    @hookimpl
+    def on_start(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._collective_cost = 1 + len(experiment.cluster.workers)  # it is drawn on every worker's row as well
+        if experiment.resumed_at is not None:
+            self._restore(experiment.folder)
+
+    @hookimpl
+    def on_update(self, update: Update) -> None:
+        if self._cut_at is None:
+            start, end = update.compute
+            self._computed.append((start, end, update.worker, update.steps, update.start_version, update.lr_step))
+            self._count(1, update.time)
+
+    @hookimpl
+    def on_transfer(self, transfer: Transfer) -> None:
+        if self._cut_at is None:
+            t = transfer
+            self._carry((t.start_time, t.time, t.src, t.dst, t.bytes, t.kind, t.worker))
+
+    @hookimpl
+    def on_commit(self, commit: Commit) -> None:
+        if self._cut_at is None and commit.kind == "update" and commit.server == "global":
+            self._count(2, commit.time)  # an instant and a counter
+            loss = mean_loss(commit) if self._experiment.real else None
+            self._commits.append((commit.time, commit.version, commit.local_steps, loss))
+
+    @hookimpl
+    def on_evaluate(self, evaluation: Evaluation) -> None:
+        if self._cut_at is None and evaluation.of == "global":
+            self._evaluated.append((evaluation.time, evaluation.set, evaluation.loss))
+
+    @hookimpl
+    def on_finish(self, summary: Summary) -> None:
+        experiment, path = self._experiment, self._experiment.folder / "trace.json"
+        links, not_drawn = link_rows(self._carried, experiment.cluster)
+        rows = [*worker_rows(self._computed, self._carried, experiment.cluster), *links]
+        about = {
+            "name": experiment.name,
+            "policy": experiment.policy,
+            "seed": experiment.seed,
+            "clock": "simulated",
+            "cut_at_seconds": self._cut_at,
+            "transfers_not_drawn": not_drawn,
+        }
+        streams = [_slices(row, tid) for tid, row in enumerate(rows, start=2)]
+        temporary = path.with_suffix(".json.part")
+        with writing(path):
+            with temporary.open("w", encoding="utf-8", buffering=1 << 20) as file:
+                file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": [\n')
+                file.write(",\n".join(_names(experiment.cluster, rows)))
+                for _, line in merge(self._counts(), self._losses(), *streams, key=itemgetter(0)):
+                    file.write(",\n" + line)
+                file.write("\n]}\n")
+            os.replace(temporary, path)
+
+    def _carry(self, carried: Carried) -> None:
+        self._carried.append(carried)
+        kind, worker = carried[5:]
+        self._count(self._collective_cost if kind == ALL_REDUCE else 1 if worker is None else 2, carried[1])
+
+    def _count(self, drawn: int, time: float) -> None:
+        self._left -= drawn
+        if self._left <= 0:
+            self._cut_at = time
+
+    def _counts(self) -> Iterator[tuple[int, str]]:
+        """The global model's commits, and its local steps as a counter."""
+        for time, version, steps, _ in self._commits:
+            ts = _microseconds(time)
+            where = f'"pid": {MODEL}, "tid": 1, "ts": {ts}, "args": {{"steps": {steps}}}'
+            yield ts, f'{{"ph": "i", "s": "t", "name": "commit {version}", {where}}}'
+            yield ts, f'{{"ph": "C", "name": "local", {where}}}'  # shown as "local steps"
+
+    def _losses(self) -> Iterator[tuple[int, str]]:
+        """Its losses, as a counter each."""
+        losses = [(time, "train", loss) for time, _, _, loss in self._commits if loss is not None]
+        for time, name, loss in sorted(losses + self._evaluated):
+            if math.isfinite(loss):
+                ts, args = _microseconds(time), f"{{{json.dumps(name)}: {loss!r}}}"
+                yield ts, f'{{"ph": "C", "name": "loss", "pid": {MODEL}, "tid": 1, "ts": {ts}, "args": {args}}}'
+
+    def _restore(self, folder: Path) -> None:
+        """Take what happened so far from the record files (the losses of commits are not in them)."""
+        latest: dict[tuple[str, int], tuple[float, float]] = {}  # each worker's pull and push
+        lines = [_timed(folder, name) for name in (TRANSFERS, UPDATES, COMMITS)]
+        for time, name, each in merge(*lines, key=itemgetter(0)):
+            if self._cut_at is not None:
+                break
+            if name == TRANSFERS:
+                start, worker = each["start_time"], each["worker"]
+                self._carry((start, time, each["src"], each["dst"], each["bytes"], each["kind"], worker))
+                latest[each["kind"], worker] = (start, time)
+            elif name == UPDATES:
+                worker, start, end = each["worker"], each["start_time"], time
+                if each["server"] is not None:
+                    start = latest.get(("pull", worker), (start, start))[1]
+                    end = latest.get(("push", worker), (end, end))[0]
+                self._computed.append((start, end, worker, each["steps"], each["start_version"], each["lr_step"]))
+                self._count(1, time)
+            elif each["server"] == "global" and each["kind"] == "update":
+                self._commits.append((time, each["version"], each["local_steps"], None))
+                self._count(2, time)
+        for each in read(folder / EVALUATIONS):
+            if each["of"] == "global" and each["loss"] is not None:
+                self._evaluated.append((each["time"], each["set"], each["loss"]))
+
+
+def _timed(folder: Path, name: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    for each in read(folder / name):
+        yield each["time"], name, each
+
+
+def worker_rows(computed: Iterable[Compute], carried: Iterable[Carried], cluster: Cluster) -> Iterator[Row]:
+    """A row per worker; a further one where its slices overlap."""
+    busy: dict[int, list[Slice]] = defaultdict(list)
+    collectives: list[tuple[int, int]] = []
+    for compute in computed:
+        busy[compute[2]].append((_microseconds(compute[0]), _microseconds(compute[1]), compute))
+    for transfer in carried:
+        start, end, worker = _microseconds(transfer[0]), _microseconds(transfer[1]), transfer[6]
+        if worker is not None:
+            busy[worker].append((start, end, transfer))
+        elif transfer[5] == ALL_REDUCE:
+            collectives.append((start, end))
+    for each in cluster.workers:
+        slices = sorted(busy[each.id], key=itemgetter(0, 1))
+        slices += [(start, end, None) for start, end in _waits(slices, collectives)]
+        name = f"worker {each.id} (speed {each.speed:.3g})"
+        yield from _rows(FIRST_REGION + each.region, name, lanes(slices) or [[]])
+
+
+def link_rows(carried: Iterable[Carried], cluster: Cluster) -> tuple[list[Row], int]:
+    """A row per link that carried something, more where transfers overlap; and how many transfers found no room."""
+    links: dict[tuple[int, int], list[Slice]] = defaultdict(list)
+    for transfer in carried:
+        src, dst = transfer[2], transfer[3]
+        link = (-1, -1) if src is None or dst is None else (src, dst)  # collectives first
+        links[link].append((_microseconds(transfer[0]), _microseconds(transfer[1]), transfer))
+    rows: list[Row] = []
+    not_drawn = 0
+    for src, dst in sorted(links):
+        several = lanes(links[src, dst])
+        not_drawn += sum(len(lane) for lane in several[LANES:])
+        name = "all-reduce" if src < 0 else f"{cluster.regions[src].name} -> {cluster.regions[dst].name}"
+        rows += _rows(FIRST_REGION + len(cluster.regions), name, several[:LANES])
+    return rows, not_drawn
+
+
+def lanes(slices: Iterable[Slice]) -> list[list[Slice]]:
+    """Slices laid out on as few rows as hold them without overlap, each in order of time."""
+    rows: list[list[Slice]] = []
+    taken: list[tuple[int, int]] = []  # (until when, lane)
+    free: list[int] = []
+    for each in sorted(slices, key=itemgetter(0, 1)):
+        while taken and taken[0][0] <= each[0]:
+            heappush(free, heappop(taken)[1])
+        lane = heappop(free) if free else len(rows)
+        if lane == len(rows):
+            rows.append([])
+        rows[lane].append(each)
+        heappush(taken, (each[1], lane))
+    return rows
+
+
+def _rows(process: int, name: str, several: list[list[Slice]]) -> Iterator[Row]:
+    for lane, slices in enumerate(several):
+        yield Row(process, f"{name} #{lane + 1}" if lane else name, slices)
+
+
+def _waits(busy: list[Slice], collectives: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """When collectives (serial, in order) were under way and none of `busy` (in order)."""
+    position = 0
+    for start, end in collectives:
+        while position < len(busy) and busy[position][1] <= start:
+            position += 1
+        index = position
+        while index < len(busy) and busy[index][0] < end:
+            if busy[index][0] > start:
+                yield start, busy[index][0]
+            start = max(start, busy[index][1])
+            index += 1
+        if start < end:
+            yield start, end
+
+
+def _slices(row: Row, tid: int) -> Iterator[tuple[int, str]]:
+    head = f'"ph": "X", "pid": {row.process}, "tid": {tid}'
+    for start, end, what in row.slices:
+        if what is None:
+            text = f'"name": "{ALL_REDUCE}", "cat": "transfer"'
+        elif len(what) == 6:
+            steps, version, lr_step = what[3:]
+            args = f'"from_version": {version}, "lr_step": {lr_step}'
+            text = f'"name": "steps {steps}", "cat": "compute", "args": {{{args}}}'
+        else:
+            nbytes, kind, worker = what[4:]
+            args = f'"bytes": {nbytes}' + ("" if worker is None else f', "worker": {worker}')
+            text = f'"name": "{kind}", "cat": "transfer", "args": {{{args}}}'
+        yield start, f'{{{head}, "ts": {start}, "dur": {end - start}, {text}}}'
+
+
+def _names(cluster: Cluster, rows: list[Row]) -> Iterator[str]:
+    """What processes and rows are called, and their order."""
+    processes = ["global model", *(region.name for region in cluster.regions), "links"]
+    for pid, name in enumerate(processes, start=MODEL):
+        yield _named("process", f'"pid": {pid}', name, pid)
+    yield _named("thread", f'"pid": {MODEL}, "tid": 1', "commits", 1)
+    for tid, row in enumerate(rows, start=2):
+        yield _named("thread", f'"pid": {row.process}, "tid": {tid}', row.name, tid)
+
+
+def _named(what: str, where: str, name: str, position: int) -> str:
+    head = f'"ph": "M", {where}'
+    return (
+        f'{{{head}, "name": "{what}_name", "args": {{"name": {json.dumps(name)}}}}},\n'
+        f'{{{head}, "name": "{what}_sort_index", "args": {{"sort_index": {position}}}}}'
+    )
+
+
+def _microseconds(seconds: float) -> int:
+    # Whole ones: readers turn fractions into nanoseconds by truncation, and neighbours would overlap by one.
+    return round(seconds * 1e6)

@@ -1,0 +1,190 @@
+"""Model parameters as values: one flat tensor, a shared layout, arithmetic that never modifies.
+
+In timing mode, and when a run is replayed, parameters are *hollow*: they carry their layout and
+serial number but no tensor, and arithmetic on them costs a serial number instead of a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+Fragment = tuple[slice, ...]  # slices of the flat vector, in order
+
+
+class Layout:
+    """Where each named tensor lies in the flat vector; immutable, shared by a run's parameters.
+
+    Tensors with two or more dimensions come first: they are the ones weight decay applies to, so
+    that it is one slice, `[0, decayed)`.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> None:
+        decayed = {name: shape for name, shape in shapes.items() if len(shape) >= 2}
+        others = {name: shape for name, shape in shapes.items() if len(shape) < 2}
+        self.shapes: dict[str, tuple[int, ...]] = {**decayed, **others}
+        self.dtype = dtype
+        self.offsets: dict[str, int] = {}
+        self.size = 0  # parameters in all
+        self.decayed = 0  # of these, how many belong to tensors with two or more dimensions
+        for name, shape in self.shapes.items():
+            self.offsets[name] = self.size
+            self.size += math.prod(shape)
+            if name in decayed:
+                self.decayed = self.size
+        self._serials = count()
+        self._parts: dict[tuple[tuple[int, int], ...], Layout] = {}
+
+    def next_serial(self) -> int:
+        return next(self._serials)
+
+    def slice_of(self, name: str) -> slice:
+        """The slice of the flat vector that holds tensor `name`."""
+        start = self.offsets[name]
+        return slice(start, start + math.prod(self.shapes[name]))
+
+    def part(self, fragment: Fragment) -> Layout:
+        """The layout of `params[fragment]`; serial numbers are the whole run's."""
+        key = tuple((piece.start, piece.stop) for piece in fragment)
+        if key not in self._parts:
+            for start, stop in key:
+                if not 0 <= start <= stop <= self.size:
+                    raise IndexError(f"slice {start}:{stop} of {self.size} parameters")
+            part = Layout({f"{start}:{stop}": (stop - start,) for start, stop in key}, self.dtype)
+            part._serials = self._serials
+            self._parts[key] = part
+        return self._parts[key]
+
+
+class Params:
+    """One set of parameters (or of differences of such), never modified in place.
+
+    `flat` is one contiguous vector in layout order, or None when hollow. `origin` says which
+    version of which server this is, once committed.
+    """
+
+    __slots__ = ("__weakref__", "flat", "layout", "origin", "serial")
+
+    def __init__(self, layout: Layout, flat: Tensor | None) -> None:
+        if flat is not None and flat.shape != (layout.size,):
+            raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
+        self.layout = layout
+        self.flat = flat
+        self.serial = layout.next_serial()
+        self.origin: Optional[tuple[str, int]] = None
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], layout: Layout) -> Params:
+        """Parameters from named tensors (copied; shapes must match the layout)."""
+        flat = torch.empty(layout.size, dtype=layout.dtype)
+        for name, shape in layout.shapes.items():
+            if tuple(tensors[name].shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
+            flat[layout.slice_of(name)] = tensors[name].reshape(-1).to(layout.dtype)
+        return cls(layout, flat)
+
+    @property
+    def hollow(self) -> bool:
+        return self.flat is None
+
+    @property
+    def size(self) -> int:
+        """How many parameters."""
+        return self.layout.size
+
+    def shell(self) -> Params:
+        """A hollow stand-in with the same layout, serial and origin: keeps no tensor alive."""
+        shell: Params = object.__new__(Params)
+        shell.layout, shell.flat, shell.serial, shell.origin = self.layout, None, self.serial, self.origin
+        return shell
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The named tensors, as views: read, do not write."""
+        flat = self._data()
+        return {name: flat[self.layout.slice_of(name)].view(shape) for name, shape in self.layout.shapes.items()}
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> Params:
+        """`fn` of the flat vector, as new parameters; not called when hollow."""
+        return Params(self.layout, None if self.flat is None else fn(self.flat))
+
+    @staticmethod
+    def combine(fn: Callable[..., Tensor], *several: Params) -> Params:
+        """`fn` of several flat vectors, as new parameters; not called when one of them is hollow."""
+        layout = several[0].layout
+        if any(each.layout.size != layout.size for each in several):
+            raise ValueError("parameters of different layouts: " + ", ".join(str(each.size) for each in several))
+        flats = [each.flat for each in several]
+        return Params(layout, None if any(flat is None for flat in flats) else fn(*flats))
+
+    def __add__(self, other: Params) -> Params:
+        return Params.combine(torch.add, self, other)
+
+    def __sub__(self, other: Params) -> Params:
+        return Params.combine(torch.sub, self, other)
+
+    def __mul__(self, factor: float) -> Params:
+        return self.map(lambda flat: flat * factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Params:
+        return self.map(lambda flat: flat / divisor)
+
+    def __neg__(self) -> Params:
+        return self.map(torch.neg)
+
+    def zeros(self) -> Params:
+        """Zeros of the same layout."""
+        return self.map(torch.zeros_like)
+
+    def __getitem__(self, fragment: Fragment) -> Params:
+        """The parameters in `fragment`, one after another (copied)."""
+        flat = None if self.flat is None else torch.cat([self.flat[piece] for piece in fragment])
+        return Params(self.layout.part(fragment), flat)
+
+    def replace(self, fragment: Fragment, part: Params) -> Params:
+        """These parameters with those in `fragment` replaced by `part`."""
+        if self.layout.part(fragment).size != part.size:
+            raise ValueError(f"{part.size} parameters for a fragment of {self.layout.part(fragment).size}")
+        if self.flat is None or part.flat is None:
+            return Params(self.layout, None)
+        flat, position = self.flat.clone(), 0
+        for piece in fragment:
+            length = piece.stop - piece.start
+            flat[piece] = part.flat[position : position + length]
+            position += length
+        return Params(self.layout, flat)
+
+    def norm(self) -> float:
+        """Euclidean norm, accumulated in float64; NaN when hollow (see `Simulation.scalar`)."""
+        if self.flat is None:
+            return math.nan
+        return float(torch.linalg.vector_norm(self.flat, dtype=torch.float64))
+
+    def dot(self, other: Params) -> float:
+        """Inner product, accumulated in float64; NaN when either is hollow."""
+        if self.flat is None or other.flat is None:
+            return math.nan
+        return float(torch.dot(self.flat.double(), other.flat.double()))
+
+    def _data(self) -> Tensor:
+        if self.flat is None:
+            raise ValueError("these parameters are hollow (timing mode): they have a size, but no values")
+        return self.flat
+
+
+def mean(several: list[Params]) -> Params:
+    """The mean of several parameters, summed in order in the layout's precision."""
+
+    def average(*flats: Tensor) -> Tensor:
+        total = flats[0].clone()
+        for flat in flats[1:]:
+            total += flat
+        return total.div_(len(flats))
+
+    return Params.combine(average, *several)

@@ -1,0 +1,85 @@
+"""Asynchronous Local-SGD: every update is applied as it comes (arXiv 2401.09135)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from halos.clock import Event
+from halos.cluster import Cluster, Worker
+from halos.errors import require
+from halos.hookspecs import Register, hookimpl
+from halos.merge import DelayedNesterov, MergeRule
+from halos.simulation import Simulation
+
+
+@dataclass
+class AsyncLocalSGD:
+    """One server; a worker pulls, trains, pushes, and starts again from what the server then has.
+
+    With Delayed Nesterov as `outer` and `steps: {name: by_speed, round: floor}` it is DN + DyLU
+    (arXiv 2401.09135, Algorithms 3 and 4). With a grace period (Algorithm 2) updates are still
+    applied at once, but workers that finish within `grace_seconds` of the first one restart
+    together, from the same model, when the period is over or as soon as all workers are in it.
+    """
+
+    outer: MergeRule = field(default_factory=DelayedNesterov)
+    server_region: int = 0
+    grace_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(
+            0.0 <= self.grace_seconds < float("inf"), "grace_seconds", self.grace_seconds, "zero or positive seconds"
+        )
+
+    def check(self, cluster: Cluster) -> None:
+        regions = len(cluster.regions)
+        require(0 <= self.server_region < regions, "server_region", self.server_region, f"a region, 0 to {regions - 1}")
+
+    async def run(self, sim: Simulation) -> None:
+        self._state = self.outer.init(sim.params)
+        self._window: Optional[Window] = None
+        for worker in sim.workers:
+            sim.spawn(self._work(sim, worker))
+
+    async def _work(self, sim: Simulation, worker: Worker) -> None:
+        while not sim.done:
+            started_at = sim.version
+            update = await sim.train(worker, sim.params, server=self.server_region)
+            theta, self._state = self.outer.step(
+                sim.params, update.delta, self._state, base=update.start, staleness=sim.version - started_at
+            )
+            sim.commit(theta, [update])
+            if self.grace_seconds > 0.0:
+                await self._restart(sim)
+
+    def _restart(self, sim: Simulation) -> Event[Any]:
+        """When this worker may start again: at the end of the open window, or of a new one."""
+        if self._window is None or self._window.restart.done:
+            self._window = Window(sim, self.grace_seconds)
+        self._window.arrived += 1
+        if self._window.arrived == len(sim.workers):
+            self._window.close()
+        return self._window.restart
+
+
+class Window:
+    """A grace period: it closes `seconds` after the first arrival (inclusive), or when closed before."""
+
+    def __init__(self, sim: Simulation, seconds: float) -> None:
+        self.arrived = 0
+        self.restart: Event[None] = Event(sim.clock)
+        sim.spawn(self._expire(sim, seconds))
+
+    def close(self) -> None:
+        if not self.restart.done:
+            self.restart.succeed()
+
+    async def _expire(self, sim: Simulation, seconds: float) -> None:
+        await sim.sleep(seconds)
+        self.close()
+
+
+@hookimpl
+def register_sync_policies(register: Register) -> None:
+    register("async_local_sgd", AsyncLocalSGD)

@@ -1,0 +1,150 @@
+"""HALoS: a local server per region merges its workers at once, a global one merges the regions (arXiv 2506.04531)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from halos.clock import Event
+from halos.cluster import Cluster, Region, Worker
+from halos.errors import ConfigError, require
+from halos.hookspecs import Register, hookimpl
+from halos.merge import DelayedNesterov, MergeRule
+from halos.params import Params
+from halos.records import Contribution, Update
+from halos.simulation import Simulation
+
+
+@dataclass
+class Halos:
+    """Hierarchical asynchronous local SGD (arXiv 2506.04531, Algorithms 1 and 2; timing as in upstream's code).
+
+    Local servers send their progress to the global one after every K updates since they last took
+    over its model, and go on serving meanwhile; what they merge during that round trip reaches no
+    other server (it is reported as `unsent_share`), unless `rebase: keep_local`.
+    """
+
+    outer: MergeRule = field(default_factory=lambda: DelayedNesterov(lr=0.3, beta=0.5, buffer=2))
+    local: MergeRule = field(default_factory=lambda: DelayedNesterov(lr=3.2, beta=0.9, buffer=16))
+    local_updates: int = 32  # K, updates of a local server per exchange
+    merge_weight: float = 0.25  # α, the weight of the global model when a local server takes it over
+    server_region: int = 0  # of the global server
+    local_servers: Optional[int] = None  # null: one per region that has workers
+    workers_per_server: Optional[int] = None  # consecutive workers; with local_servers, all in one region
+    rebase: str = "published"  # published | keep_local: whether work merged during an exchange is left out of the next
+
+    def __post_init__(self) -> None:
+        require(self.local_updates >= 1, "local_updates", self.local_updates, "a positive number of updates")
+        require(0.0 <= self.merge_weight <= 1.0, "merge_weight", self.merge_weight, "in [0, 1]")
+        require(self.rebase in ("published", "keep_local"), "rebase", self.rebase, "one of published, keep_local")
+        if (self.local_servers is None) != (self.workers_per_server is None):
+            raise ConfigError("workers_per_server", "give both local_servers and workers_per_server, or neither")
+
+    def check(self, cluster: Cluster) -> None:
+        regions = len(cluster.regions)
+        require(0 <= self.server_region < regions, "server_region", self.server_region, f"a region, 0 to {regions - 1}")
+        self._groups(cluster.workers, cluster.regions)
+
+    async def run(self, sim: Simulation) -> None:
+        self._state = self.outer.init(sim.params)
+        self._merged = self._unsent = 0
+        for index, workers in enumerate(self._groups(sim.workers, sim.regions)):
+            server = LocalServer(index, workers[0].region, sim.params, self.local.init(sim.params))
+            for worker in workers:
+                sim.spawn(self._work(sim, server, worker))
+
+    def report(self) -> dict[str, float]:
+        """For the summary: which share of the updates local servers merged was never sent to the global one."""
+        return {"unsent_share": self._unsent / self._merged if self._merged else 0.0}
+
+    async def _work(self, sim: Simulation, server: LocalServer, worker: Worker) -> None:
+        while not sim.done:
+            started_at = server.version
+            update = await sim.train(worker, server.params, server=server.region)
+            server.params, server.state = self.local.step(
+                server.params, update.delta, server.state, base=update.start, staleness=server.version - started_at
+            )
+            server.version += 1
+            server.uncredited.append(update.receipt())
+            self._merged += 1
+            sim.commit(server.params, [update], server=server.name)
+            if server.version == server.merged_version + self.local_updates:
+                delta = server.merged - server.params  # since it took over the global model
+                arrival = sim.send(delta, server.region, self.server_region)
+                updates, server.uncredited = server.uncredited, []
+                sim.spawn(self._exchange(sim, server, arrival, updates))
+
+    async def _exchange(
+        self, sim: Simulation, server: LocalServer, arrival: Event[Params], updates: list[Update]
+    ) -> None:
+        sent = server.params
+        delta = await arrival
+        base, target = server.taken_over, sim.params
+        staleness = 0 if base.origin is None else sim.version - base.origin[1]
+        theta, self._state = self.outer.step(target, delta, self._state, base=base, staleness=staleness)
+        sim.commit(theta, [Contribution(updates, base, target)])
+        received = await sim.send(theta, self.server_region, server.region)
+        self._take_over(server, received, sent)
+        server.taken_over = theta
+        sim.commit(server.params, [], server=server.name)
+
+    def _take_over(self, server: LocalServer, theta: Params, sent: Params) -> None:
+        """θ ← (1−α) θ + α Θ on the local server; its next difference is counted from there.
+
+        As published, that leaves out of all later differences what was merged since `sent`. With
+        `keep_local` the next difference contains it too, so that every update is sent exactly once.
+        """
+        merged_meanwhile = server.params - sent
+        server.params = (1.0 - self.merge_weight) * server.params + self.merge_weight * theta
+        if self.rebase == "keep_local":
+            server.merged = server.params - merged_meanwhile
+        else:
+            server.merged = server.params
+            self._unsent += server.version - server.merged_version - self.local_updates
+        server.merged_version = server.version
+
+    def _groups(self, workers: tuple[Worker, ...], regions: tuple[Region, ...]) -> list[tuple[Worker, ...]]:
+        """The workers of each local server: by region, or consecutive groups of one size."""
+        if self.local_servers is None or self.workers_per_server is None:
+            return [region.workers for region in regions if region.workers]
+        size = self.workers_per_server
+        if size < 1 or self.local_servers < 1 or self.local_servers * size != len(workers):
+            raise ConfigError(
+                "workers_per_server", f"{self.local_servers} local servers of {size} workers for {len(workers)} workers"
+            )
+        groups = [workers[first : first + size] for first in range(0, len(workers), size)]
+        for index, group in enumerate(groups):
+            if len({worker.region for worker in group}) > 1:
+                raise ConfigError(
+                    "workers_per_server",
+                    f"group {index} (workers {group[0].id} to {group[-1].id}) lies in regions {group[0].region} to"
+                    f" {group[-1].region}; a local server's workers share one region",
+                )
+        return groups
+
+
+@dataclass
+class LocalServer:
+    """A local parameter server: its model, and what it last took over from the global one."""
+
+    index: int
+    region: int
+    params: Params
+    state: Any
+    version: int = 0  # updates merged
+    merged_version: int = 0  # the version at which it last took over the global model
+    taken_over: Params = field(init=False)  # the global model it then took over
+    merged: Params = field(init=False)  # its own model right after that
+    uncredited: list[Update] = field(default_factory=list)  # merged, not yet counted by the global server
+
+    def __post_init__(self) -> None:
+        self.merged = self.taken_over = self.params
+
+    @property
+    def name(self) -> str:
+        return f"local-{self.index}"
+
+
+@hookimpl
+def register_sync_policies(register: Register) -> None:
+    register("halos", Halos)

@@ -1,0 +1,172 @@
+"""What happened, as small frozen records: the vocabulary between simulation and observers.
+
+Times are virtual seconds. `as_json` gives the line a record becomes in the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+from halos.params import Params
+
+
+def number(value: float | None) -> str:
+    """A number as JSON has it; what is no finite number becomes null."""
+    return repr(value) if value is not None and math.isfinite(value) else "null"
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """What a worker sends back: `steps` local steps from `start` to `params`.
+
+    `samples` is the half-open range of the data order it trained on, `lr_step` the learning-rate
+    step before the first of them, `losses` the training losses averaged over `chunks` steps each.
+    With `server` (a region) it was an asynchronous round trip and `time` is its arrival there.
+    """
+
+    id: int
+    worker: int
+    region: int
+    start: Params
+    params: Params
+    steps: int
+    start_time: float
+    time: float
+    start_version: int
+    samples: tuple[int, int]
+    lr_step: int
+    losses: tuple[float, ...]
+    chunks: tuple[int, ...]
+    compute: tuple[float, float]  # when it computed, seconds
+    server: Optional[int] = None
+    factor: float = 1.0
+
+    @property
+    def delta(self) -> Params:
+        """The pseudo-gradient, `factor · (start − params)`: subtracting it moves *towards* `params`."""
+        difference = self.start - self.params
+        return difference if self.factor == 1.0 else difference * self.factor
+
+    def receipt(self) -> Update:
+        """This update without its tensors, for those who only need to count it later."""
+        return replace(self, start=self.start.shell(), params=self.params.shell())
+
+    def as_json(self) -> str:
+        return (
+            f'{{"time": {self.time!r}, "worker": {self.worker}, "region": {self.region}, "steps": {self.steps}, '
+            f'"start_time": {self.start_time!r}, "start_version": {self.start_version}, '
+            f'"first_sample": {self.samples[0]}, "end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
+            f'"losses": [{", ".join(map(number, self.losses))}], '
+            f'"server": {"null" if self.server is None else self.server}}}'
+        )
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Bytes on a link: from region `src` to region `dst`, or a collective over all (both None).
+
+    `kind` is `pull`, `push`, `send` or `all_reduce`; `worker` whose pull or push it was.
+    """
+
+    start_time: float
+    time: float
+    src: Optional[int]
+    dst: Optional[int]
+    bytes: int
+    kind: str
+    worker: Optional[int] = None
+    server: Optional[int] = None
+
+    def as_json(self) -> str:
+        src, dst, worker, server = (
+            "null" if each is None else str(each) for each in (self.src, self.dst, self.worker, self.server)
+        )
+        return (
+            f'{{"start_time": {self.start_time!r}, "time": {self.time!r}, "src": {src}, "dst": {dst}, '
+            f'"bytes": {self.bytes}, "kind": "{self.kind}", "worker": {worker}, "server": {server}}}'
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """Updates that a commit brings in together: computed from `base`, applied to `target`."""
+
+    updates: tuple[Update, ...] | list[Update]
+    base: Params
+    target: Params
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """One contribution as it was committed: how old, and how far the model had moved meanwhile.
+
+    `drift` = ‖target − base‖₂ (NaN when parameters are hollow); `staleness` in versions of the
+    committing server.
+    """
+
+    updates: tuple[Update, ...]
+    from_version: int
+    staleness: int
+    drift: float
+
+    @property
+    def steps(self) -> int:
+        return sum(update.steps for update in self.updates)
+
+    def as_json(self) -> str:
+        workers = ", ".join([str(update.worker) for update in self.updates])
+        return (
+            f'{{"workers": [{workers}], "steps": {self.steps}, "from_version": {self.from_version}, '
+            f'"staleness": {self.staleness}, "drift": {number(self.drift)}}}'
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Commit:
+    """A server's model changed: to `params`, now its version `version`.
+
+    `kind` is `update` (something was contributed) or `merge` (the server took over another model;
+    its version stays). `local_steps` counts what this server has committed so far.
+    """
+
+    time: float
+    version: int
+    server: str
+    kind: str
+    local_steps: int
+    shares: tuple[Share, ...]
+    params: Params
+
+    def as_json(self) -> str:
+        return (
+            f'{{"time": {self.time!r}, "version": {self.version}, "server": {json.dumps(self.server)}, '
+            f'"kind": "{self.kind}", "local_steps": {self.local_steps}, '
+            f'"contributions": [{", ".join([share.as_json() for share in self.shares])}]}}'
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The loss (nats per token) of a model on one evaluation set, at one moment of the run."""
+
+    time: float
+    version: int
+    local_steps: int
+    trained_steps: int
+    tokens: int
+    loss: float
+    set: str
+    of: str = "global"
+
+    def as_json(self) -> str:
+        return (
+            f'{{"time": {self.time!r}, "version": {self.version}, "local_steps": {self.local_steps}, '
+            f'"trained_steps": {self.trained_steps}, "tokens": {self.tokens}, "loss": {number(self.loss)}, '
+            f'"set": {json.dumps(self.set)}, "of": {json.dumps(self.of)}}}'
+        )
+
+
+Summary = dict[str, Any]

@@ -1,0 +1,152 @@
+"""The closing table: what a run came to, printed when it is over, and where to look next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from halos.records import Summary
+
+REGIONS = 12  # rows, before the rest becomes one
+BAR = (("compute", "#", "green"), ("transfer", "=", "yellow"), ("idle", ".", "dim"))
+
+
+def show(summary: Summary, folder: Path, regions: Sequence[str] = (), console: Optional[Console] = None) -> None:
+    """Print the closing table of the run in `folder`; `regions` are their names, if known."""
+    console = console or Console(highlight=False)
+    console.print()
+    console.print(_headline(summary))
+    console.print()
+    console.print(_facts(summary))
+    if summary.get("workers"):
+        console.print()
+        console.print(_regions(summary["workers"], regions, bar=max(12, min(40, console.width - 52))))
+    console.print()
+    for what, where in _pointers(folder):
+        # Not wrapped, so that a command can be copied whole.
+        console.print(Text(f"{what:<12}", "dim"), Text(where), sep="", soft_wrap=True)
+
+
+def duration(seconds: Optional[float]) -> str:
+    """Seconds as people say them: `416 ms`, `12.3 s`, `3 min 05 s`, `1 h 08 min`, `3 d 04 h`."""
+    if seconds is None:
+        return "-"
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.0f} ms" if seconds else "0 s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    for small, unit, large, divisor in ((1, "s", "min", 60), (60, "min", "h", 60), (3600, "h", "d", 24)):
+        whole = round(seconds / small)
+        if whole < divisor * divisor or unit == "h":
+            return f"{whole // divisor:,} {large} {whole % divisor:02d} {unit}"
+    raise AssertionError("days are the last resort")
+
+
+def size(nbytes: float) -> str:
+    """Bytes in powers of a thousand: `281.7 MB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if nbytes < 999.5 or unit == "PB":
+            break
+        nbytes /= 1000
+    return f"{nbytes:,.0f} {unit}" if unit == "B" else f"{nbytes:,.1f} {unit}"
+
+
+def _headline(summary: Summary) -> Text:
+    finished = summary.get("finished")
+    state, style = ("finished", "green") if finished is True else (str(finished), "red")
+    return Text.assemble(
+        (str(summary.get("name", "")), "bold"), "  ", str(summary.get("policy", "")), "  ", (state, style)
+    )
+
+
+def _facts(summary: Summary) -> Table:
+    steps = summary.get("steps") or {}
+    shares = ", ".join(
+        f"{steps[key]:,} {text}"
+        for key, text in (
+            ("trained", "trained"), ("committed", "committed"), ("dropped", "dropped"), ("in_flight", "in flight"),
+        )
+        if key in steps
+    )  # fmt: skip
+    links = summary.get("bytes") or {}
+    total = sum(links.values())
+    sent = size(total)
+    if links and len(links) > 1:
+        busiest = max(links, key=lambda link: links[link])
+        sent += f" over {len(links)} links, most over {busiest}: {size(links[busiest])}"
+    staleness = summary.get("staleness") or {}
+    stale = f"mean {staleness['mean']:.2f}, at most {staleness['max']}" if staleness.get("mean") is not None else "-"
+    commits = f"{summary.get('commits', 0):,} of the global model, from {summary.get('updates', 0):,} updates"
+    rows = (
+        ("simulated time", duration(summary.get("simulated_seconds"))),
+        ("wall time", duration(summary.get("wall_seconds"))),
+        ("local steps", shares or f"{summary.get('local_steps', 0):,} committed"),
+        ("tokens", f"{summary.get('tokens', 0):,}"),
+        ("train loss", _loss(summary.get("final_train_loss"))),
+        ("validation loss", _loss(summary.get("final_validation_loss"))),
+        ("commits", commits),
+        ("staleness", stale),
+        ("bytes sent", sent),
+    )
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value is not None and not (name.endswith("loss") and value == "-"):  # timing runs have no losses
+            table.add_row(name, value)
+    return table
+
+
+def _regions(workers: list[dict[str, Any]], names: Sequence[str], bar: int) -> Table:
+    """Mean shares of simulated time: a row per region, the rest in one if there are many."""
+    by_region: dict[int, list[dict[str, Any]]] = {}
+    for worker in workers:
+        by_region.setdefault(worker["region"], []).append(worker)
+    groups = [(names[index] if index < len(names) else f"region {index}", each) for index, each in by_region.items()]
+    if len(groups) > REGIONS:
+        rest = [worker for _, each in groups[REGIONS - 1 :] for worker in each]
+        groups = [*groups[: REGIONS - 1], (f"{len(groups) - REGIONS + 1} more regions", rest)]
+    if len(groups) > 1:
+        groups.append(("all", workers))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("region", no_wrap=True, overflow="ellipsis", max_width=20)
+    for name in ("workers", *(name for name, _, _ in BAR)):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("of simulated time", no_wrap=True)
+    for name, each in groups:
+        shares = {key: sum(worker[key] for worker in each) / len(each) for key, _, _ in BAR}
+        table.add_row(name, f"{len(each):,}", *(f"{shares[key]:.1%}" for key, _, _ in BAR), _bar(shares, bar))
+    return table
+
+
+def _bar(shares: dict[str, float], width: int) -> Text:
+    """`####==....`, the three shares as one line of `width` characters."""
+    text, upto, drawn = Text(), 0.0, 0
+    for key, mark, style in BAR:
+        upto += shares[key]
+        end = width if key == "idle" else min(width, round(upto * width))
+        text.append(mark * (end - drawn), style)
+        drawn = end
+    return text
+
+
+def _loss(value: Optional[float]) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _pointers(folder: Path) -> list[tuple[str, str]]:
+    """What to look at next, of what there is."""
+    found = [("run folder", str(folder))]
+    if any(folder.glob("events.out.tfevents*")):
+        found.append(("curves", f"tensorboard --logdir {folder}"))
+    if (folder / "trace.json").exists():
+        found.append(("timeline", f"{folder / 'trace.json'} (open it at https://ui.perfetto.dev)"))
+    evaluations = folder / "evaluations.jsonl"
+    if evaluations.exists() and evaluations.stat().st_size:
+        found.append(("losses", str(evaluations)))
+    return found

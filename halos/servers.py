@@ -1,0 +1,56 @@
+"""Servers: the models that are committed to, their versions, and how stale what they take in is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Union
+
+from halos.params import Params
+from halos.records import Commit, Contribution, Share, Update
+
+GLOBAL = "global"
+
+
+@dataclass
+class Server:
+    """A model that is committed to: its last parameters, version, and local steps so far."""
+
+    params: Params
+    version: int = 0
+    local_steps: int = 0
+
+
+class Servers:
+    """All servers of a run by name; a local one exists from its first commit, starting where the global one did."""
+
+    def __init__(self, params: Params) -> None:
+        params.origin = (GLOBAL, 0)
+        self._initial = params
+        self.globally = Server(params)
+        self._servers = {GLOBAL: self.globally}
+
+    def commit(
+        self, name: str, params: Params, contributions: Iterable[Union[Update, Contribution]], time: float
+    ) -> Commit:
+        """The server's model is now `params`; what that was, as a record."""
+        state = self._servers.setdefault(name, Server(self._initial))
+        shares = tuple([self._share(each, name, state) for each in contributions])
+        state.version += bool(shares)
+        state.params = params
+        state.local_steps += sum([share.steps for share in shares])
+        params.origin = (name, state.version)
+        return Commit(time, state.version, name, "update" if shares else "merge", state.local_steps, shares, params)
+
+    def _share(self, contribution: Union[Update, Contribution], name: str, state: Server) -> Share:
+        if isinstance(contribution, Update):
+            updates: tuple[Update, ...] = (contribution,)
+            base, target = contribution.start, state.params
+        else:
+            updates, base, target = tuple(contribution.updates), contribution.base, contribution.target
+        if base.origin is not None and base.origin[0] == name:
+            version = base.origin[1]
+        else:
+            version = min([update.start_version for update in updates], default=state.version)
+        drift = 0.0 if base is target else (target - base).norm()
+        return Share(updates, version, state.version - version, drift)

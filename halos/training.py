@@ -1,0 +1,236 @@
+"""One worker's inner loop: local steps of the model on its samples, in flat buffers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from halos.errors import ConfigError, Diverged, require
+from halos.params import Layout, Params
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class OptimizerOptions:
+    """The inner optimizer; weight decay applies to tensors with two or more dimensions."""
+
+    name: str = "adamw"  # adamw | sgd
+    lr: float = 1.0e-3
+    betas: tuple[float, float] = (0.9, 0.95)  # adamw
+    eps: float = 1.0e-8  # adamw
+    momentum: float = 0.0  # sgd
+    weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.name in ("adamw", "sgd"), "name", self.name, "one of adamw, sgd")
+        require(0.0 <= self.lr < math.inf, "lr", self.lr, "zero or a positive, finite number")
+        require(
+            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)"
+        )
+        require(0.0 < self.eps < math.inf, "eps", self.eps, "a positive, finite number")
+        require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
+        require(
+            0.0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive, finite number"
+        )
+
+
+@dataclass
+class ScheduleOptions:
+    """The inner learning rate over learning-rate steps: linear warm-up, then a half cosine down to `min_ratio`."""
+
+    name: str = "warmup_cosine"  # warmup_cosine | constant
+    warmup: int = 30
+    total: int = 600
+    min_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.name in ("warmup_cosine", "constant"), "name", self.name, "one of warmup_cosine, constant")
+        require(self.warmup >= 0, "warmup", self.warmup, "zero or a positive number of steps")
+        require(self.total >= 1, "total", self.total, "a positive number of steps")
+        if self.name == "warmup_cosine":
+            require(self.warmup <= self.total, "warmup", self.warmup, f"at most total ({self.total})")
+        require(0.0 <= self.min_ratio <= 1.0, "min_ratio", self.min_ratio, "in [0, 1]")
+
+    def at(self, lr: float, step: int) -> float:
+        """The learning rate of learning-rate step `step` (the first is 1), for the maximum `lr`."""
+        if self.name == "constant":
+            return lr
+        if step <= self.warmup:
+            return lr * step / self.warmup
+        low = self.min_ratio * lr
+        if step >= self.total:
+            return low
+        progress = (step - self.warmup) / (self.total - self.warmup)
+        return low + (lr - low) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass
+class TrainOptions:
+    """`train:`, the same for every worker."""
+
+    batch_size: int = 16
+    micro_batch_size: Optional[int] = None  # null: batch_size
+    global_batch_size: Optional[int] = None  # null: workers · batch_size
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    clip: float = 1.0  # of the gradient's norm; 0: none
+    precision: str = "fp32"
+    loss_average_steps: int = 8
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "a positive number of samples")
+        micro = self.batch_size if self.micro_batch_size is None else self.micro_batch_size
+        if micro < 1 or self.batch_size % micro:
+            raise ConfigError("micro_batch_size", f"{micro} does not divide batch_size {self.batch_size}")
+        if self.global_batch_size is not None:
+            require(
+                self.global_batch_size >= 1, "global_batch_size", self.global_batch_size, "a positive number of samples"
+            )
+        require(0.0 <= self.clip < math.inf, "clip", self.clip, "zero or a positive, finite number")
+        require(self.precision in PRECISIONS, "precision", self.precision, "one of " + ", ".join(PRECISIONS))
+        require(
+            self.loss_average_steps >= 1, "loss_average_steps", self.loss_average_steps, "a positive number of steps"
+        )
+
+    @property
+    def micro(self) -> int:
+        """Samples per forward and backward pass."""
+        return self.batch_size if self.micro_batch_size is None else self.micro_batch_size
+
+
+class WorkerState:
+    """What a worker keeps from job to job and never sends: optimizer moments, and fp16's loss scale."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        self.optimizer = optimizer
+        self.scaler = scaler
+
+
+class Trainer:
+    """Runs local steps of any worker on one device.
+
+    The module's parameters and gradients are views into two flat buffers, so that starting from
+    given parameters is one copy, finishing one clone, and the optimizer a few kernels over two
+    vectors (decayed or not) instead of a loop over tensors.
+    """
+
+    def __init__(self, module: nn.Module, options: TrainOptions, device: torch.device) -> None:
+        self.module = module.to(device).train()
+        self.options = options
+        self.device = device
+        named = dict(self.module.named_parameters())
+        dtype = next(iter(named.values())).dtype
+        self.layout = Layout({name: tuple(tensor.shape) for name, tensor in named.items()}, dtype)
+        self.flat = torch.empty(self.layout.size, dtype=dtype, device=device)
+        self.grad = torch.zeros_like(self.flat)
+        for name, parameter in named.items():
+            piece, shape = self.layout.slice_of(name), parameter.shape
+            self.flat[piece] = parameter.detach().reshape(-1)
+            parameter.data = self.flat[piece].view(shape)
+            parameter.grad = self.grad[piece].view(shape)
+        self._groups = []  # the same memory as two vectors: with and without weight decay
+        for piece, decay in (
+            (slice(0, self.layout.decayed), options.optimizer.weight_decay),
+            (slice(self.layout.decayed, self.layout.size), 0.0),
+        ):
+            if piece.stop > piece.start:
+                vector = nn.Parameter(self.flat[piece])
+                vector.grad = self.grad[piece]
+                self._groups.append({"params": [vector], "weight_decay": decay})
+        self._states: dict[int, WorkerState] = {}
+
+    def initial(self) -> Params:
+        """The module's parameters as it was built."""
+        return Params(self.layout, self.flat.detach().clone())
+
+    def state_of(self, worker: int) -> WorkerState:
+        """A worker's own state, new at its first job."""
+        if worker not in self._states:
+            scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
+            self._states[worker] = WorkerState(self._optimizer(), scaler)
+        return self._states[worker]
+
+    def train(
+        self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[Tensor], time: float
+    ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
+        """`steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
+
+        Returns the parameters after them, and losses averaged over chunks of so many steps each.
+        `lr_step` counts the learning-rate steps before the first; `time` (virtual seconds of the
+        job's start) is for messages only. Raises Diverged for a loss that is not finite.
+        """
+        options, state = self.options, self.state_of(worker)
+        optimizer, scaler = state.optimizer, state.scaler
+        accumulation = options.batch_size // options.micro
+        precision = self._precision()
+        losses: list[float] = []
+        chunks: list[int] = []
+        loss_sum = torch.zeros((), dtype=torch.float32, device=self.device)
+        self.flat.copy_(_data(start))
+        self.grad.zero_()
+        for step in range(1, steps + 1):
+            lr = options.schedule.at(options.optimizer.lr, lr_step + step)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            for _ in range(accumulation):
+                with precision():
+                    loss = self.module(next(batches).to(self.device)) / accumulation
+                scaler.scale(loss).backward()
+                loss_sum += loss.detach()
+            if options.clip > 0.0:
+                scaler.unscale_(optimizer)
+                norm = torch.linalg.vector_norm(self.grad)
+                self.grad.mul_(torch.clamp(options.clip / (norm + 1e-6), max=1.0))
+            scaler.step(optimizer)
+            scaler.update()
+            self.grad.zero_()
+            if step % options.loss_average_steps == 0 or step == steps:
+                chunks.append(step - sum(chunks))
+                losses.append(float(loss_sum) / chunks[-1])
+                loss_sum.zero_()
+                if not math.isfinite(losses[-1]):
+                    raise Diverged(
+                        f"training loss became {losses[-1]}: worker {worker}, local step {step} of {steps} in the job"
+                        f" started at {time:.6g} simulated seconds (learning-rate step {lr_step + step}, lr {lr:.3g})"
+                    )
+        return Params(self.layout, self.flat.detach().clone()), tuple(losses), tuple(chunks)
+
+    def evaluate(self, params: Params, batches: Iterator[Tensor]) -> float:
+        """Mean loss of `params` over all samples of `batches`; the workers' states are left alone."""
+        precision = self._precision()
+        self.flat.copy_(_data(params))
+        total, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        self.module.eval()
+        with torch.no_grad():
+            for batch in batches:
+                with precision():
+                    total += self.module(batch.to(self.device)).double() * len(batch)
+                samples += len(batch)
+        self.module.train()
+        return float(total) / samples
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        options = self.options.optimizer
+        groups: list[dict[str, Any]] = [dict(group) for group in self._groups]
+        if options.name == "sgd":
+            return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
+        return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
+
+    def _precision(self) -> Callable[[], AbstractContextManager[Any]]:
+        dtype = PRECISIONS[self.options.precision]
+        if dtype == torch.float32:
+            return nullcontext
+        return lambda: torch.autocast(self.device.type, dtype=dtype)
+
+
+def _data(params: Params) -> Tensor:
+    if params.flat is None:
+        raise ValueError("hollow parameters cannot be trained or evaluated")
+    return params.flat

@@ -1,0 +1,104 @@
+"""Transfer and all-reduce times, against arithmetic by hand and all rings tried one by one."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from halos.cluster import ClusterOptions, RegionOptions, build
+from halos.errors import ConfigError
+from halos.network import Matrix, best_ring
+
+EXAMPLE = [
+    [100.0, 0.537, 0.935, 0.202],
+    [0.537, 100.0, 0.386, 0.117],
+    [0.935, 0.386, 100.0, 0.127],
+    [0.202, 0.117, 0.127, 100.0],
+]
+
+
+def connected(regions: int, **options: Any) -> Matrix:
+    model = Matrix(**options)
+    model.connect(build(ClusterOptions(regions=[RegionOptions(workers=[1.0]) for _ in range(regions)])))
+    return model
+
+
+def test_a_transfer_takes_its_bits_over_the_bandwidth_plus_the_latency() -> None:
+    model = connected(2, bandwidth_gbps=[[1.0, 0.008], [0.016, 1.0]], latency_ms=[[0, 250], [500, 0]])
+    assert model.transfer(4_000_000, 0, 1, 0.0) == pytest.approx(4.25)  # 4 MB over 1 MB/s, and a quarter second
+    assert model.transfer(4_000_000, 1, 0, 0.0) == pytest.approx(2.5)
+
+
+def test_an_all_reduce_of_16_workers_takes_what_upstream_computes_for_pythia_70m() -> None:
+    model = connected(4, bandwidth_gbps=EXAMPLE)
+    assert model.all_reduce(281_706_496, 16, 0.0) == pytest.approx(2 * 15 / 16 * 281_706_496 * 8 / 0.127e9)
+    assert model.all_reduce(281_706_496, 1, 0.0) == 0.0
+
+
+def test_latency_counts_once_per_ring_step() -> None:
+    model = connected(2, bandwidth_gbps=float("inf"), latency_ms=10.0)
+    assert model.all_reduce(1000, 4, 0.0) == pytest.approx(2 * 3 * 0.010)
+
+
+def test_the_push_is_charged_at_its_own_direction_or_as_upstream_at_the_pulls() -> None:
+    matrix = [[1.0, 0.008], [0.016, 1.0]]
+    own = connected(2, bandwidth_gbps=matrix)
+    forward = connected(2, bandwidth_gbps=matrix, return_path="forward")
+    assert own.round_trip(1_000_000, 1_000_000, 0, 1, 0.0) == pytest.approx((1.0, 0.5))
+    assert forward.round_trip(1_000_000, 1_000_000, 0, 1, 0.0) == pytest.approx((1.0, 1.0))
+
+
+def test_one_region_uses_its_own_link_and_two_the_slower_direction() -> None:
+    assert best_ring(np.array([[7.0]])) == 7.0
+    assert best_ring(np.array([[9.0, 3.0], [2.0, 9.0]])) == 2.0
+
+
+def test_the_best_ring_of_the_example_environment_is_its_slowest_but_one_link() -> None:
+    assert best_ring(np.array(EXAMPLE)) == 0.127
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_best_ring_equals_trying_all_orders(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    regions = int(rng.integers(3, 8))
+    matrix = rng.choice([0.1, 0.2, 0.5, 1.0, 2.0, 5.0], (regions, regions)) if seed % 2 else rng.random((regions, regions))
+    tried = max(
+        min(matrix[order[i], order[(i + 1) % regions]] for i in range(regions)) for order in permutations(range(regions))
+    )
+    assert best_ring(matrix) == tried
+
+
+def test_a_directed_ring_hidden_among_slow_links_is_found_at_twenty_regions_and_above() -> None:
+    for regions in (20, 30):
+        rng = np.random.default_rng(regions)
+        matrix = rng.random((regions, regions)) * 0.1
+        order = rng.permutation(regions)
+        for i in range(regions):
+            matrix[order[i], order[(i + 1) % regions]] = 5.0
+        assert best_ring(matrix) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bandwidth_gbps": None}, "bandwidth_gbps: missing; give 2 x 2"),
+        ({"bandwidth_gbps": 0.0}, r"bandwidth_gbps\[0\]\[0\]: 0.0 is not a positive number"),
+        ({"bandwidth_gbps": [[1, 1], [float("nan"), 1]]}, r"bandwidth_gbps\[1\]\[0\]: nan is not a positive"),
+        ({"bandwidth_gbps": [[1, 1, 1], [1, 1, 1]]}, "shape 2 x 3, but there are 2 regions"),
+        ({"bandwidth_gbps": [[1, 1], [1]]}, "shape 2 x 1/2"),
+        ({"bandwidth_gbps": [[1, "fast"], [1, 1]]}, r"bandwidth_gbps\[0\]\[1\]: 'fast' is not a number"),
+        ({"bandwidth_gbps": "fast"}, "'fast' is not one number or 2 rows"),
+        ({"bandwidth_gbps": 1, "latency_ms": -1}, r"latency_ms\[0\]\[0\]: -1.0 is not zero or"),
+        ({"bandwidth_gbps": 1, "latency_ms": float("inf")}, "latency_ms.*inf is not"),
+    ],
+)
+def test_a_matrix_that_cannot_be_says_which_entry(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        connected(2, **options)
+
+
+def test_whole_numbers_are_bandwidths_too() -> None:
+    assert connected(1, bandwidth_gbps=[[1]]).transfer(125_000_000, 0, 0, 0.0) == 1.0

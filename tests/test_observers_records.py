@@ -1,0 +1,167 @@
+"""The record files and the summary."""
+
+import json
+import math
+import os
+
+import pytest
+
+from halos.budget import BudgetOptions
+from halos.cluster import Cluster, Region, Worker
+from halos.errors import ConfigError, UserError
+from halos.experiment import Experiment
+from halos.observers import ObserverOptions, build
+from halos.observers.records import Lines, read, recorder, truncate, write_summary
+from halos.params import Layout, Params
+from halos.records import Commit, Evaluation, Share, Transfer, Update
+
+PARAMS = Params(Layout({"a": (2, 2)}), None)
+WORKER = Worker(0, 0, 1.0)
+UPDATE = Update(0, 0, 0, PARAMS, PARAMS, 8, 0.0, 1.5, 0, (0, 64), 0, (3.5, math.nan), (4, 4), (0.0, 1.5))
+TRANSFER = Transfer(1.5, 2.0, None, None, 16, "all_reduce")
+COMMIT = Commit(2.0, 1, "global", "update", 8, (Share((UPDATE,), 0, 0, 0.0),), PARAMS)
+EVALUATION = Evaluation(2.0, 1, 8, 8, 512, 3.25, "validation")
+
+
+def experiment(folder, resumed_at=None):
+    cluster = Cluster((Region(0, "here", (WORKER,)),), (WORKER,), 1.0, 0.0)
+    budget = BudgetOptions(local_steps=16)
+    return Experiment("run", folder, {}, "diloco", 1, cluster, budget, 64, 4, 4, True, {}, resumed_at)
+
+
+def record(observer):
+    for kind, each in (("update", UPDATE), ("transfer", TRANSFER), ("commit", COMMIT), ("evaluate", EVALUATION)):
+        hear = getattr(observer, f"on_{kind}", None)
+        if hear is not None:
+            hear(each)
+
+
+def test_every_record_becomes_a_line_of_its_file(tmp_path):
+    observer = recorder("all")
+    observer.on_start(experiment(tmp_path))
+    record(observer)
+    observer.on_finish({"name": "run"})
+    (update,) = read(tmp_path / "updates.jsonl")
+    assert (update["time"], update["worker"], update["end_sample"], update["losses"]) == (1.5, 0, 64, [3.5, None])
+    (transfer,) = read(tmp_path / "transfers.jsonl")
+    assert (transfer["src"], transfer["kind"], transfer["bytes"]) == (None, "all_reduce", 16)
+    (commit,) = read(tmp_path / "commits.jsonl")
+    assert commit["contributions"] == [{"workers": [0], "steps": 8, "from_version": 0, "staleness": 0, "drift": 0.0}]
+    (evaluation,) = read(tmp_path / "evaluations.jsonl")
+    assert (evaluation["loss"], evaluation["set"]) == (3.25, "validation")
+
+
+@pytest.mark.parametrize(
+    ("records", "files"),
+    [("commits", {"commits.jsonl", "evaluations.jsonl"}), ("none", {"evaluations.jsonl"})],
+)
+def test_fewer_records_make_fewer_files_and_no_calls(tmp_path, records, files):
+    observer = recorder(records)
+    observer.on_start(experiment(tmp_path))
+    record(observer)
+    observer.on_finish({})
+    assert {path.name for path in tmp_path.iterdir()} == files | {"summary.json"}
+    assert not hasattr(observer, "on_update")
+    assert not hasattr(observer, "on_transfer")
+
+
+def test_the_summary_has_null_for_what_is_no_finite_number(tmp_path):
+    write_summary(tmp_path / "summary.json", {"loss": math.nan, "bytes": {"0->1": 3}, "deep": [{"x": math.inf}]})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"loss": None, "bytes": {"0->1": 3}, "deep": [{"x": None}]}
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_resumed_run_continues_its_files_where_the_checkpoint_was(tmp_path):
+    first = recorder("all")
+    first.on_start(experiment(tmp_path))
+    record(first)
+    lengths = first.lengths()
+    record(first)  # after the checkpoint; then it died
+    first.lengths()
+    truncate(tmp_path, lengths)
+    second = recorder("all")
+    second.on_start(experiment(tmp_path, resumed_at=2.0))
+    record(second)
+    record(second)
+    second.on_finish({})
+    assert len(list(read(tmp_path / "updates.jsonl"))) == 3
+    assert second.lengths() == {name: 3 * length for name, length in lengths.items()}
+
+
+def test_a_record_file_shorter_than_at_the_checkpoint_is_refused(tmp_path):
+    (tmp_path / "updates.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"updates.jsonl is shorter than at the checkpoint"):
+        truncate(tmp_path, {"updates.jsonl": 100})
+
+
+class FullDisk:
+    """A file that takes `room` bytes and then no more."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(28, "No space left on device")
+        taken = bytes(data[: self.room])
+        self.room -= len(taken)
+        return self.file.write(taken)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_whole_lines(tmp_path):
+    lines = Lines(tmp_path / "updates.jsonl", append=False)
+    lines.add('{"n": 1}')
+    lines.flush()
+    lines._file = FullDisk(lines._file, room=12)  # the next line fits, the one after it does not
+    lines.add('{"n": 2}')
+    lines.add('{"n": 3}')
+    with pytest.raises(UserError, match=r"updates.jsonl cannot be written: No space left on device; .* is intact") as error:
+        lines.flush()
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "updates.jsonl").read_text() == '{"n": 1}\n'
+    lines.close()  # what could not be written is not tried again
+
+
+def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="cannot be written: No such file or directory"):
+        recorder("all").on_start(experiment(tmp_path / "gone"))
+
+
+def test_a_summary_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    write_summary(tmp_path / "summary.json", {"n": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match=r"summary.json cannot be written"):
+        write_summary(tmp_path / "summary.json", {"n": 2})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"n": 1}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_evaluations_are_on_disk_within_a_second_and_not_at_once(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    observer = recorder("none")
+    observer.on_start(experiment(tmp_path))
+    observer.on_evaluate(EVALUATION)
+    assert list(read(tmp_path / "evaluations.jsonl")) == []
+    now[0] += 1.0
+    observer.on_evaluate(EVALUATION)
+    assert len(list(read(tmp_path / "evaluations.jsonl"))) == 2
+
+
+def test_the_options_say_who_observes():
+    names = [type(observer).__name__ for observer in build(ObserverOptions(results=True))]
+    assert names == ["FullRecorder", "TensorBoard", "Trace", "Results", "Progress"]
+    few = build(ObserverOptions(progress=False, tensorboard=False, trace=False, records="none"))
+    assert [type(observer).__name__ for observer in few] == ["Recorder"]
+
+
+def test_an_unknown_choice_of_records_is_refused():
+    with pytest.raises(ConfigError, match="records: 'some' is not one of all, commits, none"):
+        ObserverOptions(records="some")

@@ -1,0 +1,169 @@
+"""TensorBoard's curves, read back with TensorBoard."""
+
+import math
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from halos.budget import BudgetOptions
+from halos.cluster import Cluster, Region, Worker
+from halos.experiment import Experiment
+from halos.observers.records import recorder
+from halos.observers.tensorboard import POINTS, TensorBoard, Thinning
+from halos.params import Layout, Params
+from halos.records import Commit, Evaluation, Share, Transfer, Update
+
+PARAMS = Params(Layout({"a": (2, 2)}), None)
+WORKERS = (Worker(0, 0, 1.0), Worker(1, 1, 0.5))
+CLUSTER = Cluster((Region(0, "us", WORKERS[:1]), Region(1, "eu", WORKERS[1:])), WORKERS, 1.0, 0.0)
+TOKENS_PER_STEP = 10
+
+
+def experiment(folder, budget=None, real=True, resumed_at=None):
+    budget = budget or BudgetOptions(local_steps=16)
+    config = {"policy": {"name": "diloco", "outer": {"lr": 0.7}}, "seed": 1}
+    return Experiment(
+        "run", folder, config, "diloco", 1, CLUSTER, budget, TOKENS_PER_STEP, 4, 4, real, {}, resumed_at
+    )  # fmt: skip
+
+
+def update(time, losses, lr_step=0):
+    return Update(
+        0, 0, 0, PARAMS, PARAMS, 4, time - 1, time, 0, (0, 4), lr_step, losses, (1,) * len(losses), (time - 1, time)
+    )  # fmt: skip
+
+
+def commit(time, version, updates, staleness=0, drift=0.0, server="global"):
+    shares = tuple(Share((each,), 0, staleness, drift) for each in updates)
+    return Commit(time, version, server, "update", 8 * version, shares, PARAMS)
+
+
+def rounds(*numbers, losses=(4.0, 2.0)):
+    """Rounds of two workers, 4 steps each, ending at 10, 20, … seconds."""
+    for number in numbers:
+        now = 10.0 * number
+        updates = [update(now - 1, (loss / number,) if losses else (), lr_step=number) for loss in losses or (0, 0)]
+        yield from updates
+        yield Transfer(now - 1, now, None, None, 100, "all_reduce")
+        yield commit(now, number, updates, staleness=number, drift=0.5)
+        if losses:
+            yield Evaluation(now, number, 8 * number, 8 * number, 80 * number, 5.0 / number, "validation")
+
+
+def tell(observer, records):
+    hear = {Update: "on_update", Transfer: "on_transfer", Commit: "on_commit", Evaluation: "on_evaluate"}
+    for record in records:
+        name = hear[type(record)]
+        if hasattr(observer, name):
+            getattr(observer, name)(record)
+
+
+def curves(folder):
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    events.Reload()
+    return events
+
+
+def points(events, tag):
+    return [(point.step, point.wall_time, point.value) for point in events.Scalars(tag)]
+
+
+def watch(given, records, summary=None):
+    observer = TensorBoard()
+    observer.on_start(given)
+    tell(observer, records)
+    observer.on_finish(summary or {})
+    return curves(given.folder)
+
+
+def test_losses_are_written_against_steps_and_tokens_on_the_simulated_clock(tmp_path):
+    events = watch(experiment(tmp_path), rounds(1, 2))
+    assert points(events, "loss/train") == [(8, 10.0, 3.0), (16, 20.0, 1.5)]  # the mean of 4 and 2, and half that
+    assert points(events, "loss/validation") == [(8, 10.0, 5.0), (16, 20.0, 2.5)]
+    assert points(events, "by_tokens/loss/train") == [(80, 10.0, 3.0), (160, 20.0, 1.5)]
+    assert points(events, "by_tokens/loss/validation") == [(80, 10.0, 5.0), (160, 20.0, 2.5)]
+
+
+def test_staleness_drift_bytes_and_time_have_curves(tmp_path):
+    events = watch(experiment(tmp_path), rounds(1, 2))
+    assert points(events, "commits/staleness") == [(8, 10.0, 1.0), (16, 20.0, 2.0)]
+    assert points(events, "commits/drift") == [(8, 10.0, 0.5), (16, 20.0, 0.5)]
+    assert points(events, "bytes/all_reduce") == [(8, 10.0, 100.0), (16, 20.0, 200.0)]
+    assert points(events, "bytes/total") == points(events, "bytes/all_reduce")
+    assert points(events, "workers/learning_rate_step") == [(8, 10.0, 1.0), (16, 20.0, 2.0)]
+    assert points(events, "time/simulated_hours")[1] == (16, 20.0, pytest.approx(20 / 3600))
+
+
+def test_a_run_that_does_not_train_has_no_losses(tmp_path):
+    events = watch(experiment(tmp_path, real=False), rounds(1, 2, losses=()))
+    tags = events.Tags()["scalars"]
+    assert not [tag for tag in tags if "loss" in tag]
+    assert {"bytes/total", "time/simulated_hours"} <= set(tags)
+
+
+def test_another_server_s_commits_make_no_points(tmp_path):
+    events = watch(experiment(tmp_path), [commit(1.0, 1, [update(1.0, (3.0,))], server="local-0")])
+    assert events.Tags()["scalars"] == []
+
+
+def test_another_set_and_another_model_have_curves_of_their_own(tmp_path):
+    records = [Evaluation(0.0, 0, 0, 0, 0, 6.0, "german"), Evaluation(0.0, 0, 0, 0, 0, 7.0, "german", "mean")]
+    events = watch(experiment(tmp_path), records)
+    assert points(events, "loss/german") == [(0, 0.0, 6.0)]
+    assert points(events, "loss/german/mean") == [(0, 0.0, 7.0)]
+
+
+def test_config_and_the_use_of_time_are_tables(tmp_path):
+    workers = [
+        {"worker": 0, "region": 0, "compute": 0.5, "transfer": 0.25, "idle": 0.25},
+        {"worker": 1, "region": 1, "compute": 0.75, "transfer": 0.25, "idle": 0.0},
+    ]
+    events = watch(experiment(tmp_path), rounds(1), {"workers": workers, "local_steps": 8, "simulated_seconds": 10.0})
+    (config,) = events.Tensors("config/text_summary")
+    assert b"| policy.outer.lr | `0.7` |" in config.tensor_proto.string_val[0]
+    (time,) = events.Tensors("time/text_summary")
+    assert b"| us | 1 | 50.0% | 25.0% | 25.0% |\n| eu | 1 | 75.0% | 25.0% | 0.0% |" in time.tensor_proto.string_val[0]
+    assert (time.step, time.wall_time) == (8, 10.0)
+
+
+def test_a_very_long_run_has_about_so_many_points_and_each_is_a_mean(tmp_path):
+    count = 10 * POINTS
+    records = [commit(float(n), n, [update(n, (float(n % 10),))]) for n in range(1, count + 1)]
+    events = watch(experiment(tmp_path, BudgetOptions(local_steps=8 * count)), records)
+    train = points(events, "loss/train")
+    assert POINTS - 2 <= len(train) <= POINTS + 2
+    assert train[-1][0] == 8 * count
+    assert all(value == pytest.approx(4.5) for _, _, value in train[1:-1])
+
+
+def test_without_a_known_end_points_get_rarer():
+    thinning = Thinning()
+    assert sum(thinning.due(0.0) for _ in range(POINTS)) == POINTS
+    assert sum(thinning.due(0.0) for _ in range(2 * POINTS)) == POINTS
+    assert sum(thinning.due(0.0) for _ in range(4 * POINTS)) == POINTS
+
+
+def test_a_resumed_run_has_the_same_curves_as_one_that_was_never_interrupted(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    given = {"budget": BudgetOptions(local_steps=24)}
+    expected = watch(experiment(whole, **given), rounds(1, 2, 3))
+
+    files, first = recorder("all"), TensorBoard()
+    files.on_start(experiment(cut, **given))
+    first.on_start(experiment(cut, **given))
+    tell(files, rounds(1))
+    tell(first, rounds(1, 2))  # it went on for a round after the checkpoint
+    files.on_finish({})
+    first.on_finish({})
+    resumed = watch(experiment(cut, resumed_at=10.0, **given), rounds(2, 3))
+    tags = expected.Tags()["scalars"]
+    assert sorted(resumed.Tags()["scalars"]) == sorted(tags)
+    assert {tag: points(resumed, tag) for tag in tags} == {tag: points(expected, tag) for tag in tags}
+    assert len(list(cut.glob("events.out.tfevents*"))) == 1
+
+
+def test_a_loss_that_is_no_number_makes_no_point(tmp_path):
+    events = watch(experiment(tmp_path), [Evaluation(0.0, 0, 0, 0, 0, math.nan, "validation")])
+    assert events.Tags()["scalars"] == []

@@ -1,0 +1,188 @@
+"""The trace: what Perfetto needs to show a run."""
+
+import json
+from collections import defaultdict
+
+from halos.budget import BudgetOptions
+from halos.cluster import Cluster, Region, Worker
+from halos.experiment import Experiment
+from halos.observers.records import recorder
+from halos.observers.trace import LANES, Trace, lanes
+from halos.params import Layout, Params
+from halos.records import Commit, Evaluation, Share, Transfer, Update
+
+PARAMS = Params(Layout({"a": (2, 2)}), None)
+WORKERS = (Worker(0, 0, 1.0), Worker(1, 1, 0.5))
+CLUSTER = Cluster((Region(0, "us", WORKERS[:1]), Region(1, "eu", WORKERS[1:])), WORKERS, 1.0, 0.0)
+
+
+def experiment(folder, resumed_at=None):
+    budget = BudgetOptions(local_steps=16)
+    return Experiment("run", folder, {}, "halos", 1, CLUSTER, budget, 64, 4, 4, True, {}, resumed_at)
+
+
+def job(worker, start, end, steps=1, pull=0.0, push=0.0, server=None):
+    compute = (start + pull, end - push)
+    return Update(
+        0, worker, worker, PARAMS, PARAMS, steps, start, end, 3, (0, steps), 7, (2.0,), (steps,), compute, server
+    )  # fmt: skip
+
+
+def commit(time, version, updates):
+    share = Share(tuple(updates), 0, 0, 0.0)
+    return Commit(time, version, "global", "update", version * 8, (share,), PARAMS)
+
+
+def round_trip(worker, start, end, steps=1):
+    """An asynchronous job, with its 1 s of pull and 2 s of push."""
+    yield Transfer(start, start + 1, 0, worker, 100, "pull", worker, 0)
+    yield Transfer(end - 2, end, worker, 0, 50, "push", worker, 0)
+    yield job(worker, start, end, steps, pull=1, push=2, server=0)
+
+
+def tell(observer, records):
+    hear = {Update: "on_update", Transfer: "on_transfer", Commit: "on_commit", Evaluation: "on_evaluate"}
+    for record in records:
+        getattr(observer, hear[type(record)])(record)
+
+
+def trace(folder, records, limit=1000):
+    observer = Trace(limit)
+    observer.on_start(experiment(folder))
+    tell(observer, records)
+    observer.on_finish({})
+    return Picture(json.loads((folder / "trace.json").read_text()))
+
+
+class Picture:
+    """A parsed trace, by the names of processes and rows; checks what the format asks of it."""
+
+    def __init__(self, content):
+        self.about, self.events = content["otherData"], content["traceEvents"]
+        names = {
+            (each["name"], each["pid"], each.get("tid")): each["args"]["name"]
+            for each in self.events
+            if each["ph"] == "M" and each["name"].endswith("_name")
+        }
+        self.rows = defaultdict(list)
+        drawn = [each for each in self.events if each["ph"] != "M"]
+        assert [each["ts"] for each in drawn] == sorted(each["ts"] for each in drawn)
+        for each in drawn:
+            if each["ph"] == "X":
+                process, row = names["process_name", each["pid"], None], names["thread_name", each["pid"], each["tid"]]
+                assert isinstance(each["ts"], int)
+                assert each["dur"] >= 0
+                self.rows[process, row].append((each["ts"] / 1e6, (each["ts"] + each["dur"]) / 1e6, each["name"]))
+        for slices in self.rows.values():
+            assert all(before[1] <= after[0] for before, after in zip(slices, slices[1:], strict=False))
+
+
+def test_a_round_trip_is_pull_compute_push_on_the_worker_s_row_and_two_transfers_on_links(tmp_path):
+    picture = trace(tmp_path, round_trip(1, 0.0, 10.0, steps=7))
+    assert picture.rows["eu", "worker 1 (speed 0.5)"] == [(0, 1, "pull"), (1, 8, "steps 7"), (8, 10, "push")]
+    assert picture.rows["links", "us -> eu"] == [(0, 1, "pull")]
+    assert picture.rows["links", "eu -> us"] == [(8, 10, "push")]
+    (compute,) = [each for each in picture.events if each.get("cat") == "compute"]
+    assert compute["args"] == {"from_version": 3, "lr_step": 7}
+
+
+def test_a_collective_fills_what_a_worker_did_not_compute_of_it(tmp_path):
+    records = [
+        job(0, 0, 4),
+        job(1, 0, 2),
+        Transfer(4, 7, None, None, 8, "all_reduce"),
+        job(0, 4, 5),  # overlapped with it
+    ]
+    picture = trace(tmp_path, records)
+    assert picture.rows["us", "worker 0 (speed 1)"] == [(0, 4, "steps 1"), (4, 5, "steps 1"), (5, 7, "all_reduce")]
+    assert picture.rows["eu", "worker 1 (speed 0.5)"] == [(0, 2, "steps 1"), (4, 7, "all_reduce")]  # idle from 2 to 4
+    assert picture.rows["links", "all-reduce"] == [(4, 7, "all_reduce")]
+
+
+def test_overlapping_transfers_of_a_link_get_lanes(tmp_path):
+    records = [Transfer(start, start + 3, 0, 1, 8, "send") for start in (0, 1, 2, 3)]
+    picture = trace(tmp_path, records)
+    assert picture.rows["links", "us -> eu"] == [(0, 3, "send"), (3, 6, "send")]
+    assert picture.rows["links", "us -> eu #2"] == [(1, 4, "send")]
+    assert picture.rows["links", "us -> eu #3"] == [(2, 5, "send")]
+
+
+def test_a_link_has_only_so_many_lanes_and_the_file_says_what_is_missing(tmp_path):
+    picture = trace(tmp_path, [Transfer(0, 3, 0, 1, 8, "send") for _ in range(LANES + 5)])
+    assert len(picture.rows) == LANES
+    assert picture.about["transfers_not_drawn"] == 5
+
+
+def test_slices_that_touch_share_a_lane():
+    assert lanes([(4, 4, None), (0, 4, None), (4, 9, None)]) == [[(0, 4, None), (4, 4, None), (4, 9, None)]]
+
+
+def test_commits_are_instants_and_steps_and_losses_are_counters(tmp_path):
+    update = job(0, 0, 2)
+    local = Commit(1.0, 5, "local-0", "update", 1, (Share((update,), 0, 0, 0.0),), PARAMS)
+    evaluation = Evaluation(2.0, 1, 8, 8, 64, 3.5, "validation")
+    picture = trace(tmp_path, [local, update, commit(2.0, 1, [update]), evaluation])
+    instants = [(each["ts"], each["name"]) for each in picture.events if each["ph"] == "i"]
+    assert instants == [(2_000_000, "commit 1")]
+    counters = [(each["name"], each["args"]) for each in picture.events if each["ph"] == "C"]
+    assert counters == [("local", {"steps": 8}), ("loss", {"train": 2.0}), ("loss", {"validation": 3.5})]
+
+
+def test_every_process_and_row_has_a_name_and_a_place(tmp_path):
+    picture = trace(tmp_path, [*round_trip(0, 0, 5), *round_trip(1, 0, 5)])
+    meta = [each for each in picture.events if each["ph"] == "M"]
+    processes = [each["args"]["name"] for each in meta if each["name"] == "process_name"]
+    assert processes == ["global model", "us", "eu", "links"]
+    places = [each["args"]["sort_index"] for each in meta if each["name"] == "thread_sort_index"]
+    assert places == sorted(places)
+    for each in picture.events:
+        if each["ph"] == "X":
+            assert {"pid", "tid", "ts", "dur", "name", "cat"} <= set(each)
+
+
+def test_a_long_run_is_cut_and_says_where(tmp_path):
+    records = [record for start in range(0, 100, 10) for record in round_trip(0, start, start + 10)]
+    picture = trace(tmp_path, records, limit=15)  # a round trip draws five slices
+    assert picture.about["cut_at_seconds"] == 30.0
+    assert len([each for each in picture.events if each["ph"] == "X"]) == 15
+
+
+def test_a_trace_that_is_not_cut_says_so(tmp_path):
+    assert trace(tmp_path, round_trip(0, 0, 10)).about["cut_at_seconds"] is None
+
+
+def test_an_odd_name_does_not_break_the_file(tmp_path):
+    worker = Worker(0, 0, 1.0)
+    cluster = Cluster((Region(0, 'a "b" \\ é', (worker,)),), (worker,), 1.0, 0.0)
+    given = experiment(tmp_path)
+    observer = Trace()
+    observer.on_start(Experiment(**{**vars(given), "cluster": cluster, "name": 'x "y"'}))
+    observer.on_finish({})
+    content = json.loads((tmp_path / "trace.json").read_text())
+    assert content["otherData"]["name"] == 'x "y"'
+    assert content["traceEvents"][2]["args"]["name"] == 'a "b" \\ é'
+
+
+def test_a_resumed_run_draws_what_the_records_say_happened_before(tmp_path):
+    whole = []
+    for start in (0.0, 10.0):
+        round_trips = [*round_trip(0, start, start + 10), *round_trip(1, start, start + 10, steps=2)]
+        whole += [*round_trips, Transfer(start + 9, start + 10, None, None, 8, "all_reduce")]
+        updates = [record for record in round_trips if isinstance(record, Update)]
+        whole.append(commit(start + 10, int(start / 10) + 1, updates))
+        whole.append(Evaluation(start + 10, 1, 8, 8, 64, 3.5, "validation"))
+    half = len(whole) // 2
+    (tmp_path / "whole").mkdir()
+    expected = trace(tmp_path / "whole", whole)
+
+    recorded = recorder("all")
+    recorded.on_start(experiment(tmp_path))
+    tell(recorded, whole[:half])
+    recorded.on_finish({})
+    observer = Trace()
+    observer.on_start(experiment(tmp_path, resumed_at=10.0))
+    tell(observer, whole[half:])
+    observer.on_finish({})
+    resumed = Picture(json.loads((tmp_path / "trace.json").read_text()))
+    assert resumed.rows == expected.rows
+    assert len(resumed.events) == len(expected.events) - 1  # without the first commit's training loss
