@@ -25,7 +25,7 @@ def show(summary: Summary, folder: Path, regions: Sequence[str] = (), console: O
     console.print(_facts(summary))
     if summary.get("workers"):
         console.print()
-        console.print(_regions(summary["workers"], regions, bar=max(12, min(40, console.width - 52))))
+        console.print(_regions(summary["workers"], regions, bar=max(12, min(40, console.width - 60))))
     console.print()
     for what, where in _pointers(folder):
         # Not wrapped, so that a command can be copied whole.
@@ -98,7 +98,7 @@ def _facts(summary: Summary) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows:
         if value is not None and not (name.endswith("loss") and value == "-"):  # timing runs have no losses
-            table.add_row(name, value)
+            table.add_row(name, Text(value))
     return table
 
 
@@ -114,13 +114,14 @@ def _regions(workers: list[dict[str, Any]], names: Sequence[str], bar: int) -> T
     if len(groups) > 1:
         groups.append(("all", workers))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("region", no_wrap=True, overflow="ellipsis", max_width=20)
+    table.add_column("region", no_wrap=True)
     for name in ("workers", *(name for name, _, _ in BAR)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("of simulated time", no_wrap=True)
     for name, each in groups:
         shares = {key: sum(worker[key] for worker in each) / len(each) for key, _, _ in BAR}
-        table.add_row(name, f"{len(each):,}", *(f"{shares[key]:.1%}" for key, _, _ in BAR), _bar(shares, bar))
+        name = name if len(name) <= 20 else name[:18] + ".."
+        table.add_row(Text(name), f"{len(each):,}", *(f"{shares[key]:.1%}" for key, _, _ in BAR), _bar(shares, bar))
     return table
 
 

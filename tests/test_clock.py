@@ -262,5 +262,7 @@ def test_awaiting_something_else_says_what_can_be_awaited() -> None:
     async def confused() -> None:
         await asyncio.sleep(0)
 
-    with pytest.raises(TypeError, match="confused awaits something that yields None; a process awaits only events of its clock"):
+    with pytest.raises(
+        TypeError, match="confused awaits something that yields None; a process awaits only events of its clock"
+    ):
         run(confused(), clock=clock)

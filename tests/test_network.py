@@ -64,9 +64,12 @@ def test_the_best_ring_of_the_example_environment_is_its_slowest_but_one_link() 
 def test_the_best_ring_equals_trying_all_orders(seed: int) -> None:
     rng = np.random.default_rng(seed)
     regions = int(rng.integers(3, 8))
-    matrix = rng.choice([0.1, 0.2, 0.5, 1.0, 2.0, 5.0], (regions, regions)) if seed % 2 else rng.random((regions, regions))
+    matrix = (
+        rng.choice([0.1, 0.2, 0.5, 1.0, 2.0, 5.0], (regions, regions)) if seed % 2 else rng.random((regions, regions))
+    )
     tried = max(
-        min(matrix[order[i], order[(i + 1) % regions]] for i in range(regions)) for order in permutations(range(regions))
+        min(matrix[order[i], order[(i + 1) % regions]] for i in range(regions))
+        for order in permutations(range(regions))
     )
     assert best_ring(matrix) == tried
 

@@ -67,7 +67,11 @@ def test_fewer_records_make_fewer_files_and_no_calls(tmp_path, records, files):
 
 def test_the_summary_has_null_for_what_is_no_finite_number(tmp_path):
     write_summary(tmp_path / "summary.json", {"loss": math.nan, "bytes": {"0->1": 3}, "deep": [{"x": math.inf}]})
-    assert json.loads((tmp_path / "summary.json").read_text()) == {"loss": None, "bytes": {"0->1": 3}, "deep": [{"x": None}]}
+    assert json.loads((tmp_path / "summary.json").read_text()) == {
+        "loss": None,
+        "bytes": {"0->1": 3},
+        "deep": [{"x": None}],
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
@@ -118,7 +122,9 @@ def test_a_full_disk_is_one_clear_line_and_leaves_whole_lines(tmp_path):
     lines._file = FullDisk(lines._file, room=12)  # the next line fits, the one after it does not
     lines.add('{"n": 2}')
     lines.add('{"n": 3}')
-    with pytest.raises(UserError, match=r"updates.jsonl cannot be written: No space left on device; .* is intact") as error:
+    with pytest.raises(
+        UserError, match=r"updates.jsonl cannot be written: No space left on device; .* is intact"
+    ) as error:
         lines.flush()
     assert "\n" not in str(error.value)
     assert (tmp_path / "updates.jsonl").read_text() == '{"n": 1}\n'

@@ -1,5 +1,6 @@
 """The trace: what Perfetto needs to show a run."""
 
+import itertools
 import json
 from collections import defaultdict
 
@@ -74,7 +75,7 @@ class Picture:
                 assert each["dur"] >= 0
                 self.rows[process, row].append((each["ts"] / 1e6, (each["ts"] + each["dur"]) / 1e6, each["name"]))
         for slices in self.rows.values():
-            assert all(before[1] <= after[0] for before, after in zip(slices, slices[1:], strict=False))
+            assert all(before[1] <= after[0] for before, after in itertools.pairwise(slices))
 
 
 def test_a_round_trip_is_pull_compute_push_on_the_worker_s_row_and_two_transfers_on_links(tmp_path):

@@ -61,7 +61,13 @@ def test_hollow_parameters_count_but_never_call_torch() -> None:
         raise AssertionError("called")
 
     hollow, full = Params(LAYOUT, None), params(1, 2, 3, 4, 5, 6)
-    for result in (hollow + full, full - hollow, hollow * 2, hollow.map(explode), Params.combine(explode, full, hollow)):
+    for result in (
+        hollow + full,
+        full - hollow,
+        hollow * 2,
+        hollow.map(explode),
+        Params.combine(explode, full, hollow),
+    ):
         assert result.hollow and result.size == 6
     assert hollow[(slice(0, 3),)].size == 3
     assert math.isnan(hollow.norm()) and math.isnan(hollow.dot(full))

@@ -86,16 +86,16 @@ class GPTNeoX:
 
     def dimensions(self, vocab_size: Optional[int] = None) -> Dimensions:
         """The size of the network for data of `vocab_size` different tokens (None: unknown)."""
-        base = SIZES.get(self.size or "")
-        hidden_size = self._given("hidden_size")
-        own = self.vocab_size if self.vocab_size is not None else vocab_size or (base and base.vocab_size)
+        own = self.vocab_size if self.vocab_size is not None else vocab_size
         if own is None:
-            raise ConfigError("vocab_size", "needed: neither the data nor a size says how many tokens there are")
-        enough = f"enough for the data's {vocab_size} tokens; leave it out to take the data's"
+            if self.size is None:
+                raise ConfigError("vocab_size", "needed: neither the data nor a size says how many tokens there are")
+            own = SIZES[self.size].vocab_size
+        enough = f"enough for the data's {vocab_size} tokens (leave it out to take the data's)"
         require(vocab_size is None or vocab_size <= own, "vocab_size", own, enough)
-        return Dimensions(
-            hidden_size, self._given("layers"), self._given("heads"), self.intermediate_size or 4 * hidden_size, own
-        )
+        hidden_size = self._given("hidden_size")
+        inner = self.intermediate_size or 4 * hidden_size
+        return Dimensions(hidden_size, self._given("layers"), self._given("heads"), inner, own)
 
     def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
         """Names and shapes in the module's order, written out: no module is built to know them."""
@@ -190,8 +190,18 @@ class Rotary:
                 angles = torch.outer(torch.arange(length, dtype=torch.float32), 1.0 / self.base**powers)
                 cos = torch.cat([angles.cos(), angles.cos()], dim=1)[:, None].to(device)
                 sin = torch.cat([-angles.sin(), angles.sin()], dim=1)[:, None].to(device)
-            self._tables[device] = cos, sin
+            if lasting(cos):
+                self._tables[device] = cos, sin
         return cos[:length], sin[:length]
+
+
+def lasting(tensor: Tensor) -> bool:
+    """Whether a tensor can be kept: one made inside `torch.func.grad` or `vmap` is a wrapper that dies with it."""
+    try:
+        tensor.untyped_storage()
+    except NotImplementedError:
+        return False
+    return True
 
 
 class Linear(nn.Linear):

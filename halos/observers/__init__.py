@@ -28,8 +28,8 @@ class ObserverOptions:
 
 
 def build(options: ObserverOptions) -> list[object]:
-    """The observers that are turned on; the records come first, so that the rest can fail after them."""
-    # Not at the top: these modules import rich and numpy, and whoever only reads a config needs neither.
+    """The observers that are turned on, to be registered in this order."""
+    # Not at the top: whoever only reads a config needs neither rich nor torch.
     from halos.observers.progress import Progress
     from halos.observers.records import recorder
     from halos.observers.results import Results

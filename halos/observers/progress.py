@@ -32,7 +32,7 @@ class Progress:
         self._simulated = 0.0
         self._local_steps = 0
         self._share_at_start = 0.0
-        self._losses: dict[str, float] = {}
+        self._losses: dict[str, float] = {}  # by name, as shown
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
@@ -49,7 +49,7 @@ class Progress:
         self._interval = LIVE_SECONDS if self._live else PLAIN_SECONDS
         self._began = self._drawn = self._glanced = time.monotonic()
         if self._live:
-            self._draw()
+            self._write(self._line(self._drawn), last=False)
 
     @hookimpl
     def on_update(self, update: Update) -> None:
@@ -76,9 +76,9 @@ class Progress:
         if evaluation.of == "global":
             self._losses["val" if evaluation.set == "validation" else evaluation.set] = evaluation.loss
             self._simulated = evaluation.time
-            self._glance()
+            self._draw_if_due(time.monotonic())
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # so that the line is closed whatever happens to the others
     def on_finish(self, summary: Summary) -> None:
         self._simulated = summary.get("simulated_seconds", self._simulated)
         self._write(self._line(time.monotonic(), left=False), last=True)
@@ -92,12 +92,12 @@ class Progress:
             self._stride = max(1, self._stride // 2)
         self._glanced = now
         self._updates_left = self._stride
-        if now - self._drawn >= self._interval:
-            self._draw()
+        self._draw_if_due(now)
 
-    def _draw(self) -> None:
-        self._drawn = time.monotonic()
-        self._write(self._line(self._drawn), last=False)
+    def _draw_if_due(self, now: float) -> None:
+        if now - self._drawn >= self._interval:
+            self._drawn = now
+            self._write(self._line(now), last=False)
 
     def _share(self) -> float:
         """Of the budget that is furthest along."""
@@ -113,7 +113,8 @@ class Progress:
         if not (math.isinf(self._steps) and math.isinf(self._seconds)):
             parts.append(f"{math.floor(share * 100)} %" + ("" if by_steps else f" of {duration(self._seconds)}"))
         parts.append(f"{_short(self._local_steps * self._tokens_per_step)} tokens")
-        parts += [f"{name} {loss:.3f}" for name, loss in self._losses.items()]
+        names = sorted(self._losses, key=lambda name: (name != "train", name != "val"))
+        parts += [f"{name} {self._losses[name]:.3f}" for name in names]
         gained = share - self._share_at_start
         if left and gained > 0 and not self._resumed:
             parts.append(f"{duration((now - self._began) * (1 - share) / gained)} left")

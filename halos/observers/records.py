@@ -100,11 +100,17 @@ class Recorder:
         self.files[EVALUATIONS].add(evaluation.as_json())
         self.flush_now_and_then()
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # the summary is there, whatever happens to the others
     def on_finish(self, summary: Summary) -> None:
+        problems = []
         for lines in self.files.values():
-            lines.close()
+            try:
+                lines.close()
+            except UserError as problem:
+                problems.append(problem)
         write_summary(self._folder / "summary.json", summary)
+        if problems:
+            raise problems[0]
 
     def flush_now_and_then(self) -> None:
         now = time.monotonic()

@@ -28,17 +28,17 @@ class Thinning:
     """Lets about POINTS commits through: evenly over the budget; ever fewer, if only a target loss ends the run."""
 
     def __init__(self) -> None:
-        self._next = 0.0
+        self._part = -1  # of POINTS equal parts of the budget, that of the last point
         self._seen = self._passed = 0
         self._stride = 1
 
     def due(self, share: float) -> bool:
         """Whether the commit at `share` of the budget makes a point; a share of 0 says that nobody knows."""
         if share > 0:
-            if share < self._next:
-                return False
-            self._next = share + 1 / POINTS
-            return True
+            part = int(share * POINTS)
+            due = part != self._part
+            self._part = part
+            return due
         self._seen += 1
         if self._seen % self._stride:
             return False

@@ -59,25 +59,28 @@ class AsyncLocalSGD:
             self._window = Window(sim, self.grace_seconds)
         self._window.arrived += 1
         if self._window.arrived == len(sim.workers):
-            self._window.close()
+            self._window.expire_in(0.0)
         return self._window.restart
 
 
 class Window:
-    """A grace period: it closes `seconds` after the first arrival (inclusive), or when closed before."""
+    """A grace period: it closes `seconds` after the first arrival (inclusive), or when all workers are in it."""
 
     def __init__(self, sim: Simulation, seconds: float) -> None:
         self.arrived = 0
         self.restart: Event[None] = Event(sim.clock)
-        sim.spawn(self._expire(sim, seconds))
+        self._sim = sim
+        self.expire_in(seconds)
 
-    def close(self) -> None:
+    def expire_in(self, seconds: float) -> None:
+        """Close after `seconds`, and after the process that says so: workers restart in order of arrival."""
+        self._sim.spawn(self._expire(seconds))
+
+    async def _expire(self, seconds: float) -> None:
+        if seconds > 0.0:
+            await self._sim.sleep(seconds)
         if not self.restart.done:
             self.restart.succeed()
-
-    async def _expire(self, sim: Simulation, seconds: float) -> None:
-        await sim.sleep(seconds)
-        self.close()
 
 
 @hookimpl

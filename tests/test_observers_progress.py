@@ -1,0 +1,140 @@
+"""The progress line."""
+
+import io
+import sys
+
+import pytest
+
+from halos.budget import BudgetOptions
+from halos.cluster import Cluster, Region, Worker
+from halos.experiment import Experiment
+from halos.observers.progress import Progress
+from halos.params import Layout, Params
+from halos.records import Commit, Evaluation, Share, Update
+
+PARAMS = Params(Layout({"a": (2, 2)}), None)
+WORKER = Worker(0, 0, 1.0)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def start(monkeypatch, stderr=None, **budget):
+    """A progress observer that writes to `stderr`, a StringIO."""
+    stderr = stderr or io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    cluster = Cluster((Region(0, "here", (WORKER,)),), (WORKER,), 1.0, 0.0)
+    options = BudgetOptions(**(budget or {"local_steps": 4000}))
+    observer = Progress()
+    observer.on_start(Experiment("run", None, {}, "diloco", 1, cluster, options, 1000, 4, 4, True, {}))
+    return observer, stderr
+
+
+def update(time, loss=3.5):
+    return Update(0, 0, 0, PARAMS, PARAMS, 8, 0.0, time, 0, (0, 64), 0, (loss,), (8,), (0.0, time))
+
+
+def commit(time, local_steps, loss=3.5):
+    return Commit(time, 1, "global", "update", local_steps, (Share((update(time, loss),), 0, 0, 0.0),), PARAMS)
+
+
+def test_the_line_has_time_steps_tokens_losses_and_what_is_left(monkeypatch, clock):
+    observer, stderr = start(monkeypatch)
+    observer.on_commit(commit(4096.0, 1000))
+    observer.on_evaluate(Evaluation(4096.0, 1, 1000, 1000, 10, 3.25, "validation"))
+    clock[0] += 20
+    observer.on_update(update(4100.0))
+    assert stderr.getvalue() == (
+        "run | 1 h 08 min | 1,000/4,000 steps | 25 % | 1.0M tokens | train 3.500 | val 3.250 | 1 min 00 s left\n"
+    )
+
+
+def test_away_from_a_terminal_a_line_every_ten_seconds_and_no_control_characters(monkeypatch, clock):
+    observer, stderr = start(monkeypatch)
+    for number in range(1, 351):
+        clock[0] += 0.1
+        observer.on_update(update(float(number)))
+        observer.on_commit(commit(float(number), number))
+    observer.on_finish({"simulated_seconds": 350.0})
+    lines = stderr.getvalue().splitlines()
+    assert len(lines) == 4  # after 10, 20, 30 s and at the end
+    assert all(character.isprintable() for line in lines for character in line)
+    assert lines[-1] == "run | 5 min 50 s | 350/4,000 steps | 8 % | 350.0k tokens | train 3.500 | took 35.0 s"
+
+
+def test_a_terminal_sees_one_line_ten_times_a_second_within_its_width(monkeypatch, clock):
+    monkeypatch.setenv("COLUMNS", "40")
+    observer, stderr = start(monkeypatch, Terminal())
+    for number in range(1, 201):  # two seconds
+        clock[0] += 0.01
+        observer.on_update(update(float(number)))
+        observer.on_commit(commit(float(number), number))
+    observer.on_finish({"simulated_seconds": 200.0})
+    drawn = stderr.getvalue().split("\r")
+    assert 10 <= len(drawn) <= 23
+    assert stderr.getvalue().count("\n") == 1
+    assert stderr.getvalue().endswith("\n")
+    for line in drawn[1:]:
+        assert line.startswith("\x1b[2K")
+        assert len(line.removeprefix("\x1b[2K").rstrip("\n")) <= 39
+
+
+def test_many_records_cost_few_looks_at_the_clock(monkeypatch):
+    observer, _ = start(monkeypatch)
+    looks = []
+    monkeypatch.setattr("time.monotonic", lambda: looks.append(1) or 1000.0)
+    for _ in range(100_000):
+        observer.on_update(UPDATE)
+    assert len(looks) < 150
+
+
+UPDATE = update(1.0)
+
+
+def test_rare_records_are_each_shown(monkeypatch, clock):
+    observer, stderr = start(monkeypatch)
+    for _ in range(1000):
+        observer.on_update(UPDATE)
+    for number in range(20):  # now slowly: within a few dozen records every one is looked at again
+        clock[0] += 11
+        for _ in range(600 if number < 10 else 1):
+            observer.on_update(update(float(number)))
+    assert 10 <= len(stderr.getvalue().splitlines()) <= 21
+
+
+def test_a_budget_of_hours_is_shown_by_its_share(monkeypatch, clock):
+    observer, stderr = start(monkeypatch, simulated_hours=2.0)
+    observer.on_commit(commit(1800.0, 1000))
+    clock[0] += 15
+    observer.on_update(update(1800.0))
+    assert "| 1,000 steps | 25 % of 2 h 00 min |" in stderr.getvalue()
+    assert "45.0 s left" in stderr.getvalue()
+
+
+def test_a_budget_of_a_target_loss_has_no_share(monkeypatch, clock):
+    observer, stderr = start(monkeypatch, target_loss=2.0)
+    observer.on_commit(commit(1800.0, 1000))
+    clock[0] += 15
+    observer.on_update(update(1800.0))
+    assert stderr.getvalue() == "run | 30 min 00 s | 1,000 steps | 1.0M tokens | train 3.500\n"
+
+
+def test_a_watcher_who_leaves_does_not_end_the_run(monkeypatch, clock):
+    class Gone(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    observer, _ = start(monkeypatch, Gone())
+    clock[0] += 15
+    observer.on_update(update(1.0))
+    observer.on_finish({})

@@ -1,0 +1,128 @@
+"""The closing table."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from halos.report import duration, show, size
+
+WORKERS = [
+    {"worker": 0, "region": 0, "compute": 0.5, "transfer": 0.25, "idle": 0.25, "local_steps": 8},
+    {"worker": 1, "region": 0, "compute": 1.0, "transfer": 0.0, "idle": 0.0, "local_steps": 16},
+    {"worker": 2, "region": 1, "compute": 0.0, "transfer": 0.0, "idle": 1.0, "local_steps": 0},
+]
+SUMMARY = {
+    "name": "quickstart",
+    "policy": "halos",
+    "seed": 1,
+    "simulated_seconds": 4096.0,
+    "wall_seconds": 73.2,
+    "local_steps": 4104,
+    "tokens": 16809984,
+    "commits": 129,
+    "updates": 1049,
+    "final_train_loss": 3.41234,
+    "final_validation_loss": 3.3876,
+    "bytes": {"0->1": 3_000_000, "1->0": 2_000_000, "all_reduce": 1_000_000},
+    "workers": WORKERS,
+    "steps": {"trained": 4392, "committed": 4104, "dropped": 0, "in_flight": 288},
+    "staleness": {"mean": 3.25, "max": 9},
+    "finished": True,
+}
+
+
+def printed(folder, width=80, regions=(), **changes):
+    out = io.StringIO()
+    show({**SUMMARY, **changes}, folder, regions, Console(file=out, width=width, highlight=False))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_it_says_what_the_run_came_to(tmp_path, width):
+    text = printed(tmp_path, width)
+    for line in (
+        "quickstart  halos  finished",
+        "simulated time   1 h 08 min",
+        "wall time        1 min 13 s",
+        "local steps      4,392 trained, 4,104 committed, 0 dropped, 288 in flight",
+        "tokens           16,809,984",
+        "train loss       3.4123",
+        "validation loss  3.3876",
+        "commits          129 of the global model, from 1,049 updates",
+        "staleness        mean 3.25, at most 9",
+        "bytes sent       6.0 MB over 3 links, most over 0->1: 3.0 MB",
+    ):
+        assert line in text
+    assert max(len(line) for line in text.splitlines() if str(tmp_path) not in line) <= width
+    assert text.isascii()
+
+
+def test_regions_have_the_mean_shares_of_their_workers(tmp_path):
+    rows = {
+        line.split()[0]: line.split()[1:]
+        for line in printed(tmp_path, regions=["us", "eu"]).splitlines()
+        if "%" in line
+    }
+    assert rows["us"] == ["2", "75.0%", "12.5%", "12.5%", "###############===.."]
+    assert rows["eu"] == ["1", "0.0%", "0.0%", "100.0%", "...................."]
+    assert rows["all"][:4] == ["3", "50.0%", "8.3%", "41.7%"]
+
+
+def test_many_regions_share_a_row(tmp_path):
+    workers = [{**WORKERS[0], "region": region} for region in range(30)]
+    text = printed(tmp_path, workers=workers)
+    assert "region 10 " in text
+    assert "region 11 " not in text
+    assert "19 more regions" in text
+
+
+def test_long_names_do_not_break_the_table(tmp_path):
+    text = printed(tmp_path, regions=["a-region-with-a-very-long-name-1", "[bold]eu"])
+    assert "a-region-with-a-ve.." in text
+    assert "[bold]eu" in text
+
+
+def test_a_timing_run_has_no_loss_lines(tmp_path):
+    assert " loss " not in printed(tmp_path, final_train_loss=None, final_validation_loss=None)
+
+
+def test_a_run_that_failed_says_so(tmp_path):
+    assert "quickstart  halos  failed: Diverged" in printed(tmp_path, finished="failed: Diverged")
+
+
+def test_it_points_to_what_is_there_and_commands_are_whole(tmp_path):
+    folder = tmp_path / ("a" * 100)
+    folder.mkdir()
+    assert "tensorboard" not in printed(folder)
+    for name in ("events.out.tfevents.1", "trace.json", "evaluations.jsonl"):
+        (folder / name).write_text("x")
+    lines = printed(folder).splitlines()
+    assert f"curves      tensorboard --logdir {folder}" in lines
+    assert f"timeline    {folder / 'trace.json'} (open it at https://ui.perfetto.dev)" in lines
+    assert f"losses      {folder / 'evaluations.jsonl'}" in lines
+
+
+def test_what_a_broken_off_run_does_not_know_is_left_open(tmp_path):
+    out = io.StringIO()
+    show({"name": "x", "finished": "interrupted"}, tmp_path, console=Console(file=out, width=80))
+    assert "interrupted" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "-"), (0, "0 s"), (0.4164, "416 ms"), (0.9999, "1.0 s"), (12.34, "12.3 s"), (59.96, "1 min 00 s"),
+        (185, "3 min 05 s"), (3599.6, "1 h 00 min"), (4096, "1 h 08 min"),
+        (59 * 3600, "59 h 00 min"), (100 * 3600, "4 d 04 h"),
+    ],
+)  # fmt: skip
+def test_durations_read_well(seconds, said):
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "said"), [(0, "0 B"), (999, "999 B"), (999_600, "1.0 MB"), (281_706_496, "281.7 MB")]
+)
+def test_sizes_are_powers_of_a_thousand(nbytes, said):
+    assert size(nbytes) == said
