@@ -37,11 +37,8 @@ class Layout:
             self.size += math.prod(shape)
             if name in decayed:
                 self.decayed = self.size
-        self._serials = count()
+        self.serials = count()  # of the run's parameters, in order of creation
         self._parts: dict[tuple[tuple[int, int], ...], Layout] = {}
-
-    def next_serial(self) -> int:
-        return next(self._serials)
 
     def slice_of(self, name: str) -> slice:
         """The slice of the flat vector that holds tensor `name`."""
@@ -56,7 +53,7 @@ class Layout:
                 if not 0 <= start <= stop <= self.size:
                     raise IndexError(f"slice {start}:{stop} of {self.size} parameters")
             part = Layout({f"{start}:{stop}": (stop - start,) for start, stop in key}, self.dtype)
-            part._serials = self._serials
+            part.serials = self.serials
             self._parts[key] = part
         return self._parts[key]
 
@@ -75,7 +72,7 @@ class Params:
             raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
         self.layout = layout
         self.flat = flat
-        self.serial = layout.next_serial()
+        self.serial = next(layout.serials)
         self.origin: Optional[tuple[str, int]] = None
 
     @classmethod
@@ -115,11 +112,13 @@ class Params:
     @staticmethod
     def combine(fn: Callable[..., Tensor], *several: Params) -> Params:
         """`fn` of several flat vectors, as new parameters; not called when one of them is hollow."""
-        layout = several[0].layout
-        if any(each.layout.size != layout.size for each in several):
-            raise ValueError("parameters of different layouts: " + ", ".join(str(each.size) for each in several))
-        flats = [each.flat for each in several]
-        return Params(layout, None if any(flat is None for flat in flats) else fn(*flats))
+        layout, hollow = several[0].layout, False
+        for each in several:
+            if each.layout is not layout and each.layout.size != layout.size:
+                raise ValueError("parameters of different layouts: " + ", ".join(str(each.size) for each in several))
+            if each.flat is None:
+                hollow = True
+        return Params(layout, None if hollow else fn(*[each.flat for each in several]))
 
     def __add__(self, other: Params) -> Params:
         return Params.combine(torch.add, self, other)

@@ -81,12 +81,12 @@ class Transfer:
     server: Optional[int] = None
 
     def as_json(self) -> str:
-        src, dst, worker, server = (
-            "null" if each is None else str(each) for each in (self.src, self.dst, self.worker, self.server)
-        )
         return (
-            f'{{"start_time": {self.start_time!r}, "time": {self.time!r}, "src": {src}, "dst": {dst}, '
-            f'"bytes": {self.bytes}, "kind": "{self.kind}", "worker": {worker}, "server": {server}}}'
+            f'{{"start_time": {self.start_time!r}, "time": {self.time!r}, '
+            f'"src": {"null" if self.src is None else self.src}, "dst": {"null" if self.dst is None else self.dst}, '
+            f'"bytes": {self.bytes}, "kind": "{self.kind}", '
+            f'"worker": {"null" if self.worker is None else self.worker}, '
+            f'"server": {"null" if self.server is None else self.server}}}'
         )
 
 

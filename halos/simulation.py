@@ -19,6 +19,7 @@ from halos.data.order import DataOrder
 from halos.evaluation import Schedule
 from halos.executors import Executor, Job
 from halos.ledger import Ledger
+from halos.listeners import Listeners
 from halos.network import NetworkModel
 from halos.params import Params, mean
 from halos.records import Contribution, Evaluation, Transfer, Update
@@ -114,6 +115,7 @@ class Simulation:
 
     def run(self, policy: SyncPolicy) -> None:
         """Let `policy` train until the budget is spent or it returns; evaluates at the start and at the end."""
+        self._tell = Listeners(self._parts.hook)
         self._evaluate_global()
         self.clock.spawn(policy.run(self))
         try:
@@ -156,6 +158,8 @@ class Simulation:
             raise RuntimeError(f"worker {worker.id} already has a job (one at a time)")
         parts, now = self._parts, self.clock.now
         count = self.steps(worker) if steps is None else steps
+        if count < 1:
+            raise ValueError(f"worker {worker.id} is to take {count} local steps; a job has at least one")
         lr_clock = parts.order.taken // parts.global_batch_size
         if isinstance(lr_step, tuple):
             lr_clock = lr_step[worker.id]
@@ -168,8 +172,7 @@ class Simulation:
         self._latest_sum += count - self._latest.get(worker.id, 0)
         self._latest[worker.id] = count
         compute = parts.compute.seconds(worker, count, now, job.id)
-        pull = push = 0.0
-        duration = compute
+        pull, push, push_bytes, duration = 0.0, 0.0, 0, compute
         region = server.index if isinstance(server, Region) else server
         if region is not None:
             push_bytes = self._wire_bytes(start, parts.codec)
@@ -180,7 +183,9 @@ class Simulation:
         origin = start.origin
         version = self.version if origin is None else origin[1]
         parts.executor.submit(job)
-        return self.clock.timeout(duration, lambda: self._arrive(worker, job, region, version, computing, push))
+        return self.clock.timeout(
+            duration, lambda: self._arrive(worker, job, region, version, computing, push, push_bytes)
+        )
 
     def send(
         self, payload: Params, src: Union[Region, int], dst: Union[Region, int], codec: Optional[Codec] = None
@@ -191,7 +196,7 @@ class Simulation:
         start, nbytes = self.clock.now, self._wire_bytes(payload, codec)
 
         def arrive() -> Params:
-            self._parts.hook.on_transfer(transfer=Transfer(start, self.clock.now, source, target, nbytes, "send"))
+            self._tell.transfer(Transfer(start, self.clock.now, source, target, nbytes, "send"))
             return codec.roundtrip(payload)
 
         return self.clock.timeout(self._parts.network.transfer(nbytes, source, target, start), arrive)
@@ -230,7 +235,7 @@ class Simulation:
         if server == GLOBAL:
             for share in commit.shares:
                 self.ledger.commit(share.updates)
-        self._parts.hook.on_commit(commit=commit)
+        self._tell.commit(commit)
         if server == GLOBAL:
             over = commit.local_steps >= self._budget_steps
             if self._schedule.due(commit.local_steps):
@@ -251,7 +256,7 @@ class Simulation:
                 losses[name] = loss
                 tokens = self.ledger.trained * self._parts.tokens_per_step
                 counts = (self.version, self._servers.globally.local_steps, self.ledger.trained, tokens)
-                self._parts.hook.on_evaluate(evaluation=Evaluation(self.now, *counts, loss, name, of))
+                self._tell.evaluate(Evaluation(self.now, *counts, loss, name, of))
         return losses
 
     def _arrive(
@@ -262,8 +267,9 @@ class Simulation:
         version: int,
         computing: tuple[float, float],
         push: float,
+        push_bytes: int,
     ) -> Update:
-        parts, now = self._parts, self.clock.now
+        parts, tell, now = self._parts, self._tell, self.clock.now
         outcome = parts.executor.result(job)
         del self.running[worker.id]
         params = outcome.params
@@ -273,10 +279,9 @@ class Simulation:
             pulled = Transfer(
                 job.time, computing[0], region, worker.region, self._model_bytes, "pull", worker.id, region
             )
-            parts.hook.on_transfer(transfer=pulled)
-            nbytes = self._wire_bytes(params, parts.codec)
-            pushed = Transfer(now - push, now, worker.region, region, nbytes, "push", worker.id, region)
-            parts.hook.on_transfer(transfer=pushed)
+            tell.transfer(pulled)
+            pushed = Transfer(now - push, now, worker.region, region, push_bytes, "push", worker.id, region)
+            tell.transfer(pushed)
         update = Update(
             id=job.id,
             worker=worker.id,
@@ -296,7 +301,7 @@ class Simulation:
             factor=parts.weights.factor(job.steps, self._latest_sum / len(self._latest)),
         )
         self.ledger.add(update)
-        parts.hook.on_update(update=update)
+        tell.update(update)
         return update
 
     def _all_reduce(self, payloads: list[Params], codec: Codec) -> Event[Params]:
@@ -305,7 +310,7 @@ class Simulation:
 
         def arrive() -> Params:
             self.reducing = None
-            self._parts.hook.on_transfer(transfer=Transfer(start, self.clock.now, None, None, nbytes, "all_reduce"))
+            self._tell.transfer(Transfer(start, self.clock.now, None, None, nbytes, "all_reduce"))
             return mean([codec.roundtrip(payload) for payload in payloads])
 
         return self.clock.timeout(self._parts.network.all_reduce(nbytes, len(payloads), start), arrive)

@@ -55,7 +55,7 @@ def test_the_line_has_time_steps_tokens_losses_and_what_is_left(monkeypatch, clo
     clock[0] += 20
     observer.on_update(update(4100.0))
     assert stderr.getvalue() == (
-        "run | 1 h 08 min | 1,000/4,000 steps | 25 % | 1.0M tokens | train 3.500 | val 3.250 | 1 min 00 s left\n"
+        "run | 1 h 08 min | 1,000/4,000 steps | 25 % | 1 min 00 s left | train 3.500 | val 3.250 | 1.0M tokens\n"
     )
 
 
@@ -69,7 +69,7 @@ def test_away_from_a_terminal_a_line_every_ten_seconds_and_no_control_characters
     lines = stderr.getvalue().splitlines()
     assert len(lines) == 4  # after 10, 20, 30 s and at the end
     assert all(character.isprintable() for line in lines for character in line)
-    assert lines[-1] == "run | 5 min 50 s | 350/4,000 steps | 8 % | 350.0k tokens | train 3.500 | took 35.0 s"
+    assert lines[-1] == "run | 5 min 50 s | 350/4,000 steps | 8 % | took 35.0 s | train 3.500 | 350.0k tokens"
 
 
 def test_a_terminal_sees_one_line_ten_times_a_second_within_its_width(monkeypatch, clock):
@@ -126,7 +126,7 @@ def test_a_budget_of_a_target_loss_has_no_share(monkeypatch, clock):
     observer.on_commit(commit(1800.0, 1000))
     clock[0] += 15
     observer.on_update(update(1800.0))
-    assert stderr.getvalue() == "run | 30 min 00 s | 1,000 steps | 1.0M tokens | train 3.500\n"
+    assert stderr.getvalue() == "run | 30 min 00 s | 1,000 steps | train 3.500 | 1.0M tokens\n"
 
 
 def test_a_watcher_who_leaves_does_not_end_the_run(monkeypatch, clock):

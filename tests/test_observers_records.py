@@ -149,6 +149,18 @@ def test_a_summary_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypat
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_full_disk_at_the_end_still_leaves_a_summary_and_one_clear_line(tmp_path):
+    observer = recorder("all")
+    observer.on_start(experiment(tmp_path))
+    record(observer)
+    for lines in observer.files.values():
+        lines._file = FullDisk(lines._file, room=10)
+    with pytest.raises(UserError, match=r"updates.jsonl cannot be written: No space left"):
+        observer.on_finish({"name": "run"})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"name": "run"}
+    assert (tmp_path / "transfers.jsonl").read_text() == ""
+
+
 def test_evaluations_are_on_disk_within_a_second_and_not_at_once(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])

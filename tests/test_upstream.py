@@ -1,201 +1,38 @@
-"""The recorded runs of the original simulator (tests/golden/README.md), event by event."""
+"""The recorded runs of the original simulator (tests/golden/README.md), event by event and step by step."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from halos import Update
-from halos.layers import merge
-from halos.testing import Recording, record
-
-GOLDEN = Path(__file__).parent / "golden"
-POLICIES = ["diloco", "diloco_dynupd", "async_local_sgd", "halos"]
-
-
-def golden(name: str) -> dict[str, Any]:
-    return dict(json.loads(gzip.decompress((GOLDEN / f"{name}.json.gz").read_bytes())))
-
-
-def delayed_nesterov(written: str) -> dict[str, Any]:
-    options = json.loads(written)
-    return {"name": "delayed_nesterov", "lr": options["lr"], "beta": options["beta"], "buffer": options["buffer_size"]}
-
-
-def config_of(run: dict[str, Any]) -> dict[str, Any]:
-    """The recorded run's arguments as our configuration."""
-    args, env = run["args"], run["env"]
-    schedule, optimizer = json.loads(args["worker_lr_config"]), json.loads(args["worker_opt_config"])
-    batch = args["micro_batch_size"] * args["num_gradient_accumulation"]
-    if run["algo"] == "halos":
-        policy = {
-            "name": "halos",
-            "outer": delayed_nesterov(args["gps_opt_config"]),
-            "local": delayed_nesterov(args["lps_opt_config"]),
-            "local_updates": args["local_updates_accumulation"],
-            "merge_weight": args["model_merge_weight"],
-            "local_servers": args["num_lps"],
-            "workers_per_server": args["num_workers_per_lps"],
-        }
-    elif run["algo"] == "async_local_sgd":
-        policy = {"name": "async_local_sgd", "outer": delayed_nesterov(args["ps_opt_config"])}
-    else:
-        outer = json.loads(args["outer_opt_config"])
-        policy = {"name": "diloco", "outer": {"name": "nesterov", "lr": outer["lr"], "momentum": outer["momentum"]}}
-    return {
-        "seed": args["seed"],
-        "cluster": {
-            "regions": [{"workers": speeds} for speeds in env["worker_speeds"]],
-            "step_time_ms": args["local_step_time_ms"],
-            "tie_break_ms": 1.0e-6,
-        },
-        "network": {"bandwidth_gbps": env["network_bandwidths"], "return_path": "forward"},
-        "model": {"name": "sized", "parameters": 17, "wire_bytes": run["model_comm_bytes"]},
-        "data": {"sequence_length": run["seq_len"] - 1, "hold_out": False, "shuffle": False},
-        "train": {
-            "batch_size": batch,
-            "micro_batch_size": args["micro_batch_size"],
-            "global_batch_size": args["global_batch_size"],
-            "optimizer": optimizer | {"name": optimizer.pop("opt_type")},
-            "schedule": {"warmup": schedule["t_warmup"], "total": schedule["t_max"]},
-            "loss_average_steps": args["loss_average_step"],
-        },
-        "steps": {
-            "name": "by_speed" if args["rescale_num_local_steps"] else "fixed",
-            "base": args["num_local_steps"],
-        },
-        "policy": policy,
-        "budget": {"local_steps": args["total_steps"]},
-        "evaluate": {"every_local_steps": args["val_interval_steps"]},
-        "executor": {"name": "analytic"},
-    }
-
-
-def replay(run: dict[str, Any], **changes: Any) -> Recording:
-    """Our run of the same configuration."""
-    return record(merge(config_of(run), changes), [str(GOLDEN / "analytic.py")])
-
-
-def events(run: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    return [event for event in run["events"] if event["type"] == kind]
-
-
-def near(milliseconds: float) -> Any:
-    return pytest.approx(milliseconds / 1e3, rel=1e-6)
-
-
-def norm(params: Any) -> float:
-    return float(np.linalg.norm(params.flat.numpy()))
-
-
-def check_update(ours: Update, dispatch: dict[str, Any], pushed: dict[str, Any]) -> None:
-    assert ours.worker == dispatch["worker_id"] == pushed["worker_id"]
-    assert ours.samples == (dispatch["start_idx"], dispatch["end_idx"])
-    assert ours.lr_step == dispatch["start_steps"]
-    assert ours.steps == dispatch["num_local_steps"]
-    assert ours.start_version == dispatch["ps_version"]
-    assert ours.start_time == near(dispatch["t"]) and ours.time == near(pushed["t"])
-    assert list(ours.chunks) == pushed["num_local_steps_history"]
-    assert ours.losses == pytest.approx(pushed["loss_history"], rel=1e-9)
-    assert norm(ours.delta) == pytest.approx(pushed["update_l2"], rel=1e-9, abs=1e-12)
-
-
-def check_asynchronous(run: dict[str, Any], ours: Recording) -> None:
-    """Every arrival at a server that workers push to, in order, with what was dispatched for it."""
-    dispatched: dict[int, list[dict[str, Any]]] = {}
-    for event in events(run, "dispatch"):
-        dispatched.setdefault(event["worker_id"], []).append(event)
-    arrivals = events(run, "worker_pgrads")
-    assert len(ours.updates) == len(arrivals)
-    servers = {"halos": "local-{ps_id}", "async_local_sgd": "global"}[run["algo"]]
-    commits = [commit for commit in ours.commits if commit.server != "global" or run["algo"] != "halos"]
-    commits = [commit for commit in commits if commit.kind == "update"]
-    for update, commit, pushed in zip(ours.updates, commits, arrivals, strict=True):
-        check_update(update, dispatched[update.worker].pop(0), pushed)
-        assert commit.server == servers.format(**pushed)
-        assert (commit.version, commit.time) == (pushed["ps_version_after"], near(pushed["t"]))
-        (share,) = commit.shares
-        assert share.staleness == pushed["ps_version_before"] - update.start_version
-        assert norm(commit.params) == pytest.approx(pushed["param_l2"], rel=1e-9)
-
-
-def check_exchanges(run: dict[str, Any], ours: Recording) -> None:
-    """HALoS: what local servers send, the global one merges, and local ones take over."""
-    sends = [each for each in ours.transfers if each.kind == "send"]
-    received = events(run, "gps_recv")
-    commits = [commit for commit in ours.commits if commit.server == "global"]
-    assert len(commits) == len(received)
-    for commit, event in zip(commits, received):
-        (share,) = commit.shares
-        assert commit.time == near(event["t"])
-        assert share.steps == event["num_local_steps"] and commit.local_steps == event["ps_num_trained_steps"]
-        assert norm(commit.params) == pytest.approx(event["param_l2"], rel=1e-9)
-        losses = [loss for update in share.updates for loss in update.losses]
-        assert np.mean(losses) == pytest.approx(event["loss_avg"], rel=1e-9)
-    sent = [event for event in events(run, "lps_send") if event["arrive_time"] <= run["final_time_ms"]]
-    back = [event for event in received if event["arrive_time"] <= run["final_time_ms"]]
-    expected = sorted((e["t"], e["arrive_time"]) for e in sent + back)
-    mine = sorted((each.start_time, each.time) for each in sends)
-    assert len(mine) == len(expected)
-    for (start, end), (want_start, want_end) in zip(mine, expected):
-        assert start == near(want_start) and end == near(want_end)
-    merges = [commit for commit in ours.commits if commit.kind == "merge"]
-    taken_over = events(run, "lps_recv_global")
-    assert len(merges) == len(taken_over)
-    for commit, event in zip(merges, taken_over):
-        assert commit.server == f"local-{event['lps_id']}" and commit.version == event["lps_version"]
-        assert commit.time == near(event["t"])
-        assert norm(commit.params) == pytest.approx(event["param_l2"], rel=1e-9)
-
-
-def check_rounds(run: dict[str, Any], ours: Recording) -> None:
-    rounds = events(run, "round")
-    assert len(ours.commits) == len(rounds)
-    count = len(run["workers"])
-    for number, (commit, event) in enumerate(zip(ours.commits, rounds)):
-        assert commit.time == near(event["end_time"])
-        assert commit.local_steps == event["ps_num_trained_steps"]
-        assert norm(commit.params) == pytest.approx(event["param_l2"], rel=1e-9)
-        assert all(share.drift == 0.0 and share.staleness == 0 for share in commit.shares)
-        updates = sorted(ours.updates[number * count : (number + 1) * count], key=lambda update: update.worker)
-        for update, worker in zip(updates, event["workers"], strict=True):
-            assert update.worker == worker["worker_id"] and update.steps == worker["num_local_steps"]
-            assert update.samples == (worker["start_idx"], worker["end_idx"])
-            assert update.lr_step == worker["start_steps"]
-            assert update.start_time == near(event["t"])
-            assert list(update.chunks) == worker["num_local_steps_history"]
-            assert update.losses == pytest.approx(worker["loss_history"], rel=1e-9)
-
-
-def check(run: dict[str, Any], ours: Recording) -> None:
-    if run["algo"].startswith("diloco"):
-        check_rounds(run, ours)
-    else:
-        check_asynchronous(run, ours)
-    if run["algo"] == "halos":
-        check_exchanges(run, ours)
-    final = ours.simulation
-    assert final.now == near(run["final_time_ms"])
-    assert final.ledger.committed == run["final_num_trained_steps"]
-    assert final.version == run["final_n_global_updates"]
-    validations = events(run, "val")
-    evaluations = ours.evaluations[1:]  # ours evaluates at step 0, too
-    if evaluations[-1].local_steps != validations[-1]["trained_steps"]:
-        evaluations.pop()  # and at the end
-    for evaluation, event in zip(evaluations, validations, strict=True):
-        assert evaluation.local_steps == event["trained_steps"]
-        assert evaluation.time == near(event["t"])
-        assert evaluation.loss == pytest.approx(event["val_loss"], rel=1e-9)
+from halos.run import main
+from halos.testing import record
+from tests.golden.recorded import (
+    GOLDEN,
+    POLICIES,
+    check,
+    distances,
+    golden,
+    loss_differences,
+    replay,
+    trained,
+    update_steps,
+)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_event_of_the_recorded_timing_run_happens_in_ours(policy: str) -> None:
     run = golden(f"stub_{policy}_example")
+    assert all("param_l2" in event for event in run["events"] if event["type"] in ("round", "worker_pgrads", "gps_recv"))
+    check(run, replay(run))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_event_of_the_full_length_timeline_happens_in_ours(policy: str) -> None:
+    run = golden(f"paper_{policy}")
     check(run, replay(run))
 
 
@@ -203,12 +40,46 @@ def test_every_event_of_the_recorded_timing_run_happens_in_ours(policy: str) -> 
 def test_analytic_parameters_agree_to_1e9_wherever_they_were_recorded(policy: str) -> None:
     run = golden(f"stub_{policy}_example")
     ours = replay(run)
-    commits = [commit for commit in ours.commits if commit.server == "global"]
     archive = np.load(GOLDEN / f"stub_{policy}_example_params.npz")
     compared = 0
     for tag in sorted({key.split(":")[0] for key in archive.files if key.startswith("u")}):
-        params = commits[int(tag[1:]) - 1].params.tensors()
+        params = ours.globally[int(tag[1:]) - 1].params.tensors()
         for name in ("a", "b"):
             np.testing.assert_allclose(params[name].numpy(), archive[f"{tag}:{name}"], rtol=1e-9, atol=1e-12)
             compared += 1
     assert compared >= 8
+
+
+@pytest.mark.parametrize(
+    ("policy", "updates"), [("diloco", 1), ("diloco_dynupd", 1), ("async_local_sgd", 10), ("halos", 2)]
+)
+def test_the_first_trained_updates_agree_with_the_recorded_ones(policy: str, updates: int) -> None:
+    """The whole runs are compared by `python -m benchmarks.upstream_training` (minutes)."""
+    run = golden(policy)
+    sections = trained(run) | {"budget": {"local_steps": update_steps(run, updates)}}
+    ours = record(sections)
+    assert distances(policy, ours)[updates] <= 1e-4
+    differences = loss_differences(run, ours)
+    assert len(differences) >= 25
+    assert max(differences) <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("policy", "hours", "updates"),
+    [("diloco", 5.223, 192), ("diloco_dynupd", 3.506, 303), ("async_local_sgd", 1.138, 4875), ("halos", 0.676, 396)],
+)
+def test_the_shipped_configs_give_the_published_timeline(
+    policy: str, hours: float, updates: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Path(__file__).parents[1] / f"configs/upstream/{policy}.yaml"
+    quiet = ["observers.progress=false", "observers.tensorboard=false", "observers.trace=false"]
+    assert main([str(config), "executor.name=timing", f"out={tmp_path / 'run'}", *quiet]) == 0
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert round(summary["simulated_seconds"] / 3600, 3) == hours
+    assert summary["commits"] == updates
+    if policy == "async_local_sgd":
+        assert (round(summary["staleness"]["mean"], 2), summary["staleness"]["max"]) == (14.97, 39)
+    if policy == "halos":
+        assert summary["updates"] == 17622
+        assert round(summary["policy_report"]["unsent_share"], 2) == 0.28
+    assert capsys.readouterr().out

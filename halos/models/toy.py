@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from halos.errors import require
 from halos.hookspecs import Register, hookimpl
 
+Numbers = Union[float, list[float]]  # one for all, or one each
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -29,9 +30,9 @@ class Quadratic:
     """
 
     size: int = 2  # parameters
-    curvature: Any = 1.0  # a, one number or a list of `size`
-    optimum: Any = 1.0  # θ*, likewise
-    start: Any = 0.0  # initial θ, likewise; the seed plays no part
+    curvature: Numbers = 1.0  # a ≥ 0, one number or a list of `size`
+    optimum: Numbers = 1.0  # θ*, likewise
+    start: Numbers = 0.0  # initial θ, likewise; the seed plays no part
     noise: float = 0.0  # σ, of one sample's gradient
     dtype: str = "float32"  # or float64
     wire_bytes: Optional[int] = None  # of the whole model in fp32; null: 4 per parameter
@@ -40,7 +41,8 @@ class Quadratic:
         _check(self.size, "size", self.noise, self.dtype, self.wire_bytes)
         for key in ("curvature", "optimum", "start"):
             _numbers(key, getattr(self, key), self.size)
-        require(min(_numbers("curvature", self.curvature, self.size)) >= 0, "curvature", self.curvature, "non-negative")
+        lowest = min(_numbers("curvature", self.curvature, self.size))
+        require(lowest >= 0, "curvature", self.curvature, "non-negative: the loss would have no minimum")
 
     def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
         return {"theta": (self.size,)}
@@ -84,8 +86,8 @@ class LinearRegression:
     """
 
     features: int = 8
-    optimum: Any = 1.0  # w*, one number or a list of `features`
-    start: Any = 0.0  # initial w, likewise; the seed plays no part
+    optimum: Numbers = 1.0  # w*, one number or a list of `features`
+    start: Numbers = 0.0  # initial w, likewise; the seed plays no part
     noise: float = 0.0  # σ, of the targets
     dtype: str = "float32"  # or float64
     wire_bytes: Optional[int] = None  # of the whole model in fp32; null: 4 per parameter
@@ -137,7 +139,7 @@ def _check(size: int, key: str, noise: float, dtype: str, wire_bytes: Optional[i
     require(wire_bytes is None or wire_bytes >= 1, "wire_bytes", wire_bytes, "a positive number")
 
 
-def _numbers(key: str, value: Any, size: int) -> list[float]:
+def _numbers(key: str, value: Numbers, size: int) -> list[float]:
     """One number for all, or a list of `size`."""
     several = list(value) if isinstance(value, (list, tuple)) else [value] * size
     plain = all(isinstance(each, (int, float)) and math.isfinite(each) for each in several)

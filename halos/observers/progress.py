@@ -112,14 +112,14 @@ class Progress:
         parts = [self._name, duration(self._simulated), f"{steps} steps"]
         if not (math.isinf(self._steps) and math.isinf(self._seconds)):
             parts.append(f"{math.floor(share * 100)} %" + ("" if by_steps else f" of {duration(self._seconds)}"))
-        parts.append(f"{_short(self._local_steps * self._tokens_per_step)} tokens")
+        gained = share - self._share_at_start
+        if not left:
+            parts.append(f"took {duration(now - self._began)}")
+        elif gained > 0 and not self._resumed:
+            parts.append(f"{duration((now - self._began) * (1 - share) / gained)} left")
         names = sorted(self._losses, key=lambda name: (name != "train", name != "val"))
         parts += [f"{name} {self._losses[name]:.3f}" for name in names]
-        gained = share - self._share_at_start
-        if left and gained > 0 and not self._resumed:
-            parts.append(f"{duration((now - self._began) * (1 - share) / gained)} left")
-        elif not left:
-            parts.append(f"took {duration(now - self._began)}")
+        parts.append(f"{_short(self._local_steps * self._tokens_per_step)} tokens")  # last: a narrow terminal cuts it
         return " | ".join(parts)
 
     def _write(self, line: str, last: bool) -> None:

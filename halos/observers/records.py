@@ -20,7 +20,7 @@ from halos.experiment import Experiment
 from halos.hookspecs import hookimpl
 from halos.records import Commit, Evaluation, Summary, Transfer, Update
 
-BATCH = 4096  # lines collected before they are written
+BATCH = 1024  # lines collected before they are written
 FLUSH_SECONDS = 1.0  # of wall time, at most this often unless a batch is full
 
 UPDATES, TRANSFERS, COMMITS, EVALUATIONS = "updates.jsonl", "transfers.jsonl", "commits.jsonl", "evaluations.jsonl"
@@ -35,6 +35,19 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path} cannot be written: {error.strerror or error}; what was written before is intact"
         ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which then becomes `path` at once; or, on an error, is removed."""
+    temporary = path.with_name(path.name + ".part")
+    with writing(path):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 class Lines:
@@ -199,14 +212,8 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write `summary` to `path` at once or not at all."""
-    temporary = path.with_suffix(".json.part")
-    with writing(path):
-        try:
-            temporary.write_text(json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,6 @@ scripts do. (Plain tensors would load under torch's default as well, but those s
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ import torch
 from halos.errors import UserError
 from halos.experiment import Experiment
 from halos.hookspecs import hookimpl
-from halos.observers.records import COMMITS, EVALUATIONS, UPDATES, read, writing
+from halos.observers.records import COMMITS, EVALUATIONS, UPDATES, read, replacing
 from halos.records import Commit, Evaluation, Summary
 
 
@@ -57,12 +56,9 @@ class Results:
 
     @hookimpl
     def on_finish(self, summary: Summary) -> None:
-        temporary = self._path.with_suffix(".pt.part")
-        with writing(self._path):
+        with replacing(self._path) as temporary:
             try:
-                with temporary.open("wb") as file:
-                    torch.save(self.histories(), file)
-                os.replace(temporary, self._path)
+                torch.save(self.histories(), temporary)
             except RuntimeError as error:  # how torch reports a disk that is full
                 raise OSError(str(error).split("\n")[0]) from error
 

@@ -72,9 +72,11 @@ class TensorBoard:
     def on_start(self, experiment: Experiment) -> None:
         # Seconds to import, so only in runs that want it.
         try:
+            from tensorboard.compat.proto.summary_pb2 import Summary as Scalars  # type: ignore[import-untyped]
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UserError(f"observers.tensorboard: {error}; pip install tensorboard, or set it to false") from error
+        self._summary, self._value = Scalars, Scalars.Value
         self._folder, self._real = experiment.folder, experiment.real
         self._tokens_per_step = experiment.tokens_per_step
         self._steps, self._seconds = experiment.budget.steps(experiment.tokens_per_step), experiment.budget.seconds
@@ -133,8 +135,8 @@ class TensorBoard:
     def on_evaluate(self, evaluation: Evaluation) -> None:
         tag = f"loss/{evaluation.set}" + ("" if evaluation.of == "global" else f"/{evaluation.of}")
         with self._writing():
-            self._scalar(tag, evaluation.loss, evaluation.local_steps, evaluation.time)
-            self._scalar(f"by_tokens/{tag}", evaluation.loss, evaluation.tokens, evaluation.time)
+            self._write({tag: evaluation.loss}, evaluation.local_steps, evaluation.time)
+            self._write({f"by_tokens/{tag}": evaluation.loss}, evaluation.tokens, evaluation.time)
 
     @hookimpl
     def on_finish(self, summary: Summary) -> None:
@@ -160,14 +162,14 @@ class TensorBoard:
             "bytes/total": sum(self._bytes.values()),
         }
         with self._writing():
-            for tag, value in scalars.items():
-                self._scalar(tag, value, steps, time)
-            self._scalar("by_tokens/loss/train", loss, tokens, time)
-            self._scalar("by_tokens/time/simulated_hours", time / 3600, tokens, time)
+            self._write(scalars, steps, time)
+            self._write({"by_tokens/loss/train": loss, "by_tokens/time/simulated_hours": time / 3600}, tokens, time)
 
-    def _scalar(self, tag: str, value: float, step: int, time: float) -> None:
-        if math.isfinite(value):
-            self._writer.add_scalar(tag, value, step, walltime=time)
+    def _write(self, scalars: dict[str, float], step: int, time: float) -> None:
+        """All of them as one event: ten times cheaper than `add_scalar` for each."""
+        values = [self._value(tag=tag, simple_value=value) for tag, value in scalars.items() if math.isfinite(value)]
+        if values:
+            self._writer._get_file_writer().add_summary(self._summary(value=values), step, time)  # type: ignore[no-untyped-call]
 
     def _shares(self, workers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
         """Per region, how its workers spent the simulated time, on average."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush, merge
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple, Optional, Union
 from halos.cluster import Cluster
 from halos.experiment import Experiment
 from halos.hookspecs import hookimpl
-from halos.observers.records import COMMITS, EVALUATIONS, TRANSFERS, UPDATES, read, writing
+from halos.observers.records import COMMITS, EVALUATIONS, TRANSFERS, UPDATES, read, replacing
 from halos.records import Commit, Evaluation, Summary, Transfer, Update
 from halos.tally import ALL_REDUCE, mean_loss
 
@@ -103,15 +102,12 @@ class Trace:
             "transfers_not_drawn": not_drawn,
         }
         streams = [_slices(row, tid) for tid, row in enumerate(rows, start=2)]
-        temporary = path.with_suffix(".json.part")
-        with writing(path):
-            with temporary.open("w", encoding="utf-8", buffering=1 << 20) as file:
-                file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": [\n')
-                file.write(",\n".join(_names(experiment.cluster, rows)))
-                for _, line in merge(self._counts(), self._losses(), *streams, key=itemgetter(0)):
-                    file.write(",\n" + line)
-                file.write("\n]}\n")
-            os.replace(temporary, path)
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", buffering=1 << 20) as file:
+            file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": [\n')
+            file.write(",\n".join(_names(experiment.cluster, rows)))
+            for _, line in merge(self._counts(), self._losses(), *streams, key=itemgetter(0)):
+                file.write(",\n" + line)
+            file.write("\n]}\n")
 
     def _carry(self, carried: Carried) -> None:
         self._carried.append(carried)
