@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from typing import Optional
 
@@ -10,11 +11,13 @@ import torch
 import halos
 from halos import cluster as clusters
 from halos.builder import to_sections
+from halos.cluster import Cluster
 from halos.config import Config
 from halos.data.order import DataOrder
-from halos.errors import ConfigError, under
+from halos.errors import ConfigError, UserError, under
 from halos.executors import Task
 from halos.experiment import Experiment
+from halos.params import Params
 from halos.plugins import Plugins
 from halos.simulation import Parts, Simulation
 
@@ -34,42 +37,49 @@ def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
     if check is not None:
         with under("policy"):
             check(cluster)
-    task = Task(config.model, config.data, config.train, cluster, config.seed, config.evaluate.sets)
-    params = config.executor.open(task)
+    with under("data"):
+        order = DataOrder(config.data.shards, cluster)
     tokens_per_step = config.train.batch_size * config.data.sequence_length
-    parts = Parts(
-        cluster=cluster,
-        network=config.network,
-        compute=config.compute,
-        steps=config.steps,
-        weights=config.weights,
-        codec=config.codec,
-        executor=config.executor,
-        order=DataOrder(config.data.shards, cluster),
-        budget=config.budget,
-        batch_size=config.train.batch_size,
-        global_batch_size=config.train.global_batch_size or len(cluster.workers) * config.train.batch_size,
-        tokens_per_step=tokens_per_step,
-        wire_bytes=_wire_bytes(config),
-        evaluate_every=config.evaluate.every_local_steps,
-        evaluation_sets=("validation", *config.evaluate.sets),
-        hook=plugins.manager.hook,
-    )
-    experiment = Experiment(
-        name=config.name,
-        folder=config.folder,
-        config=to_sections(config, plugins),
-        policy=plugins.name_of(type(config.policy)) or type(config.policy).__name__,
-        seed=config.seed,
-        cluster=cluster,
-        budget=config.budget,
-        tokens_per_step=tokens_per_step,
-        parameters=params.size,
-        loss_average_steps=config.train.loss_average_steps,
-        real=not params.hollow,
-        versions=versions(plugins),
-    )
-    return experiment, Simulation(parts, params)
+    wire_bytes = _wire_bytes(config)
+    params = _open(config, cluster)
+    try:
+        _check_budget(config, params)
+        parts = Parts(
+            cluster=cluster,
+            network=config.network,
+            compute=config.compute,
+            steps=config.steps,
+            weights=config.weights,
+            codec=config.codec,
+            executor=config.executor,
+            order=order,
+            budget=config.budget,
+            batch_size=config.train.batch_size,
+            global_batch_size=config.train.global_batch_size or len(cluster.workers) * config.train.batch_size,
+            tokens_per_step=tokens_per_step,
+            wire_bytes=wire_bytes,
+            evaluate_every=config.evaluate.every_local_steps,
+            evaluation_sets=("validation", *config.evaluate.sets),
+            hook=plugins.manager.hook,
+        )
+        experiment = Experiment(
+            name=config.name,
+            folder=config.folder,
+            config=to_sections(config, plugins),
+            policy=plugins.name_of(type(config.policy)) or type(config.policy).__name__,
+            seed=config.seed,
+            cluster=cluster,
+            budget=config.budget,
+            tokens_per_step=tokens_per_step,
+            parameters=params.size,
+            loss_average_steps=config.train.loss_average_steps,
+            real=not params.hollow,
+            versions=versions(plugins),
+        )
+        return experiment, Simulation(parts, params)
+    except BaseException:
+        config.executor.close()
+        raise
 
 
 def versions(plugins: Plugins) -> dict[str, str]:
@@ -83,3 +93,28 @@ def _wire_bytes(config: Config) -> Optional[int]:
     if wire_bytes is not None and (not isinstance(wire_bytes, int) or wire_bytes < 0):
         raise ConfigError("model.wire_bytes", f"{wire_bytes!r} is not a number of bytes")
     return wire_bytes
+
+
+def _open(config: Config, cluster: Cluster) -> Params:
+    """The executor, opened; its initial parameters."""
+    task = Task(config.model, config.data, config.train, cluster, config.seed, config.evaluate.sets)
+    try:
+        return config.executor.open(task)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        said = next(iter(str(error).splitlines()), "") or "no more can be had"
+        raise UserError(f"out of memory while model and data were opened: {said}; take less of either") from error
+
+
+def _check_budget(config: Config, params: Params) -> None:
+    """Refuse a budget that nothing can ever spend."""
+    budget = config.budget
+    if budget.target_loss is None:
+        return
+    if config.data.validation_samples == 0:
+        raise ConfigError("budget.target_loss", "is a validation loss, but data.validation_samples is 0")
+    if params.hollow and math.isinf(budget.steps(1)) and math.isinf(budget.seconds):
+        raise ConfigError(
+            "budget",
+            "holds only a target_loss, but this executor trains nothing that could reach it; give local_steps,"
+            " tokens or simulated_hours as well",
+        )

@@ -120,6 +120,10 @@ def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float
     if len(speeds) != regions:
         raise ConfigError("env", f"{path}: worker_speeds has {len(speeds)} rows for {regions} regions")
     bandwidths = _rows(env["network_bandwidths"], path, "network_bandwidths")
+    widths = [len(row) for row in bandwidths]
+    if widths != [regions] * regions:
+        shape = f"{len(widths)} rows of {'/'.join(map(str, sorted(set(widths))))} numbers"
+        raise ConfigError("env", f"{path}: network_bandwidths has {shape}, not {regions} rows of {regions}")
     return [(f"region-{index}", row) for index, row in enumerate(speeds)], bandwidths
 
 

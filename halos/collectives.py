@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from typing import Optional
 
 from halos.clock import Clock, Event
@@ -11,77 +12,93 @@ from halos.cluster import Worker
 from halos.codecs import Codec
 from halos.params import Params
 
-Start = Callable[[list[Params], Codec], Event[Params]]
+
+@dataclass(frozen=True)
+class Reduction:
+    """What a collective will bring: the mean of its members' payloads, each of `bytes` on the wire."""
+
+    mean: Params
+    bytes: int
+    members: int
+
+
+Reduce = Callable[[Iterable[Params], Codec], Reduction]
+Start = Callable[[Reduction], Event[Params]]
 
 
 class Collective:
     """One all-reduce: starts when `members` payloads have joined and the ones before it are over."""
 
-    def __init__(self, queue: Collectives, members: int, codec: Codec) -> None:
+    def __init__(self, queue: Collectives, members: int, codec: Codec, key: Hashable = None) -> None:
+        self.key = key
+        self.reduction: Optional[Reduction] = None  # known when all have joined
+        self.arrival: Event[Params] = Event(queue.clock)
         self._queue = queue
         self._members = members
         self._codec = codec
-        self._payloads: dict[int, Params] = {}
-        self._mean: Event[Params] = Event(queue.clock)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every member has joined."""
-        return len(self._payloads) == self._members
+        self._payloads: dict[int, Optional[Params]] = {}
 
     def join(self, worker: Worker, payload: Params) -> Event[Params]:
-        """Contribute; the event happens with the mean of all payloads. Waits for nobody by itself."""
-        return self.add(worker.id, payload)
+        """Contribute; the event happens with the mean of all payloads. Waits for nobody by itself.
 
-    def add(self, member: int, payload: Params) -> Event[Params]:
-        """`join` for a member that is no worker, by a number of its own."""
-        if member in self._payloads:
-            raise RuntimeError(f"worker {member} joins the same collective twice")
-        self._payloads[member] = payload
-        if self.complete:
+        Payloads are summed in order of worker, however they came.
+        """
+        if worker.id in self._payloads:
+            raise RuntimeError(f"worker {worker.id} joins the same collective twice")
+        self._payloads[worker.id] = payload
+        if len(self._payloads) == self._members:
+            ordered = (each for _, each in sorted(self._payloads.items()) if each is not None)
+            self.reduction = self._queue.reduce(ordered, self._codec)
+            self._payloads = dict.fromkeys(self._payloads)  # the tensors are not needed any more
             self._queue.advance()
-        return self._mean
-
-    def start(self, start: Start) -> None:
-        """Under way; payloads are summed in order of worker, however they came."""
-        ordered = [self._payloads[member] for member in sorted(self._payloads)]
-        self._payloads = {member: payload.shell() for member, payload in self._payloads.items()}
-        start(ordered, self._codec).when_done(self._finish)
-
-    def _finish(self, event: Event[Params]) -> None:
-        if event.error is not None:
-            self._mean.fail(event.error)
-        else:
-            self._mean.succeed(event.value)
-        self._queue.finished()
+        return self.arrival
 
 
 class Collectives:
     """All of a run's collectives: first opened, first served, one at a time."""
 
-    def __init__(self, clock: Clock, start: Start) -> None:
+    def __init__(self, clock: Clock, reduce: Reduce, start: Start) -> None:
         self.clock = clock
+        self.reduce = reduce
         self._start = start
         self._waiting: deque[Collective] = deque()
-        self._named: dict[Hashable, Collective] = {}
+        self._named: dict[Hashable, Optional[Collective]] = {}  # None: over
         self._running: Optional[Collective] = None
 
-    def open(self, members: int, codec: Codec, key: Optional[Hashable] = None) -> Collective:
-        """A new collective of so many members, or the one already opened under `key`."""
-        if key is not None and key in self._named:
-            return self._named[key]
-        collective = Collective(self, members, codec)
+    def open(self, members: int, codec: Codec, key: Hashable) -> Collective:
+        """The collective opened under `key`, a new one of so many members if there is none."""
+        if key in self._named:
+            collective = self._named[key]
+            if collective is None:
+                raise RuntimeError(f"collective {key!r} is over: all its members have joined")
+            return collective
+        collective = self._named[key] = Collective(self, members, codec, key)
         self._waiting.append(collective)
-        if key is not None:
-            self._named[key] = collective
         return collective
+
+    def all_at_once(self, payloads: Iterable[Params], codec: Codec) -> Event[Params]:
+        """One that everybody has joined already."""
+        collective = Collective(self, 0, codec)
+        collective.reduction = self.reduce(payloads, codec)
+        self._waiting.append(collective)
+        self.advance()
+        return collective.arrival
 
     def advance(self) -> None:
         """Start the first that waits, if it is complete and nothing runs."""
-        if self._running is None and self._waiting and self._waiting[0].complete:
+        if self._running is None and self._waiting and self._waiting[0].reduction is not None:
             self._running = self._waiting.popleft()
-            self._running.start(self._start)
+            assert self._running.reduction is not None, "just seen to be complete"
+            self._start(self._running.reduction).when_done(self._finish)
 
-    def finished(self) -> None:
+    def _finish(self, event: Event[Params]) -> None:
+        assert self._running is not None, "one was under way"
+        arrival = self._running.arrival
+        if self._running.key in self._named:
+            self._named[self._running.key] = None  # keep the name, not the tensors
         self._running = None
+        if event.error is not None:
+            arrival.fail(event.error)
+        else:
+            arrival.succeed(event.value)
         self.advance()

@@ -12,14 +12,14 @@ from halos.cluster import ClusterOptions
 from halos.codecs import Codec
 from halos.compute import ComputeModel
 from halos.data import DataSource
-from halos.errors import ConfigError, require
+from halos.errors import ConfigError, require, shown
 from halos.evaluation import EvaluateOptions
 from halos.executors import Executor
-from halos.layers import Section, interpolate, merge, parse_override, read
+from halos.layers import Section, interpolate, merge, overrides, read
 from halos.models import Model
 from halos.network import NetworkModel
 from halos.observers import ObserverOptions
-from halos.plugins import Plugins
+from halos.plugins import Plugins, unique
 from halos.simulation import SyncPolicy
 from halos.steps import StepAllocation
 from halos.training import TrainOptions
@@ -98,22 +98,20 @@ class Config:
 
 
 def load(
-    path: Optional[str], overrides: list[str] | tuple[str, ...] = (), plugins: Optional[list[str]] = None
+    path: Optional[str], changes: list[str] | tuple[str, ...] = (), plugins: Optional[list[str]] = None
 ) -> tuple[Config, Plugins]:
-    """The configuration in file `path` with `key=value` overrides, and the plugins it uses.
+    """The configuration in file `path` with `key=value` changes on top, and the plugins it uses.
 
-    `plugins` are loaded in addition to installed ones and those the file names. UserError says what
-    is wrong, with the full key.
+    `plugins` are loaded in addition to installed ones and those the file names, and become part of
+    the configuration. UserError says what is wrong, with the full key.
     """
     layer: Section = {} if path is None else read(Path(path))
-    merged = merge(DEFAULTS, layer)
-    for override in overrides:
-        merged = merge(merged, parse_override(override))
-    merged = interpolate(merged)
+    merged = interpolate(merge(merge(DEFAULTS, layer), overrides(changes)))
     named = merged.get("plugins") or []
     if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
-        raise ConfigError("plugins", f"{named!r} is not a list of files or modules")
-    found = Plugins([*named, *(plugins or [])])
+        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
+    merged["plugins"] = unique([*named, *(plugins or [])])
+    found = Plugins(merged["plugins"])
     return resolve(merged, found), found
 
 

@@ -32,11 +32,15 @@ class ConfigError(UserError, ValueError):
 
 @contextmanager
 def under(section: str) -> Iterator[None]:
-    """Whatever ConfigError is raised inside is one of `section`: its key gets that in front."""
+    """Whatever UserError is raised inside is one of `section`: its key gets that in front."""
     try:
         yield
     except ConfigError as error:
         raise error.under(section) from None
+    except UserError as error:
+        raise ConfigError(section, str(error)) from None
+    except MemoryError as error:
+        raise ConfigError(section, f"needs more memory than there is: {error}") from None
 
 
 class Lost(Exception):
@@ -65,4 +69,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def require(condition: bool, key: str, value: Any, expected: str) -> None:
     """Raise a ConfigError for `key` unless `condition`; `expected` says what would be right."""
     if not condition:
-        raise ConfigError(key, f"{value!r} is not {expected}")
+        raise ConfigError(key, f"{shown(value)} is not {expected}")
+
+
+def shown(value: Any) -> str:
+    """A value as an error message quotes it: what was written, but not pages of it."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:60]}… ({len(text)} characters)"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from halos.errors import ConfigError, UserError
+from halos.errors import ConfigError, UserError, shown
 
 Section = dict[str, Any]
 
@@ -20,23 +23,36 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> Section:
     if path.resolve() in seen:
         raise UserError(f"extends: {path} extends itself")
     try:
-        loaded = OmegaConf.to_container(OmegaConf.create(path.read_text()), resolve=False)
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except Exception as error:  # PyYAML and OmegaConf raise many kinds; all mean that this is no config
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        loaded = _parse(text)
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise UserError(f"{path} is not a mapping of keys to values")
-    section: Section = _beside(loaded, path.parent)
+    section: Section = _beside(loaded, path.parent, "", top=True)
     extends = section.pop("extends", None)
     below: Section = {}
     for name in extends if isinstance(extends, list) else [] if extends is None else [extends]:
-        if not isinstance(name, str):
-            raise ConfigError("extends", f"{name!r} in {path} is not a path")
-        below = merge(below, read(path.parent / name, (*seen, path.resolve())))
+        if not isinstance(name, str) or not name:
+            raise ConfigError("extends", f"{shown(name)} in {path} is not the path of a file")
+        base = path.parent / name
+        if not os.path.isfile(base):
+            raise ConfigError("extends", f"{base} {_absent(base)} (it is named in {path}, and looked for beside it)")
+        below = merge(below, read(base, (*seen, path.resolve())))
     return merge(below, section)
+
+
+def overrides(texts: Iterable[str]) -> Section:
+    """Several `key=value` as one layer, later ones over earlier ones."""
+    layer: Section = {}
+    for text in texts:
+        layer = merge(layer, parse_override(text))
+    return layer
 
 
 def merge(below: Section, above: Section, *, root: bool = True) -> Section:
@@ -50,6 +66,8 @@ def merge(below: Section, above: Section, *, root: bool = True) -> Section:
         under = merged.get(key)
         if isinstance(under, dict) and isinstance(value, str):
             value = {"name": value}  # `codec: fp16` is short for `codec: {name: fp16}`
+        elif isinstance(under, str) and isinstance(value, dict):
+            under = {"name": under}
         merged[key] = merge(under, value, root=False) if isinstance(under, dict) and isinstance(value, dict) else value
     return merged
 
@@ -57,13 +75,19 @@ def merge(below: Section, above: Section, *, root: bool = True) -> Section:
 def parse_override(text: str) -> Section:
     """`a.b=value` as nested sections; the value is read as YAML."""
     key, equals, value = text.partition("=")
+    key = key.strip()
     if not equals or not key or not all(key.split(".")):
-        raise UserError(f"{text!r} is not key=value (for example budget.local_steps=512)")
+        raise UserError(f"{shown(text)} is not key=value (for example budget.local_steps=512)")
+    if "[" in key:
+        raise ConfigError(key, f"a list is replaced as a whole: {key.partition('[')[0]}=[…]")
+    if key == "extends":
+        raise ConfigError(key, "only a file extends others; write it there, or give that file as CONFIG")
     try:
-        parsed = OmegaConf.to_container(OmegaConf.create(f"value: {value}"), resolve=False)
-    except Exception as error:  # as in `read`
-        raise ConfigError(key, f"{value!r} is not valid YAML: {' '.join(str(error).split())}") from None
-    assert isinstance(parsed, dict), "a mapping was written"
+        parsed = _parse(f"value: {value}")
+    except ValueError as error:
+        raise ConfigError(key, f"{shown(value)} is not valid YAML: {error}") from None
+    if not isinstance(parsed, dict) or list(parsed) != ["value"]:
+        raise ConfigError(key, f"{shown(value)} is more than one value")
     section: Any = parsed["value"]
     for part in reversed(key.split(".")):
         section = {part: section}
@@ -86,14 +110,39 @@ def to_yaml(sections: Section) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(sections))
 
 
-def _beside(section: Any, folder: Path, key: str = "") -> Any:
+def _parse(text: str) -> Any:
+    """YAML (as OmegaConf reads it: `1e-3` is a number) as plain Python; ValueError, of one line, if it is none."""
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{place}{error.problem}") from None
+    except AssertionError:  # OmegaConf's answer to a number or a boolean
+        return text
+    except Exception as error:  # PyYAML and OmegaConf raise many kinds; all mean that this is no config
+        raise ValueError(next(iter(str(error).splitlines()), "")) from None
+    if isinstance(parsed, dict) and list(parsed.values()) == [None] and ":" not in text:
+        return text  # OmegaConf makes `{text: null}` of it
+    return parsed
+
+
+def _absent(path: Path) -> str:
+    return "is not a file" if os.path.exists(path) else "does not exist"
+
+
+def _beside(section: Any, folder: Path, key: str, *, top: bool = False) -> Any:
     """Relative paths in a file that exist beside it, seen from the working directory."""
     if isinstance(section, dict):
-        return {name: _beside(value, folder, str(name)) for name, value in section.items()}
+        # The top level has no paths but `plugins`; its `weights` are not a model's.
+        return {
+            name: value if top and name in PATH_KEYS else _beside(value, folder, str(name))
+            for name, value in section.items()
+        }
     if isinstance(section, list):
         return [_beside(each, folder, key) for each in section]
-    if isinstance(section, str) and (key in PATH_KEYS or (key == "plugins" and section.endswith(".py"))):
-        near = folder / section
-        if not Path(section).is_absolute() and (near.exists() or near.with_name(near.name + ".idx").exists()):
-            return str(near)
+    if isinstance(section, str) and section and (key in PATH_KEYS or (key == "plugins" and section.endswith(".py"))):
+        near = os.path.join(folder, section)
+        if not os.path.isabs(section) and (os.path.exists(near) or os.path.exists(near + ".idx")):
+            return near
     return section

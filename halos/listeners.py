@@ -20,14 +20,14 @@ class Listeners:
         self.evaluate: Callable[[Evaluation], None] = _bound(hook.on_evaluate, "evaluation")
 
 
-def _bound(caller: pluggy.HookCaller, argument: str) -> Callable[[Any], None]:
+def _bound(caller: pluggy.HookCaller, argument: str) -> Callable[[Any], Any]:
     implementations = caller.get_hookimpls()
     plain = all(
         not each.wrapper and not each.hookwrapper and tuple(each.argnames) == (argument,) for each in implementations
     )
     if not plain:  # a wrapper, or one that takes no argument: pluggy knows what to do
         return lambda record: caller(**{argument: record})
-    functions = [each.function for each in reversed(implementations)]  # pluggy's own order
+    functions: list[Callable[[Any], Any]] = [each.function for each in reversed(implementations)]  # pluggy's own order
 
     def tell(record: Any) -> None:
         for function in functions:

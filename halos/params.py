@@ -6,9 +6,9 @@ serial number but no tensor, and arithmetic on them costs a serial number instea
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
-from itertools import count
+from collections.abc import Callable, Iterable, Mapping
 from typing import Optional
 
 import torch
@@ -37,7 +37,7 @@ class Layout:
             self.size += math.prod(shape)
             if name in decayed:
                 self.decayed = self.size
-        self.serials = count()  # of the run's parameters, in order of creation
+        self.serials = itertools.count()  # of the run's parameters, in order of creation
         self._parts: dict[tuple[tuple[int, int], ...], Layout] = {}
 
     def slice_of(self, name: str) -> slice:
@@ -61,19 +61,19 @@ class Layout:
 class Params:
     """One set of parameters (or of differences of such), never modified in place.
 
-    `flat` is one contiguous vector in layout order, or None when hollow. `origin` says which
-    version of which server this is, once committed.
+    `flat` is one contiguous vector in layout order, or None when hollow. `versions` says which
+    version this is of each server it was committed to.
     """
 
-    __slots__ = ("__weakref__", "flat", "layout", "origin", "serial")
+    __slots__ = ("__weakref__", "flat", "layout", "serial", "versions")
 
     def __init__(self, layout: Layout, flat: Tensor | None) -> None:
-        if flat is not None and flat.shape != (layout.size,):
-            raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
         self.layout = layout
         self.flat = flat
+        if flat is not None and flat.shape != (layout.size,):
+            raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
         self.serial = next(layout.serials)
-        self.origin: Optional[tuple[str, int]] = None
+        self.versions: dict[str, int] = {}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], layout: Layout) -> Params:
@@ -95,9 +95,9 @@ class Params:
         return self.layout.size
 
     def shell(self) -> Params:
-        """A hollow stand-in with the same layout, serial and origin: keeps no tensor alive."""
+        """A hollow stand-in with the same layout, serial and versions: keeps no tensor alive."""
         shell: Params = object.__new__(Params)
-        shell.layout, shell.flat, shell.serial, shell.origin = self.layout, None, self.serial, self.origin
+        shell.layout, shell.flat, shell.serial, shell.versions = self.layout, None, self.serial, self.versions
         return shell
 
     def tensors(self) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ class Params:
         return Params(self.layout, flat)
 
     def norm(self) -> float:
-        """Euclidean norm, accumulated in float64; NaN when hollow (see `Simulation.scalar`)."""
+        """Euclidean norm, accumulated in float64; NaN when hollow."""
         if self.flat is None:
             return math.nan
         return float(torch.linalg.vector_norm(self.flat, dtype=torch.float64))
@@ -177,13 +177,19 @@ class Params:
         return self.flat
 
 
-def mean(several: list[Params]) -> Params:
-    """The mean of several parameters, summed in order in the layout's precision."""
-
-    def average(*flats: Tensor) -> Tensor:
-        total = flats[0].clone()
-        for flat in flats[1:]:
-            total += flat
-        return total.div_(len(flats))
-
-    return Params.combine(average, *several)
+def mean(several: Iterable[Params]) -> Params:
+    """The mean of several parameters, summed in order in the layout's precision; holds one of them at a time."""
+    total: Optional[Tensor] = None
+    layout: Optional[Layout] = None
+    count, hollow = 0, False
+    for params in several:
+        if layout is not None and params.layout.size != layout.size:
+            raise ValueError(f"parameters of different layouts: {layout.size}, {params.size}")
+        layout, count = params.layout, count + 1
+        if params.flat is None:
+            hollow = True
+        else:
+            total = params.flat.clone() if total is None else total.add_(params.flat)
+    if layout is None:
+        raise ValueError("the mean of no parameters")
+    return Params(layout, None if hollow or total is None else total.div_(count))

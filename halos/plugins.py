@@ -7,8 +7,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
+import re
 import sys
+import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, is_dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
@@ -19,7 +24,7 @@ from halos import hookspecs
 from halos.codecs import Codec
 from halos.compute import ComputeModel
 from halos.data import DataSource
-from halos.errors import UserError, did_you_mean
+from halos.errors import UserError, did_you_mean, shown
 from halos.executors import Executor
 from halos.merge import MergeRule
 from halos.models import Model
@@ -81,12 +86,14 @@ class Plugins:
         for name in built_in():
             self._add(importlib.import_module(name), "halos")
         self._add_installed()
-        for name in extra:
-            self._add(load(name), name)
-        try:
-            self.manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise UserError(f"plugin {self._origins.get(id(error.plugin), error.plugin)}: {error}") from error
+        for name in unique(extra):
+            plugin = load(name)
+            self._add(plugin, name)
+            if not self.manager.get_hookcallers(plugin):
+                raise UserError(
+                    f"plugin {name} implements no hook; see halos/hookspecs.py and mark functions @hookimpl"
+                )
+        self._check_pending()
         self.components: dict[str, dict[str, Component]] = {kind: {} for kind in KINDS}
         for kind, (_, hook) in KINDS.items():
             for implementation in getattr(self.manager.hook, hook).get_hookimpls():
@@ -97,7 +104,7 @@ class Plugins:
         known = self.components[kind]
         if name not in known:
             raise UserError(
-                f"{name!r} is not installed; installed: {', '.join(sorted(known))}{did_you_mean(name, known)}"
+                f"{shown(name)} is not installed; installed: {', '.join(sorted(known))}{did_you_mean(name, known)}"
             )
         return known[name].cls
 
@@ -106,14 +113,16 @@ class Plugins:
         return self._names.get(cls)
 
     def versions(self) -> dict[str, str]:
-        """`{plugin: version or source hash}` of everything that is not part of halos itself."""
-        versions = {}
+        """`{plugin: hash of its source}` of everything that is not part of halos itself."""
+        sources: dict[str, list[bytes]] = {}
         for plugin, origin in self._loaded:
             if origin != "halos":
-                source = getattr(plugin, "__file__", None)
-                digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16] if source else "unknown"
-                versions[origin] = f"sha256:{digest}"
-        return versions
+                file = getattr(plugin, "__file__", None)
+                sources.setdefault(origin, []).append(Path(file).read_bytes() if file else b"")
+        return {
+            origin: f"sha256:{hashlib.sha256(b''.join(several)).hexdigest()[:16]}" if any(several) else "unknown"
+            for origin, several in sources.items()
+        }
 
     def _add_installed(self) -> None:
         for distribution in importlib.metadata.distributions():
@@ -123,7 +132,7 @@ class Plugins:
                     try:
                         plugin = entry.load()
                     except Exception as error:
-                        raise UserError(f"plugin {origin} cannot be loaded: {error}") from error
+                        raise UserError(f"plugin {origin} cannot be loaded: {reason(error)}") from error
                     self._add(plugin, origin)
 
     def _add(self, plugin: Any, origin: str) -> None:
@@ -135,47 +144,109 @@ class Plugins:
             self._origins[id(plugin)] = origin
             self._loaded.append((plugin, origin))
 
+    def _check_pending(self) -> None:
+        """Refuse implementations of hooks that there are not: most likely a misspelt name."""
+        try:
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            origin = self._origins.get(id(error.plugin), error.plugin)
+            named = re.search(r"unknown hook '(\w+)'", str(error))
+            if named is None:
+                raise UserError(f"plugin {origin}: {error}") from error
+            hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "on_"))]
+            raise UserError(
+                f"plugin {origin}: there is no hook {named[1]!r}; there are: {', '.join(hooks)}"
+                f"{did_you_mean(named[1], hooks)}"
+            ) from error
+
     def _register(self, kind: str, implementation: Any) -> None:
         origin = self._origins[id(implementation.plugin)]
 
         def register(name: str, cls: type[Any]) -> None:
-            if not (inspect.isclass(cls) and is_dataclass(cls)):
-                raise UserError(f"plugin {origin}: {kind} {name!r} is {cls!r}; it must be a dataclass")
+            problem = unfit(kind, name, cls)
+            if problem:
+                raise UserError(f"plugin {origin}: {kind} {name!r} {problem}")
             other = self.components[kind].get(name)
             if other is not None:
                 raise UserError(
-                    f"two plugins bring a {kind} named {name!r}: {other.origin} and {origin}; uninstall one"
+                    f"two plugins bring a {kind} named {name!r}: {other.origin} and {origin}; rename one,"
+                    " or load only one of them"
                 )
-            missing = [need for need in needs(KINDS[kind][0]) if not hasattr(cls, need)]
-            if missing:
-                raise UserError(f"plugin {origin}: {kind} {name!r} has no {', '.join(missing)}()")
             self.components[kind][name] = Component(kind, name, cls, origin)
-            self._names[cls] = name
+            self._names.setdefault(cls, name)
 
-        implementation.function(register)
+        try:
+            implementation.function(register)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"plugin {origin}: {KINDS[kind][1]} failed: {reason(error)}") from error
 
 
-def needs(protocol: type[Any]) -> list[str]:
-    """The names of the methods a Protocol asks for."""
-    return [name for name, value in vars(protocol).items() if inspect.isfunction(value) and not name.startswith("_")]
+def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
+    """What keeps `cls` from being a component of that kind, called `name`; None if nothing does."""
+    if not isinstance(name, str) or not name:
+        return "has no name; a name is a text"
+    if not (inspect.isclass(cls) and is_dataclass(cls)):
+        return f"is {cls!r}; it must be a dataclass"
+    protocol = KINDS[kind][0]
+    for need, wanted in vars(protocol).items():
+        if inspect.isfunction(wanted) and not need.startswith("_"):
+            method = getattr(cls, need, None)
+            if not callable(method):
+                return f"has no method {need}() (see {protocol.__module__}.{protocol.__name__})"
+            plain = inspect.isfunction(method) and not hasattr(method, "__wrapped__")
+            if inspect.iscoroutinefunction(wanted) and plain and not inspect.iscoroutinefunction(method):
+                return f"has a method {need}() that is no coroutine; write: async def {need}(…), and await in it"
+    fields = {each.name for each in dataclass_fields(cls)}
+    for need in inspect.get_annotations(protocol):
+        if need not in fields and not hasattr(cls, need):
+            return f"has no field {need!r} (see {protocol.__module__}.{protocol.__name__})"
+    if "name" in fields:
+        return "has a field 'name', the key that picks the component in a config; call it something else"
+    return None
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Each plugin once, however its file is written."""
+    return list({os.path.abspath(name) if name.endswith(".py") else name: name for name in names}.values())
 
 
 def load(name: str) -> ModuleType:
     """A plugin by file (`my_idea.py`) or module name (`my_package.idea`)."""
     path = Path(name)
+    if path.suffix == ".py" and not path.is_file():
+        raise UserError(f"plugin {name}: no such file")
     try:
-        if path.suffix != ".py":
-            return importlib.import_module(name)
-        if not path.is_file():
-            raise UserError(f"plugin {name}: no such file")
-        module_name = "halos_plugin_" + path.stem
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None and spec.loader is not None, "a .py file has a loader"
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module  # dataclasses look their module up
+        return _load_file(path) if path.suffix == ".py" else importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error
+        raise UserError(f"plugin {name}: no such module (and a file's name would end in .py)") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    # Two files of one name, in different folders, are two modules.
+    module_name = f"halos_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up
+    try:
         spec.loader.exec_module(module)
-        return module
-    except UserError:
+    except BaseException:
+        del sys.modules[module_name]
         raise
-    except Exception as error:
-        raise UserError(f"plugin {name} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong while a plugin was loaded, and where in its source."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -1,14 +1,16 @@
 """What happened, as small frozen records: the vocabulary between simulation and observers.
 
-Times are virtual seconds. `as_json` gives the line a record becomes in the run folder.
+Times are virtual seconds. `as_json` gives the line a record becomes in the run folder. The frequent
+ones are named tuples, which are made three times as fast as frozen dataclasses.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Optional
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, Optional
 
 from halos.params import Params
 
@@ -18,8 +20,13 @@ def number(value: float | None) -> str:
     return repr(value) if value is not None and math.isfinite(value) else "null"
 
 
-@dataclass(frozen=True, eq=False)
-class Update:
+@lru_cache(maxsize=4096)
+def quoted(text: str) -> str:
+    """A text as JSON has it."""
+    return json.dumps(text)
+
+
+class Update(NamedTuple):
     """What a worker sends back: `steps` local steps from `start` to `params`.
 
     `samples` is the half-open range of the data order it trained on, `lr_step` the learning-rate
@@ -52,20 +59,19 @@ class Update:
 
     def receipt(self) -> Update:
         """This update without its tensors, for those who only need to count it later."""
-        return replace(self, start=self.start.shell(), params=self.params.shell())
+        return self._replace(start=self.start.shell(), params=self.params.shell())
 
     def as_json(self) -> str:
         return (
             f'{{"time": {self.time!r}, "worker": {self.worker}, "region": {self.region}, "steps": {self.steps}, '
             f'"start_time": {self.start_time!r}, "start_version": {self.start_version}, '
             f'"first_sample": {self.samples[0]}, "end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
-            f'"losses": [{", ".join(map(number, self.losses))}], '
+            f'"losses": [{", ".join(map(number, self.losses)) if self.losses else ""}], '
             f'"server": {"null" if self.server is None else self.server}}}'
         )
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(NamedTuple):
     """Bytes on a link: from region `src` to region `dst`, or a collective over all (both None).
 
     `kind` is `pull`, `push`, `send` or `all_reduce`; `worker` whose pull or push it was.
@@ -99,8 +105,7 @@ class Contribution:
     target: Params
 
 
-@dataclass(frozen=True, eq=False)
-class Share:
+class Share(NamedTuple):
     """One contribution as it was committed: how old, and how far the model had moved meanwhile.
 
     `drift` = ‖target − base‖₂ (NaN when parameters are hollow); `staleness` in versions of the
@@ -114,18 +119,22 @@ class Share:
 
     @property
     def steps(self) -> int:
-        return sum(update.steps for update in self.updates)
+        """Local steps of all its updates."""
+        updates = self.updates
+        return updates[0].steps if len(updates) == 1 else sum([update.steps for update in updates])
 
     def as_json(self) -> str:
-        workers = ", ".join([str(update.worker) for update in self.updates])
+        if len(self.updates) == 1:  # by far the most frequent
+            workers = str(self.updates[0].worker)
+        else:
+            workers = ", ".join([str(update.worker) for update in self.updates])
         return (
             f'{{"workers": [{workers}], "steps": {self.steps}, "from_version": {self.from_version}, '
             f'"staleness": {self.staleness}, "drift": {number(self.drift)}}}'
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Commit:
+class Commit(NamedTuple):
     """A server's model changed: to `params`, now its version `version`.
 
     `kind` is `update` (something was contributed) or `merge` (the server took over another model;
@@ -142,7 +151,7 @@ class Commit:
 
     def as_json(self) -> str:
         return (
-            f'{{"time": {self.time!r}, "version": {self.version}, "server": {json.dumps(self.server)}, '
+            f'{{"time": {self.time!r}, "version": {self.version}, "server": {quoted(self.server)}, '
             f'"kind": "{self.kind}", "local_steps": {self.local_steps}, '
             f'"contributions": [{", ".join([share.as_json() for share in self.shares])}]}}'
         )
@@ -165,7 +174,7 @@ class Evaluation:
         return (
             f'{{"time": {self.time!r}, "version": {self.version}, "local_steps": {self.local_steps}, '
             f'"trained_steps": {self.trained_steps}, "tokens": {self.tokens}, "loss": {number(self.loss)}, '
-            f'"set": {json.dumps(self.set)}, "of": {json.dumps(self.of)}}}'
+            f'"set": {quoted(self.set)}, "of": {quoted(self.of)}}}'
         )
 
 

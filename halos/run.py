@@ -9,24 +9,27 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, NoReturn, Optional, Union
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from halos import folder as folders
 from halos import observers, report
 from halos.assembly import assemble
 from halos.builder import to_sections
 from halos.clock import Deadlock
 from halos.config import Config, load
-from halos.errors import ConfigError, Diverged, UserError
+from halos.errors import ConfigError, Diverged, UserError, shown
 from halos.experiment import Experiment
 from halos.layers import to_yaml
 from halos.plugins import Plugins
 from halos.records import Summary
 from halos.simulation import Simulation
 from halos.tally import Tally
+
+logger = logging.getLogger("halos.run")
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
@@ -38,55 +41,52 @@ def run(config: Config, plugins: Plugins) -> Summary:
     ended) before the exception goes on. Raises UserError before anything is written if something
     in the configuration cannot be used.
     """
-    folder = config.folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(
-            "out", f"{folder} exists already and is not empty; choose another name=… or out=…, or delete it"
-        )
     began = time.monotonic()
+    folders.refuse_used(config.folder)
     experiment, simulation = assemble(config, plugins)
-    tally = Tally(experiment.cluster)
-    for observer in (tally, *observers.build(config.observers)):
-        plugins.manager.register(observer)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(to_yaml(experiment.config))
-    except OSError as error:
-        raise ConfigError("out", f"{folder} cannot be written: {error.strerror}") from None
-    finished: Union[bool, str] = True
-    plugins.manager.hook.on_start(experiment=experiment)
-    try:
-        simulation.run(config.policy)
-        _save_model(simulation, folder)
-    except BaseException as error:
-        finished = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
-        raise
+        tally = Tally(experiment.cluster)
+        # pluggy calls whoever was registered last first: the books and the records, so that the rest may fail.
+        for observer in reversed((tally, *observers.build(config.observers))):
+            plugins.manager.register(observer)
+        _begin(experiment, plugins)
+
+        def finish(finished: Union[bool, str]) -> Summary:
+            summary = _summarise(config, experiment, simulation, tally, time.monotonic() - began, finished)
+            plugins.manager.hook.on_finish(summary=summary)
+            return summary
+
+        try:
+            simulation.run(config.policy)
+            _save_model(simulation, config.folder)
+        except BaseException as error:
+            try:
+                finish(_ended_by(error))
+            except Exception as another:  # must not hide the first
+                logger.error("the end of the run could not be recorded: %s", another)
+            raise
+        return finish(True)
     finally:
-        summary = _summarise(config, experiment, simulation, tally, time.monotonic() - began, finished)
-        plugins.manager.hook.on_finish(summary=summary)
         config.executor.close()
-    return summary
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("halos").setLevel(logging.INFO)
     try:
         if options.list_plugins:
             _list_plugins(Plugins(options.plugin))
             return 0
-        if options.config is None:
-            raise UserError("no configuration given; try: python -m halos.run configs/quickstart.yaml")
-        config, plugins = load(options.config, options.overrides, options.plugin)
+        config, plugins = load(_config_file(options.config), options.overrides, options.plugin)
         if options.show_config:
             print(to_yaml(to_sections(config, plugins)), end="")
             return 0
         summary = run(config, plugins)
         report.show(summary, config.folder)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return MISTAKE
     except Diverged as error:
         print(f"stopped: {error}; what was recorded until then is kept", file=sys.stderr)
@@ -103,8 +103,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """A mistake on the command line is one line, like every other."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISTAKE, f"error: {message}; see: {self.prog} --help\n")
+
+
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m halos.run",
         description="Train with local SGD for real while simulating the clock of a geo-distributed cluster.",
         epilog="Every key is explained in docs/config.md; plugins in docs/plugins.md.",
@@ -123,6 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _config_file(named: Optional[str]) -> str:
+    example = "try: python -m halos.run configs/quickstart.yaml"
+    if named is None:
+        raise UserError(f"no configuration given; {example}")
+    if "=" in named and not os.path.exists(named):
+        raise UserError(f"{shown(named)} is no file; the configuration comes first, {example} {named}")
+    return named
+
+
 def _list_plugins(plugins: Plugins) -> None:
     table = Table("kind", "name", "from", "what", box=None, header_style="bold")
     for kind, components in plugins.components.items():
@@ -132,6 +148,25 @@ def _list_plugins(plugins: Plugins) -> None:
     if not console.is_terminal:
         console.width = 240  # for grep: one line each
     console.print(table)
+
+
+def _begin(experiment: Experiment, plugins: Plugins) -> None:
+    """The run folder, config.yaml in it, and the observers told; a UserError leaves nothing of all that."""
+    with folders.made(experiment.folder):
+        path = experiment.folder / "config.yaml"
+        try:
+            path.write_text(to_yaml(experiment.config), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError("out", f"{path} cannot be written: {error.strerror}") from None
+        plugins.manager.hook.on_start(experiment=experiment)
+
+
+def _ended_by(error: BaseException) -> str:
+    """What the summary says of a run that did not finish."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    expected = isinstance(error, (UserError, Diverged, Deadlock))
+    return f"failed: {error}" if expected else f"failed: {type(error).__name__}: {error}"
 
 
 def _save_model(simulation: Simulation, folder: Path) -> None:
@@ -154,7 +189,6 @@ def _summarise(
     ledger = simulation.ledger
     books = tally.finish(simulation.now, simulation.running, simulation.reducing)
     computing = sum(worker["compute"] for worker in books["workers"]) / len(books["workers"])
-    policy_report: Any = getattr(config.policy, "report", dict)  # optional: a policy's own numbers
     return {
         "name": experiment.name,
         "policy": experiment.policy,
@@ -170,10 +204,25 @@ def _summarise(
         },
         "data": config.executor.describe(),
         "goodput": computing * ledger.committed / ledger.trained if ledger.trained else None,
-        "policy_report": policy_report(),
+        "policy_report": _policy_report(config.policy, finished),
         "versions": experiment.versions,
         "finished": finished,
     }
+
+
+def _policy_report(policy: Any, finished: Union[bool, str]) -> Any:
+    """A policy's own numbers, if it has a `report`."""
+    report = getattr(policy, "report", None)
+    if report is None:
+        return {}
+    try:
+        return report()
+    except Exception as error:
+        if finished is True:  # otherwise it may just have had no time to count anything
+            logger.error(
+                "policy_report: %s.report() failed: %s: %s", type(policy).__name__, type(error).__name__, error
+            )
+        return None
 
 
 if __name__ == "__main__":

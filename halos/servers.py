@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Union
@@ -25,7 +26,7 @@ class Servers:
     """All servers of a run by name; a local one exists from its first commit, starting where the global one did."""
 
     def __init__(self, params: Params) -> None:
-        params.origin = (GLOBAL, 0)
+        params.versions[GLOBAL] = 0
         self._initial = params
         self.globally = Server(params)
         self._servers = {GLOBAL: self.globally}
@@ -34,12 +35,18 @@ class Servers:
         self, name: str, params: Params, contributions: Iterable[Union[Update, Contribution]], time: float
     ) -> Commit:
         """The server's model is now `params`; what that was, as a record."""
-        state = self._servers.setdefault(name, Server(self._initial))
+        if isinstance(contributions, (Update, Contribution)):
+            raise TypeError("contributions are a list, also when there is one")
+        state = self._servers.get(name)
+        if state is None:
+            state = self._servers[name] = Server(self._initial)
         shares = tuple([self._share(each, name, state) for each in contributions])
-        state.version += bool(shares)
+        if shares:
+            state.version += 1
+        for share in shares:
+            state.local_steps += share.steps
         state.params = params
-        state.local_steps += sum([share.steps for share in shares])
-        params.origin = (name, state.version)
+        params.versions[name] = state.version
         return Commit(time, state.version, name, "update" if shares else "merge", state.local_steps, shares, params)
 
     def _share(self, contribution: Union[Update, Contribution], name: str, state: Server) -> Share:
@@ -48,9 +55,11 @@ class Servers:
             base, target = contribution.start, state.params
         else:
             updates, base, target = tuple(contribution.updates), contribution.base, contribution.target
-        if base.origin is not None and base.origin[0] == name:
-            version = base.origin[1]
-        else:
+        version = base.versions.get(name)
+        if version is None:
             version = min([update.start_version for update in updates], default=state.version)
-        drift = 0.0 if base is target else (target - base).norm()
+        if base is target:
+            drift = 0.0
+        else:
+            drift = math.nan if base.flat is None else (target - base).norm()
         return Share(updates, version, state.version - version, drift)

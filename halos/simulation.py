@@ -13,7 +13,7 @@ from halos.budget import BudgetOptions
 from halos.clock import Clock, Event, Process
 from halos.cluster import Cluster, Region, Worker
 from halos.codecs import Codec
-from halos.collectives import Collective, Collectives
+from halos.collectives import Collective, Collectives, Reduction
 from halos.compute import ComputeModel
 from halos.data.order import DataOrder
 from halos.evaluation import Schedule
@@ -82,7 +82,8 @@ class Simulation:
         )
         self._lossless = parts.codec.roundtrip(params) is params
         self._model_bytes = self._scaled(4 * params.size)
-        self._collectives = Collectives(self.clock, self._all_reduce)
+        self._lossless_bytes = self._wire_bytes(params, parts.codec)
+        self._collectives = Collectives(self.clock, self._reduce, self._all_reduce)
         self._schedule = Schedule(parts.evaluate_every)
         self._evaluated = -1  # the version last evaluated
         self._dispatched = 0
@@ -157,7 +158,7 @@ class Simulation:
         if worker.id in self.running:
             raise RuntimeError(f"worker {worker.id} already has a job (one at a time)")
         parts, now = self._parts, self.clock.now
-        count = self.steps(worker) if steps is None else steps
+        count = parts.steps.steps(worker, self) if steps is None else steps
         if count < 1:
             raise ValueError(f"worker {worker.id} is to take {count} local steps; a job has at least one")
         lr_clock = parts.order.taken // parts.global_batch_size
@@ -171,17 +172,19 @@ class Simulation:
         self._dispatched += count
         self._latest_sum += count - self._latest.get(worker.id, 0)
         self._latest[worker.id] = count
-        compute = parts.compute.seconds(worker, count, now, job.id)
-        pull, push, push_bytes, duration = 0.0, 0.0, 0, compute
+        pull, push, push_bytes = 0.0, 0.0, 0
         region = server.index if isinstance(server, Region) else server
         if region is not None:
-            push_bytes = self._wire_bytes(start, parts.codec)
+            push_bytes = self._lossless_bytes if self._lossless else self._wire_bytes(start, parts.codec)
             pull, push = parts.network.round_trip(self._model_bytes, push_bytes, region, worker.region, now)
+        compute = parts.compute.seconds(worker, count, now + pull, job.id)
+        duration = compute
+        if region is not None:
             duration = pull + push + compute + worker.id * parts.cluster.tie_break
         computing = (now + pull, now + pull + compute)
         self.running[worker.id] = (now, *computing)
-        origin = start.origin
-        version = self.version if origin is None else origin[1]
+        versions = start.versions  # of the global server's, or of the only server it was committed to
+        version = versions.get(GLOBAL, next(iter(versions.values()))) if versions else self.version
         parts.executor.submit(job)
         return self.clock.timeout(
             duration, lambda: self._arrive(worker, job, region, version, computing, push, push_bytes)
@@ -202,10 +205,11 @@ class Simulation:
         return self.clock.timeout(self._parts.network.transfer(nbytes, source, target, start), arrive)
 
     def all_reduce(self, payloads: Iterable[Params], codec: Optional[Codec] = None) -> Event[Params]:
-        """The mean of all payloads, one per participant: one collective, after those opened before it."""
-        several = list(payloads)
-        collective = self._collectives.open(len(several), codec or self._parts.codec)
-        return [collective.add(number, payload) for number, payload in enumerate(several)][-1]
+        """The mean of all payloads, one per participant: one collective, after those opened before it.
+
+        Payloads are summed as they are iterated over, so a generator saves holding them all.
+        """
+        return self._collectives.all_at_once(payloads, codec or self._parts.codec)
 
     def collective(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
         """The collective of that name, which all workers (or `members` of them) join one by one."""
@@ -245,6 +249,8 @@ class Simulation:
 
     def drop(self, updates: Iterable[Update]) -> None:
         """These updates will not be used; their steps are reported as dropped."""
+        if isinstance(updates, Update):
+            raise TypeError("updates are a list, also when there is one")
         self.ledger.drop(updates)
 
     def evaluate(self, params: Params, of: str = GLOBAL) -> dict[str, float]:
@@ -304,16 +310,29 @@ class Simulation:
         tell.update(update)
         return update
 
-    def _all_reduce(self, payloads: list[Params], codec: Codec) -> Event[Params]:
+    def _reduce(self, payloads: Iterable[Params], codec: Codec) -> Reduction:
+        """The mean, summed in the order given; holds one payload at a time if `payloads` are made one at a time."""
+        members = nbytes = 0
+
+        def decoded() -> Iterator[Params]:
+            nonlocal members, nbytes
+            for payload in payloads:
+                members += 1
+                nbytes = max(nbytes, self._wire_bytes(payload, codec))
+                yield codec.roundtrip(payload)
+
+        average = mean(decoded())
+        return Reduction(average, nbytes, members)
+
+    def _all_reduce(self, reduction: Reduction) -> Event[Params]:
         start = self.reducing = self.clock.now
-        nbytes = self._wire_bytes(payloads[0], codec)
 
         def arrive() -> Params:
             self.reducing = None
-            self._tell.transfer(Transfer(start, self.clock.now, None, None, nbytes, "all_reduce"))
-            return mean([codec.roundtrip(payload) for payload in payloads])
+            self._tell.transfer(Transfer(start, self.clock.now, None, None, reduction.bytes, "all_reduce"))
+            return reduction.mean
 
-        return self.clock.timeout(self._parts.network.all_reduce(nbytes, len(payloads), start), arrive)
+        return self.clock.timeout(self._parts.network.all_reduce(reduction.bytes, reduction.members, start), arrive)
 
     def _wire_bytes(self, payload: Params, codec: Codec) -> int:
         return self._scaled(codec.wire_bytes(payload))

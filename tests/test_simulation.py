@@ -288,3 +288,40 @@ def test_a_lossy_codec_changes_what_an_asynchronous_worker_is_seen_to_have_done(
 def test_one_worker_or_many_reach_the_optimum_of_a_quadratic(workers: int) -> None:
     run = record(tiny(cluster={"regions": [{"workers": [1] * workers}]}, budget={"local_steps": workers * 400}))
     assert run.evaluations[-1].loss < 1e-10
+
+
+def test_one_model_committed_to_two_servers_has_a_version_at_each() -> None:
+    async def body(sim: Simulation) -> None:
+        theta = sim.params
+        for _ in range(3):
+            update = await sim.train(sim.workers[0], theta, 1)
+            theta = theta - update.delta
+            sim.commit(theta, [], server="mirror")
+            sim.commit(theta, [update])
+            sim.commit(theta, [], server="mirror")
+
+    run = record(tiny(), policy=Policy(body))
+    assert [commit.shares[0].staleness for commit in run.globally] == [0, 0, 0]
+
+
+def test_contributions_and_drops_are_lists() -> None:
+    async def body(sim: Simulation) -> None:
+        update = await sim.train(sim.workers[0], sim.params, 1)
+        with pytest.raises(TypeError, match="contributions are a list"):
+            sim.commit(sim.params, update)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="updates are a list"):
+            sim.drop(update)  # type: ignore[arg-type]
+
+    timing(body)
+
+
+def test_a_collective_that_is_over_cannot_be_joined_again() -> None:
+    async def body(sim: Simulation) -> None:
+        await all_of([sim.collective(7).join(worker, sim.params) for worker in sim.workers])
+        with pytest.raises(RuntimeError, match="collective 7 is over"):
+            sim.collective(7)
+        with pytest.raises(RuntimeError, match="joins the same collective twice"):
+            for _ in range(2):
+                sim.collective(8).join(sim.workers[0], sim.params)
+
+    timing(body)

@@ -6,15 +6,14 @@ the positions stand for is the feed's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from halos.cluster import Cluster, Worker
 from halos.data import SHARDS
 from halos.errors import require
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """Positions `first` to `end` (exclusive) of a shard; they grow for ever, epoch after epoch."""
 
     shard: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional, Protocol
+from typing import Any, NamedTuple, Optional, Protocol
 
 from halos.cluster import Cluster
 from halos.data import DataSource
@@ -24,8 +24,7 @@ class Task:
     evaluation_sets: dict[str, DataSource]  # beside the data's own `validation`
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
+class Job(NamedTuple):
     """One worker's local training: `steps` steps from `start` on samples [first, end) of its shard."""
 
     id: int
@@ -39,8 +38,7 @@ class Job:
     time: float  # virtual, of its start: for messages
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of a job: parameters, and losses averaged over `chunks` steps each."""
 
     params: Params

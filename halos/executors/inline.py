@@ -79,10 +79,13 @@ class Inline:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(self.device)
-            torch.empty(0, device=device)
+            float(torch.zeros(1, device=device))  # `meta` can be allocated, but holds no numbers
         except (RuntimeError, AssertionError) as error:
+            said = str(error).splitlines()[0]
             raise ConfigError(
-                "executor.device", f"{self.device!r} cannot be used: {str(error).splitlines()[0]}"
+                "executor.device",
+                f"{self.device!r} cannot be used here ({said if len(said) < 80 else said[:80] + '…'});"
+                " give auto, cpu, cuda, or cuda:1 and so on",
             ) from None
         return device
 

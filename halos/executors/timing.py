@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from halos.errors import under
 from halos.executors import Job, Outcome, Task
 from halos.hookspecs import Register, hookimpl
 from halos.params import Layout, Params
@@ -15,7 +16,8 @@ class Timing:
     """Times without training: opens no data and builds no model beyond its shapes."""
 
     def open(self, task: Task) -> Params:
-        self._layout = Layout(task.model.shapes(task.data.vocabulary()))
+        with under("model"):
+            self._layout = Layout(task.model.shapes(task.data.vocabulary()))
         return Params(self._layout, None)
 
     def submit(self, job: Job) -> None:

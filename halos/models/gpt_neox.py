@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from halos.errors import ConfigError, did_you_mean, require
+from halos.errors import ConfigError, did_you_mean, require, under
 from halos.hookspecs import Register, hookimpl
 from halos.models import weights
 from halos.seeds import seed_for
@@ -43,6 +43,9 @@ SIZES = {  # arXiv 2304.01373, Table 1
     "pythia-410m": pythia(1024, 24, 16),
     "pythia-1b": pythia(2048, 16, 8),
 }
+
+
+DEEPEST = 10_000  # layers; to list the shapes of ever more would take for ever
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class GPTNeoX:
             value = getattr(self, key)
             require(value is None or value >= 1, key, value, "a positive number")
         hidden_size, heads = self._given("hidden_size"), self._given("heads")
-        self._given("layers")
+        require(self._given("layers") <= DEEPEST, "layers", self.layers, f"at most {DEEPEST:,}")
         require(hidden_size % heads == 0, "heads", heads, f"a divisor of hidden_size ({hidden_size})")
         head_size = hidden_size // heads
         fits = 0 <= self.rotary_pct <= 1 and 2 * rotary_pairs(head_size, self.rotary_pct) <= head_size
@@ -131,11 +134,14 @@ class GPTNeoX:
                 elif name.endswith(".bias"):
                     parameter.zero_()
         if self.weights is not None:
-            self._check_architecture(size, weights.architecture(self.weights))
-            tensors = weights.load(self.weights)
-            if "embed_out.weight" in tensors:  # its name before transformers 5
-                tensors["lm_head.weight"] = tensors.pop("embed_out.weight")
-            weights.fill(network, tensors, self.weights)
+            with under("weights"):
+                theirs = weights.architecture(self.weights)
+            self._check_architecture(size, theirs)
+            with under("weights"):
+                tensors = weights.load(self.weights)
+                if "embed_out.weight" in tensors:  # its name before transformers 5
+                    tensors["lm_head.weight"] = tensors.pop("embed_out.weight")
+                weights.fill(network, tensors, self.weights)
         return network
 
     def _given(self, key: str) -> int:

@@ -40,8 +40,8 @@ class Quadratic:
     def __post_init__(self) -> None:
         _check(self.size, "size", self.noise, self.dtype, self.wire_bytes)
         for key in ("curvature", "optimum", "start"):
-            _numbers(key, getattr(self, key), self.size)
-        lowest = min(_numbers("curvature", self.curvature, self.size))
+            _check_numbers(key, getattr(self, key), self.size)
+        lowest = min(self.curvature) if isinstance(self.curvature, (list, tuple)) else self.curvature
         require(lowest >= 0, "curvature", self.curvature, "non-negative: the loss would have no minimum")
 
     def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
@@ -61,9 +61,9 @@ class QuadraticModule(nn.Module):
         super().__init__()
         dtype = DTYPES[config.dtype]
         self.noise = config.noise
-        self.theta = nn.Parameter(torch.tensor(_numbers("start", config.start, config.size), dtype=dtype))
+        self.theta = nn.Parameter(torch.tensor(_numbers(config.start, config.size), dtype=dtype))
         for key in ("curvature", "optimum"):
-            values = torch.tensor(_numbers(key, getattr(config, key), config.size), dtype=dtype)
+            values = torch.tensor(_numbers(getattr(config, key), config.size), dtype=dtype)
             self.register_buffer(key, values, persistent=False)
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class LinearRegression:
     def __post_init__(self) -> None:
         _check(self.features, "features", self.noise, self.dtype, self.wire_bytes)
         for key in ("optimum", "start"):
-            _numbers(key, getattr(self, key), self.features)
+            _check_numbers(key, getattr(self, key), self.features)
 
     def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
         return {"weight": (1, self.features)}
@@ -113,8 +113,8 @@ class LinearRegressionModule(nn.Module):
         super().__init__()
         dtype = DTYPES[config.dtype]
         self.noise = config.noise
-        start = _numbers("start", config.start, config.features)
-        optimum = _numbers("optimum", config.optimum, config.features)
+        start = _numbers(config.start, config.features)
+        optimum = _numbers(config.optimum, config.features)
         self.weight = nn.Parameter(torch.tensor([start], dtype=dtype))
         self.register_buffer("optimum", torch.tensor([optimum], dtype=dtype), persistent=False)
 
@@ -139,12 +139,16 @@ def _check(size: int, key: str, noise: float, dtype: str, wire_bytes: Optional[i
     require(wire_bytes is None or wire_bytes >= 1, "wire_bytes", wire_bytes, "a positive number")
 
 
-def _numbers(key: str, value: Numbers, size: int) -> list[float]:
+def _check_numbers(key: str, value: Numbers, size: int) -> None:
     """One number for all, or a list of `size`."""
-    several = list(value) if isinstance(value, (list, tuple)) else [value] * size
+    several = list(value) if isinstance(value, (list, tuple)) else [value]
     plain = all(isinstance(each, (int, float)) and math.isfinite(each) for each in several)
-    require(plain and len(several) == size, key, value, f"a number or a list of {size}")
-    return [float(each) for each in several]
+    fits = not isinstance(value, (list, tuple)) or len(several) == size
+    require(plain and fits, key, value, f"a number or a list of {size}")
+
+
+def _numbers(value: Numbers, size: int) -> list[float]:
+    return [float(each) for each in value] if isinstance(value, (list, tuple)) else [float(value)] * size
 
 
 # A hash in tensor arithmetic, without generators, so that it runs wherever the batch is and under vmap: 31-bit keys,

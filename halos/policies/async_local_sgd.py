@@ -10,6 +10,7 @@ from halos.cluster import Cluster, Worker
 from halos.errors import require
 from halos.hookspecs import Register, hookimpl
 from halos.merge import DelayedNesterov, MergeRule
+from halos.records import Update
 from halos.simulation import Simulation
 
 
@@ -44,14 +45,16 @@ class AsyncLocalSGD:
 
     async def _work(self, sim: Simulation, worker: Worker) -> None:
         while not sim.done:
-            started_at = sim.version
-            update = await sim.train(worker, sim.params, server=self.server_region)
-            theta, self._state = self.outer.step(
-                sim.params, update.delta, self._state, base=update.start, staleness=sim.version - started_at
-            )
-            sim.commit(theta, [update])
+            self._merge(sim, sim.version, await sim.train(worker, sim.params, server=self.server_region))
             if self.grace_seconds > 0.0:
                 await self._restart(sim)
+
+    def _merge(self, sim: Simulation, started_at: int, update: Update) -> None:
+        """Apply one update, at once (a function of its own, so that nobody holds the update any longer)."""
+        theta, self._state = self.outer.step(
+            sim.params, update.delta, self._state, base=update.start, staleness=sim.version - started_at
+        )
+        sim.commit(theta, [update])
 
     def _restart(self, sim: Simulation) -> Event[Any]:
         """When this worker may start again: at the end of the open window, or of a new one."""

@@ -59,20 +59,22 @@ class Halos:
 
     async def _work(self, sim: Simulation, server: LocalServer, worker: Worker) -> None:
         while not sim.done:
-            started_at = server.version
-            update = await sim.train(worker, server.params, server=server.region)
-            server.params, server.state = self.local.step(
-                server.params, update.delta, server.state, base=update.start, staleness=server.version - started_at
-            )
-            server.version += 1
-            server.uncredited.append(update.receipt())
-            self._merged += 1
-            sim.commit(server.params, [update], server=server.name)
-            if server.version == server.merged_version + self.local_updates:
-                delta = server.merged - server.params  # since it took over the global model
-                arrival = sim.send(delta, server.region, self.server_region)
-                updates, server.uncredited = server.uncredited, []
-                sim.spawn(self._exchange(sim, server, arrival, updates))
+            self._merge(sim, server, server.version, await sim.train(worker, server.params, server=server.region))
+
+    def _merge(self, sim: Simulation, server: LocalServer, started_at: int, update: Update) -> None:
+        """One update into the local server's model, and off to the global one after K since it last took that over."""
+        server.params, server.state = self.local.step(
+            server.params, update.delta, server.state, base=update.start, staleness=server.version - started_at
+        )
+        server.version += 1
+        server.uncredited.append(update.receipt())
+        self._merged += 1
+        sim.commit(server.params, [update], server=server.name)
+        if server.version == server.merged_version + self.local_updates:
+            delta = server.merged - server.params
+            arrival = sim.send(delta, server.region, self.server_region)
+            updates, server.uncredited = server.uncredited, []
+            sim.spawn(self._exchange(sim, server, arrival, updates))
 
     async def _exchange(
         self, sim: Simulation, server: LocalServer, arrival: Event[Params], updates: list[Update]
@@ -80,7 +82,7 @@ class Halos:
         sent = server.params
         delta = await arrival
         base, target = server.taken_over, sim.params
-        staleness = 0 if base.origin is None else sim.version - base.origin[1]
+        staleness = sim.version - base.versions["global"]
         theta, self._state = self.outer.step(target, delta, self._state, base=base, staleness=staleness)
         sim.commit(theta, [Contribution(updates, base, target)])
         received = await sim.send(theta, self.server_region, server.region)

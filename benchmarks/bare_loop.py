@@ -1,0 +1,128 @@
+"""What the simulator costs: local steps per second of a run, against a bare PyTorch loop doing the same steps."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from halos.config import load
+from halos.hookspecs import hookimpl
+from halos.models.gpt_neox import GPTNeoX
+from halos.run import run
+
+SIZES: dict[str, dict[str, int]] = {
+    "hidden 64, 2 layers, [8, 65]": {"hidden_size": 64, "layers": 2, "heads": 4, "length": 64, "batch": 8},
+    "hidden 128, 4 layers, [8, 129]": {"hidden_size": 128, "layers": 4, "heads": 4, "length": 128, "batch": 8},
+}
+WORKERS, H, VOCABULARY = 4, 8, 256
+
+
+class Stopwatch:
+    """Seconds from a run's first moment to its last, without opening data or building the model."""
+
+    @hookimpl(tryfirst=True)
+    def on_start(self) -> None:
+        self.began = time.perf_counter()
+
+    @hookimpl(trylast=True)
+    def on_finish(self) -> None:
+        self.seconds = time.perf_counter() - self.began
+
+
+def simulated(size: dict[str, int], steps: int) -> float:
+    """Local steps per second of a whole run (DiLoCo, all records, trace and TensorBoard; no evaluation)."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(
+            json.dumps(
+                {
+                    "cluster": {"regions": [{"workers": [1.0] * WORKERS}]},
+                    "network": {"bandwidth_gbps": 1.0},
+                    "model": {"name": "gpt_neox", **{key: size[key] for key in ("hidden_size", "layers", "heads")}},
+                    "data": {
+                        "name": "synthetic",
+                        "vocab_size": VOCABULARY,
+                        "samples": 4096,
+                        "sequence_length": size["length"],
+                        "validation_samples": 0,
+                    },
+                    "train": {"batch_size": size["batch"]},
+                    "steps": {"name": "fixed", "base": H},
+                    "policy": {"name": "diloco"},
+                    "budget": {"local_steps": steps},
+                    "observers": {"progress": False},
+                    "out": folder + "/run",
+                }
+            )
+        )
+        loaded, plugins = load(str(config))
+        stopwatch = Stopwatch()
+        plugins.manager.register(stopwatch)
+        summary = run(loaded, plugins)
+        assert summary["steps"]["committed"] == steps, "as many steps as the bare loop"
+    return steps / stopwatch.seconds
+
+
+def bare(size: dict[str, int], steps: int) -> float:
+    """Local steps per second of the shortest loop one would write: data in memory, fused AdamW, clipping, a schedule."""
+    torch.manual_seed(0)
+    tokens = torch.randint(VOCABULARY, (4096, size["length"] + 1))
+    module = GPTNeoX(**{key: size[key] for key in ("hidden_size", "layers", "heads")}).build(VOCABULARY, seed=0)
+    decayed = [parameter for parameter in module.parameters() if parameter.dim() >= 2]
+    others = [parameter for parameter in module.parameters() if parameter.dim() < 2]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 30))
+    began = time.perf_counter()
+    losses = []
+    for step in range(steps):
+        first = step * size["batch"] % 4096
+        loss = module(tokens[first : first + size["batch"]])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % 8 == 7:
+            losses.append(float(loss.detach()))
+    return steps / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=256, help=f"a multiple of {WORKERS * H}")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sizes = {}
+    for name, size in SIZES.items():
+        simulated(size, WORKERS * H), bare(size, 32)  # warm up
+        ratios, rates = [], []
+        for repeat in range(options.repeats):
+            pair = [simulated, bare] if repeat % 2 else [bare, simulated]
+            rate = {one: one(size, options.steps) for one in pair}
+            ratios.append(rate[simulated] / rate[bare])
+            rates.append((rate[simulated], rate[bare]))
+        sizes[name] = {
+            "median": median(ratios),
+            "min": min(ratios),
+            "max": max(ratios),
+            "simulated_steps_per_second": median(rate[0] for rate in rates),
+            "bare_steps_per_second": median(rate[1] for rate in rates),
+        }
+        print(f"{name:32s} ratio {sizes[name]['median']:.3f}  ({min(ratios):.3f} to {max(ratios):.3f})", flush=True)
+    result = {"ratio": {"median": min(size["median"] for size in sizes.values())}, "sizes": sizes}
+    if options.json:
+        Path(options.json).write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

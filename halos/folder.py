@@ -1,0 +1,64 @@
+"""The run folder: made for one run, never shared with an older one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from halos.errors import ConfigError, UserError, shown
+
+
+def refuse_used(folder: Path) -> None:
+    """ConfigError if `folder` holds anything, or cannot be a folder."""
+    try:
+        used = any(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise _unusable(folder, error) from None
+    if used:
+        raise ConfigError(
+            "out", f"{_quoted(folder)} exists already and is not empty; choose another name=… or out=…, or delete it"
+        )
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make `folder`, for what is done inside; after a UserError in there, nothing is left of either."""
+    new = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(folder, error) from None
+        refuse_used(folder)  # again: another run may have been faster
+        try:
+            yield
+        except UserError:
+            _empty(folder)
+            raise
+    except UserError:
+        for each in new:
+            with suppress(OSError):  # not there, or somebody else uses it by now
+                each.rmdir()
+        raise
+
+
+def _empty(folder: Path) -> None:
+    for each in folder.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+
+
+def _unusable(folder: Path, error: Exception) -> ConfigError:
+    why = getattr(error, "strerror", None) or str(error)
+    return ConfigError("out", f"{_quoted(folder)} cannot be the run's folder: {why}")
+
+
+def _quoted(folder: Path) -> str:
+    return shown(str(folder)).strip("'\"")

@@ -1,0 +1,64 @@
+"""What tests of the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from halos.layers import Section, merge, to_yaml
+from halos.run import main
+from halos.testing import TINY
+
+QUIET: Section = {"observers": {"progress": False, "tensorboard": False, "trace": False}}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the command did: exit code, what it printed, and which files it left."""
+
+    code: int
+    out: str
+    err: str
+    made: set[str]
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`python -m halos.run ARGUMENTS`, in this process and an empty folder, with `files` (name → text) in it."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, files: dict[str, str] | None = None) -> Answer:
+        for name, text in (files or {}).items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        before = _files(tmp_path)
+        capsys.readouterr()
+        try:
+            code = main(arguments)
+        except SystemExit as stop:  # argparse's way of ending
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return Answer(code, out, err, _files(tmp_path) - before)
+
+    return run
+
+
+@pytest.fixture
+def tiny_yaml() -> Callable[..., str]:
+    """`halos.testing.TINY` as a config file without observers, with some sections changed."""
+
+    def text(**changes: object) -> str:
+        return to_yaml(merge(merge(TINY, QUIET), changes))
+
+    return text
+
+
+def _files(folder: Path) -> set[str]:
+    found = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return {name for name in found if "__pycache__" not in name}

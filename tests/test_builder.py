@@ -1,0 +1,213 @@
+"""Sections become dataclasses by their annotations, and dataclasses become sections again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Optional, Union
+
+import pytest
+
+from halos.builder import Builder, to_sections
+from halos.errors import ConfigError, require
+from halos.merge import SGD, Adam, MergeRule, Nesterov
+from halos.plugins import Plugins
+
+
+@dataclass
+class Inner:
+    lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.lr >= 0, "lr", self.lr, "non-negative")
+
+
+@dataclass
+class Named:
+    name: str = "one"
+    size: int = 1
+
+
+@dataclass
+class Everything:
+    number: float = 0.5
+    count: int = 1
+    flag: bool = False
+    text: str = ""
+    either: Union[str, int] = ""
+    maybe: Optional[int] = None
+    one_or_many: Union[float, list[float]] = 1.0
+    pair: tuple[float, int] = (0.0, 0)
+    row: tuple[int, ...] = ()
+    numbers: Sequence[float] = ()
+    choice: Literal["a", "b"] = "a"
+    path: Optional[Path] = None
+    anything: Any = None
+    bare: dict = field(default_factory=dict)
+    inner: Inner = field(default_factory=Inner)
+    named: Named = field(default_factory=Named)
+    rule: MergeRule = field(default_factory=lambda: Nesterov(lr=0.5, momentum=0.25))
+    rules: list[MergeRule] = field(default_factory=list)
+    by_name: dict[str, MergeRule] = field(default_factory=dict)
+    perhaps: Optional[MergeRule] = None
+    hidden: int = field(default=3, init=False)
+
+
+@dataclass
+class Needs:
+    lr: float
+
+
+@dataclass
+class Outer:
+    needs: Needs
+    rule: MergeRule
+
+
+@dataclass
+class Odd:
+    values: Optional[set[int]] = None
+
+
+@dataclass
+class Unread:
+    values: Nowhere = None  # noqa: F821
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return Plugins()
+
+
+@pytest.fixture
+def build(plugins):
+    return lambda **section: Builder(plugins).build(Everything, section, "top")
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"number": 2}, 2.0),
+        ({"number": float("inf")}, float("inf")),
+        ({"count": 1e6}, 1_000_000),
+        ({"flag": True}, True),
+        ({"text": 7}, "7"),
+        ({"either": 7}, 7),
+        ({"maybe": None}, None),
+        ({"one_or_many": 2}, 2.0),
+        ({"one_or_many": [1, 2.5]}, [1.0, 2.5]),
+        ({"pair": [1, 2]}, (1.0, 2)),
+        ({"row": [1, 2, 3]}, (1, 2, 3)),
+        ({"numbers": [1]}, [1.0]),
+        ({"choice": "b"}, "b"),
+        ({"path": "a/b"}, Path("a/b")),
+        ({"anything": {"x": [1]}}, {"x": [1]}),
+        ({"bare": {"x": 1}}, {"x": 1}),
+        ({"inner": {"lr": 2}}, Inner(2.0)),
+        ({"inner": None}, Inner()),
+        ({"named": "two"}, Named("two")),
+        ({"rule": "sgd"}, SGD()),
+        ({"rule": {"name": "adam", "lr": 1}}, Adam(lr=1.0)),
+        ({"rules": ["sgd", {"name": "sgd", "lr": 2}]}, [SGD(), SGD(lr=2.0)]),
+        ({"by_name": {"a": {"name": "sgd", "lr": 3}}}, {"a": SGD(lr=3.0)}),
+        ({"perhaps": "sgd"}, SGD()),
+        ({"perhaps": None}, None),
+    ],
+    ids=str,
+)
+def test_a_value_becomes_what_its_field_is_annotated_with(build, section, expected):
+    (name,) = section
+    value = getattr(build(**section), name)
+    assert value == expected and type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"number": True}, "top.number: True is not a number"),
+        ({"number": 10**400}, f"top.number: 1{59 * '0'}… (401 characters) is too large for a number"),
+        ({"count": 1.5}, "top.count: 1.5 is not an integer"),
+        ({"count": float("nan")}, "top.count: nan is not an integer"),
+        ({"count": 2**63}, "top.count: 9223372036854775808 is too large; an integer is below 2^63"),
+        ({"flag": 1}, "top.flag: 1 is not true or false"),
+        ({"text": True}, "top.text: True is not a text"),
+        ({"either": []}, "top.either: [] is not a text or an integer"),
+        ({"maybe": "x"}, "top.maybe: 'x' is not an integer or null"),
+        ({"one_or_many": "x"}, "top.one_or_many: 'x' is not a number or a list, each a number"),
+        ({"one_or_many": [1, "x"]}, "top.one_or_many[1]: 'x' is not a number"),
+        ({"pair": [1]}, "top.pair: [1] is not a list of 2: a number, an integer"),
+        ({"row": 1}, "top.row: 1 is not a list, each an integer"),
+        ({"row": ["x"]}, "top.row[0]: 'x' is not an integer"),
+        ({"choice": "c"}, "top.choice: 'c' is not one of a, b"),
+        ({"path": 3}, "top.path: 3 is not a path or null"),
+        ({"bare": []}, "top.bare: [] is not a section of keys and values"),
+        ({"inner": 3}, "top.inner: 3 is not a section of keys and values"),
+        ({"inner": {"lr": -1}}, "top.inner.lr: -1.0 is not non-negative"),
+        ({"inner": {"rl": 1}}, "top.inner.rl: no such key; there are: lr (did you mean 'lr'?)"),
+        ({"inner": "x"}, "top.inner: 'x' is not a section of keys and values"),
+        ({"hidden": 1}, "top.hidden: no such key; there are: "),
+        ({"rules": [{"name": "sgd", "lr": -1}]}, "top.rules[0].lr: -1.0 is not zero or a positive, finite number"),
+        ({"by_name": {"a": {"name": "sgd", "lr": -1}}}, "top.by_name.a.lr: -1.0 is not zero or a positive, finite nu"),
+        ({"rules": [{"lr": 1}]}, "top.rules[0].name: missing; it must be a merge rule: {name: …}, one of "),
+        ({"perhaps": {"lr": 1}}, "top.perhaps.name: missing; it must be a merge rule: {name: …}, one of "),
+        ({"perhaps": 3}, "top.perhaps: 3 is not a merge rule: {name: …}, one of "),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_value_that_does_not_fit_is_named_with_its_full_key(build, section, message):
+    with pytest.raises(ConfigError) as caught:
+        build(**section)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_section_without_a_name_changes_the_default_component(build):
+    assert build(rule={"lr": 0.125}).rule == Nesterov(lr=0.125, momentum=0.25)
+    assert build(rule={"name": "nesterov", "lr": 0.125}).rule == Nesterov(lr=0.125)  # named: from its own defaults
+
+
+def test_a_required_section_is_built_from_nothing_so_that_it_says_itself_what_it_needs(plugins):
+    with pytest.raises(ConfigError, match=r"^rule: missing; it must be a merge rule: {name: …}, one of .*sgd"):
+        Builder(plugins).build(Outer, {"needs": {"lr": 1}}, "")
+    with pytest.raises(ConfigError, match=r"^needs\.lr: missing; it must be a number$"):
+        Builder(plugins).build(Outer, {}, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(TypeError("odd"), "top: odd"), (ZeroDivisionError("by zero"), "top: by zero")]
+)
+def test_whatever_a_component_finds_wrong_with_its_values_is_the_sections_mistake(plugins, error, message):
+    @dataclass
+    class Picky:
+        def __post_init__(self) -> None:
+            raise error
+
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        Builder(plugins).build(Picky, {}, "top")
+
+
+def test_an_annotation_that_no_config_can_fill_is_said_so(plugins):
+    with pytest.raises(
+        ConfigError, match=r"^top\.values: is annotated as set\[int\], which no value in a config becomes"
+    ):
+        Builder(plugins).build(Odd, {"values": [1]}, "top")
+    with pytest.raises(
+        ConfigError, match=r"^top: the annotations of .*\.Unread cannot be read: name 'Nowhere' is not def"
+    ):
+        Builder(plugins).build(Unread, {"values": [1]}, "top")
+
+
+def test_sections_and_back_is_the_same(build, plugins):
+    everything = build(
+        pair=[1, 2],
+        numbers=[3],
+        path="a",
+        rule="adam",
+        rules=["sgd"],
+        by_name={"a": "sgd"},
+        perhaps={"name": "sgd", "lr": 2},
+    )
+    sections = to_sections(everything, plugins)
+    assert (sections["pair"], sections["path"], sections["perhaps"]) == ([1.0, 2], "a", {"name": "sgd", "lr": 2.0})
+    assert "hidden" not in sections
+    assert build(**sections) == everything

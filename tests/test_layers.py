@@ -1,0 +1,186 @@
+"""Layers: defaults ← extends ← file ← key=value, and a changed name discards what lies below it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from halos.config import load
+from halos.errors import ConfigError, UserError
+from halos.layers import interpolate, merge, overrides, parse_override, read, to_yaml
+
+
+def write(folder: Path, **files: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_upper_layer_wins_and_what_it_leaves_out_stays():
+    below = {"a": 1, "b": {"c": 2, "d": 3}}
+    assert merge(below, {"b": {"c": 4}, "e": 5}) == {"a": 1, "b": {"c": 4, "d": 3}, "e": 5}
+    assert below == {"a": 1, "b": {"c": 2, "d": 3}}
+
+
+def test_a_changed_name_discards_what_lies_below_it():
+    below = {"policy": {"name": "halos", "local_updates": 4, "outer": {"name": "sgd", "lr": 1}}}
+    assert merge(below, {"policy": {"name": "diloco"}}) == {"policy": {"name": "diloco"}}
+    assert merge(below, {"policy": {"outer": {"name": "adam"}}})["policy"] == {
+        "name": "halos",
+        "local_updates": 4,
+        "outer": {"name": "adam"},
+    }
+
+
+def test_the_same_name_or_none_discards_nothing():
+    below = {"policy": {"name": "halos", "local_updates": 4}}
+    for above in ({"name": "halos", "merge_weight": 0.5}, {"merge_weight": 0.5}):
+        assert merge(below, {"policy": above})["policy"] == {"name": "halos", "local_updates": 4, "merge_weight": 0.5}
+    assert merge({"policy": {"a": 1}}, {"policy": {"name": "x"}})["policy"] == {"a": 1, "name": "x"}
+
+
+def test_the_runs_own_name_discards_nothing():
+    assert merge({"name": "a", "seed": 1}, {"name": "b"}) == {"name": "b", "seed": 1}
+
+
+def test_lists_are_replaced():
+    assert merge({"a": [1, 2, 3]}, {"a": [4]}) == {"a": [4]}
+
+
+def test_a_text_is_short_for_a_name_in_either_layer():
+    assert merge({"codec": {"name": "fp32"}}, {"codec": "fp16"}) == {"codec": {"name": "fp16"}}
+    assert merge({"outer": "adam"}, {"outer": {"lr": 1}}) == {"outer": {"name": "adam", "lr": 1}}
+    assert merge({"network": {"name": "matrix", "latency_ms": 5}}, {"network": "matrix"})["network"]["latency_ms"] == 5
+
+
+def test_a_file_lies_over_what_it_extends(tmp_path):
+    write(
+        tmp_path,
+        base="seed: 1\nname: base\ntrain: {clip: 2, batch_size: 4}",
+        top="extends: base.yaml\ntrain: {clip: 3}",
+    )
+    assert read(tmp_path / "top.yaml") == {"seed": 1, "name": "base", "train": {"clip": 3, "batch_size": 4}}
+
+
+def test_of_several_extended_files_the_later_lies_over_the_earlier(tmp_path):
+    write(tmp_path, one="a: 1\nb: 1\nc: 1", two="b: 2\nc: 2", top="extends: [one.yaml, two.yaml]\nc: 3")
+    assert read(tmp_path / "top.yaml") == {"a": 1, "b": 2, "c": 3}
+
+
+def test_extended_files_are_relative_to_the_file_that_names_them(tmp_path, monkeypatch):
+    write(tmp_path / "deep", base="extends: ../lowest.yaml\na: 1")
+    write(tmp_path, lowest="b: 2", top="extends: deep/base.yaml")
+    monkeypatch.chdir("/")
+    assert read(tmp_path / "top.yaml") == {"a": 1, "b": 2}
+
+
+def test_one_file_may_be_extended_twice_but_not_by_itself(tmp_path):
+    write(
+        tmp_path,
+        base="a: 1",
+        left="extends: base.yaml",
+        right="extends: base.yaml",
+        top="extends: [left.yaml, right.yaml]",
+    )
+    assert read(tmp_path / "top.yaml") == {"a": 1}
+    write(tmp_path, base="extends: top.yaml")
+    with pytest.raises(UserError, match="extends itself"):
+        read(tmp_path / "top.yaml")
+
+
+def test_paths_in_a_file_are_looked_for_beside_it_first(tmp_path, monkeypatch):
+    write(tmp_path / "conf", env="", c="cluster: {env: env.yaml}\ndata: {path: [text, far]}\nmodel: {weights: w.pt}\n"
+          "evaluate: {sets: {code: {path: mapped}}}\nplugins: [mine.py, a.module]\nname: text\nout: text")  # fmt: skip
+    for name in ("text", "mapped.idx", "mine.py", "a.module"):
+        (tmp_path / "conf" / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    section = read(Path("conf/c.yaml"))
+    assert section["cluster"]["env"] == "conf/env.yaml"
+    assert section["data"]["path"] == ["conf/text", "far"]  # not there: as written, from the working directory
+    assert section["evaluate"]["sets"]["code"]["path"] == "conf/mapped"  # a pair, .bin and .idx
+    assert section["model"]["weights"] == "w.pt"
+    assert section["plugins"] == ["conf/mine.py", "a.module"]
+    assert (section["name"], section["out"]) == ("text", "text")
+
+
+def test_what_is_no_path_stays_as_it_is_even_if_there_is_such_a_file(tmp_path):
+    write(tmp_path, c=f"weights: uniform\ndata: {{path: ''}}\ncluster: {{env: {tmp_path}/c.yaml}}")
+    (tmp_path / "uniform").write_text("")
+    section = read(tmp_path / "c.yaml")
+    assert section == {"weights": "uniform", "data": {"path": ""}, "cluster": {"env": f"{tmp_path}/c.yaml"}}
+
+
+def test_a_file_may_have_a_byte_order_mark_and_any_letters(tmp_path):
+    (tmp_path / "c.yaml").write_bytes("name: größer\n".encode("utf-8-sig"))
+    assert read(tmp_path / "c.yaml") == {"name": "größer"}
+
+
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [
+        ("seed=3", {"seed": 3}),
+        ("a.b.c=1e-3", {"a": {"b": {"c": 0.001}}}),
+        ("a=[1, {b: x}]", {"a": [1, {"b": "x"}]}),
+        ("a=x=y", {"a": "x=y"}),
+        ("a=", {"a": None}),
+        ("a=null", {"a": None}),
+        ("a='7'", {"a": "7"}),
+        ("a=.inf", {"a": float("inf")}),
+        ("a=-1", {"a": -1}),
+        ("a={name: x, y: 1}", {"a": {"name": "x", "y": 1}}),
+    ],
+)
+def test_an_override_is_a_key_and_a_yaml_value(text, section):
+    assert parse_override(text) == section
+
+
+def test_overrides_are_one_layer_whatever_their_order():
+    for order in (["policy.name=diloco", "policy.outer.lr=2"], ["policy.outer.lr=2", "policy.name=diloco"]):
+        layer = overrides(order)
+        assert layer == {"policy": {"name": "diloco", "outer": {"lr": 2}}}
+        merged = merge({"policy": {"name": "halos", "outer": {"lr": 1, "beta": 0.9}}}, layer)
+        assert merged == {"policy": {"name": "diloco", "outer": {"lr": 2}}}
+
+
+def test_of_two_overrides_of_one_key_the_later_wins():
+    assert overrides(["a=1", "a=2"]) == {"a": 2}
+
+
+def test_values_may_refer_to_others_and_to_the_environment(monkeypatch):
+    monkeypatch.setenv("CORPUS", "/data")
+    section = {"name": "run-${seed}", "seed": 7, "data": {"path": "${oc.env:CORPUS}/a"}}
+    assert interpolate(section) == {"name": "run-7", "seed": 7, "data": {"path": "/data/a"}}
+    with pytest.raises(ConfigError, match=r"^data\.path: Interpolation key 'nowhere' not found$"):
+        interpolate({"data": {"path": "${nowhere}"}})
+
+
+def test_written_out_numbers_and_texts_are_read_as_the_same(tmp_path):
+    section = {
+        "a": "1e3",
+        "b": "007",
+        "c": 1e-8,
+        "d": float("inf"),
+        "e": None,
+        "f": [True, "true"],
+        "g": 2**62,
+        "h": "ä",
+    }
+    (tmp_path / "c.yaml").write_text(to_yaml(section), encoding="utf-8")
+    assert read(tmp_path / "c.yaml") == section
+
+
+def test_all_four_layers_together(tmp_path):
+    write(
+        tmp_path,
+        base="model: {name: sized, parameters: 10}\nsteps: {name: by_speed, base: 8, round: floor}\npolicy: diloco\n"
+        "budget: {local_steps: 100}\ncluster: {regions: [{workers: [1]}]}\ntrain: {batch_size: 4, clip: 2.0}",
+        top="extends: base.yaml\nsteps: {base: 16}\ntrain: {batch_size: 8}\ncodec: fp16",
+    )
+    config, _ = load(str(tmp_path / "top.yaml"), ["steps.name=fixed", "train.clip=3"])
+    assert (config.network.return_path, config.codec.__class__.__name__) == ("own", "Fp16")  # defaults; file
+    assert config.budget.local_steps == 100  # extends
+    assert config.train.batch_size == 8  # file over extends
+    assert config.train.clip == 3.0  # key=value over extends
+    assert (type(config.steps).__name__, config.steps.base) == ("Fixed", 32)  # another name: nothing left below

@@ -1,0 +1,273 @@
+"""Plugins: single files, modules, installed packages; and what is wrong with one is said in one line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from halos.errors import UserError
+from halos.plugins import KINDS, Plugins, built_in
+from halos.testing import record, tiny
+
+HEAD = "from dataclasses import dataclass\nfrom halos.hookspecs import hookimpl\n"
+
+# A policy of one's own: every worker trains one step at a time, and the first to be there is taken.
+POLICY = (
+    HEAD
+    + '''
+@dataclass
+class Race:
+    """The first update of each round is committed."""
+
+    share: float = 1.0
+
+    async def run(self, sim):
+        for _ in sim.rounds():
+            updates = [await sim.train(worker, sim.params, 1) for worker in sim.workers]
+            sim.commit(sim.params - self.share * updates[0].delta, updates)
+
+@hookimpl
+def register_sync_policies(register):
+    register("race", Race)
+'''
+)
+
+OBSERVER = (
+    HEAD
+    + """
+heard = []
+
+@hookimpl
+def on_start(experiment):
+    heard.append(("start", experiment.name))
+
+@hookimpl
+def on_commit(commit):
+    heard.append(("commit", commit.version))
+
+@hookimpl
+def on_finish(summary):
+    with open("heard.txt", "w") as file:
+        print(*heard, ("finish", summary["finished"]), sep="\\n", file=file)
+"""
+)
+
+
+def codec(name: str = "tenth", body: str = "") -> str:
+    methods = (
+        "    def roundtrip(self, payload): return payload\n    def wire_bytes(self, payload): return payload.size\n"
+    )
+    return (
+        HEAD + f"@dataclass\nclass Mine:\n{body or methods}\n"
+        f"@hookimpl\ndef register_codecs(register): register({name!r}, Mine)\n"
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory, from which modules can be imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_halos_brings_something_of_every_kind_through_the_same_door():
+    plugins = Plugins()
+    assert all(plugins.components[kind] for kind in KINDS)
+    assert plugins.components["policy"]["diloco"].summary.startswith("Synchronous local SGD")
+    assert {each.origin for kind in KINDS for each in plugins.components[kind].values()} == {"halos"}
+    assert "halos.policies.diloco" in built_in()
+
+
+def test_every_run_has_plugins_of_its_own(folder):
+    (folder / "one.py").write_text(codec())
+    assert "tenth" in Plugins(["one.py"]).components["codec"]
+    assert "tenth" not in Plugins().components["codec"]
+
+
+def test_a_policy_in_a_single_file_runs_from_the_command_line(command, tiny_yaml):
+    files = {"race.py": POLICY, "c.yaml": tiny_yaml(policy={"name": "race", "share": 0.5})}
+    got = command("c.yaml", "--plugin", "race.py", "budget.local_steps=2", files=files)
+    assert (got.code, got.err) == (0, "")
+    assert "runs/run/model.pt" in got.made
+
+
+def test_its_config_names_the_plugin_and_can_be_run_again(command, tiny_yaml):
+    files = {"race.py": POLICY, "c.yaml": tiny_yaml(policy={"name": "race"})}
+    shown = command("c.yaml", "--show-config", "--plugin", "race.py", files=files).out
+    assert "plugins:\n- race.py\n" in shown
+    assert command("shown.yaml", "--show-config", files={"shown.yaml": shown}).out == shown
+    assert command("shown.yaml", "name=again").code == 0
+
+
+def test_the_plugins_key_loads_a_file_beside_the_config(command, tiny_yaml):
+    files = {"conf/race.py": POLICY, "conf/c.yaml": tiny_yaml(policy={"name": "race"}, plugins=["race.py"])}
+    assert command("conf/c.yaml", files=files).code == 0
+
+
+def test_a_module_on_the_path_is_a_plugin_too(folder):
+    (folder / "my_package").mkdir()
+    (folder / "my_package" / "__init__.py").write_text("")
+    (folder / "my_package" / "idea.py").write_text(POLICY)
+    run = record(tiny(policy={"name": "race", "share": 1.0}, budget={"local_steps": 2}), plugins=["my_package.idea"])
+    # gradient of ½ Σ (θ − 1)² at 0 is −1: one step of lr 0.1 takes θ to 0.1, and only that is committed
+    assert run.simulation.params.flat.tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_a_plugin_may_only_watch(command, tiny_yaml, tmp_path):
+    got = command("c.yaml", "--plugin", "watch.py", files={"watch.py": OBSERVER, "c.yaml": tiny_yaml()})
+    assert got.code == 0
+    assert (tmp_path / "heard.txt").read_text().splitlines() == [
+        "('start', 'run')", "('commit', 1)", "('commit', 2)", "('finish', True)",
+    ]  # fmt: skip
+
+
+def test_list_plugins_names_every_component_and_where_it_comes_from(command):
+    got = command("--list-plugins", "--plugin", "race.py", files={"race.py": POLICY})
+    rows = [line.split(maxsplit=3) for line in got.out.splitlines()]
+    assert ["policy", "race", "race.py", "The first update of each round is committed."] in [
+        [each.strip() for each in row] for row in rows
+    ]
+    assert any(
+        line.startswith("merge rule") and " nesterov " in line and " halos " in line for line in got.out.splitlines()
+    )
+    assert (got.code, got.err, got.made) == (0, "", set())
+
+
+class Distribution:
+    """An installed package with one entry point."""
+
+    def __init__(self, name: str, load: object, group: str = "halos") -> None:
+        self.metadata, self.version = {"Name": name}, "1.2"
+        self.entry_points = [SimpleNamespace(group=group, load=load)]
+
+
+def install(monkeypatch, *distributions: Distribution) -> None:
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: distributions)
+
+
+def module(source: str, name: str = "installed") -> SimpleNamespace:
+    namespace: dict[str, object] = {"__name__": __name__}
+    exec(source, namespace)
+    return SimpleNamespace(
+        __name__=name, **{key: value for key, value in namespace.items() if key.startswith("register")}
+    )
+
+
+def test_an_installed_package_is_found_by_its_entry_point(monkeypatch):
+    mine = module(codec())
+    install(monkeypatch, Distribution("halos-tenth", lambda: mine), Distribution("other", lambda: 1 / 0, group="other"))
+    plugins = Plugins()
+    assert plugins.components["codec"]["tenth"].origin == "halos-tenth 1.2"
+    assert plugins.versions() == {"halos-tenth 1.2": "unknown"}  # not a module: there is no source to hash
+
+
+def test_two_packages_with_one_name_are_an_error_that_names_both(monkeypatch):
+    one, other = module(codec(), "one"), module(codec(), "other")
+    install(monkeypatch, Distribution("halos-one", lambda: one), Distribution("halos-other", lambda: other))
+    with pytest.raises(UserError, match="two plugins bring a codec named 'tenth': .*halos-o.*; rename one") as caught:
+        Plugins()
+    assert "halos-one 1.2" in str(caught.value) and "halos-other 1.2" in str(caught.value)
+
+
+def test_an_installed_package_that_does_not_load_is_named(monkeypatch):
+    install(monkeypatch, Distribution("halos-broken", lambda: 1 / 0))
+    with pytest.raises(
+        UserError, match=r"^plugin halos-broken 1\.2 cannot be loaded: ZeroDivisionError: division by zero"
+    ):
+        Plugins()
+
+
+def test_a_file_is_loaded_once_however_it_is_written(folder):
+    (folder / "one.py").write_text(codec())
+    plugins = Plugins(["one.py", "./one.py", str(folder / "one.py")])
+    assert list(plugins.versions()) == [str(folder / "one.py")]
+
+
+def test_two_files_of_one_name_are_two_plugins(folder):
+    for name, limit in (("a", 1), ("b", 2)):
+        (folder / name).mkdir()
+        source = codec(name).replace("class Mine:\n", f"class Mine:\n    limit: 'Limit' = {limit}\n")
+        (folder / name / "mine.py").write_text(source + ("Limit = int\n" if name == "a" else "Limit = float\n"))
+    sections = [tiny(codec={"name": name, "limit": 3}) for name in ("a", "b")]
+    limits = [record(each, plugins=["a/mine.py", "b/mine.py"]).config.codec.limit for each in sections]
+    assert [(type(limit), limit) for limit in limits] == [(int, 3), (float, 3.0)]
+
+
+def test_versions_are_hashes_of_the_source(folder):
+    (folder / "one.py").write_text(codec())
+    before = Plugins(["one.py"]).versions()["one.py"]
+    (folder / "one.py").write_text(codec() + "# changed\n")
+    assert before.startswith("sha256:") and Plugins(["one.py"]).versions()["one.py"] != before
+
+
+REGISTER = "@hookimpl\ndef register_sync_policies(register): register('mine', {})\n"
+POLICY_OF = HEAD + "@dataclass\nclass Mine:\n    {}\n" + REGISTER.format("Mine")
+WRONG = {
+    "def (:\n": "plugin mine.py cannot be loaded: SyntaxError: invalid syntax (",
+    "import not_there\n": "plugin mine.py cannot be loaded: ModuleNotFoundError: No module named 'not_there' (",
+    "x = 1\nx / 0\n": "plugin mine.py cannot be loaded: ZeroDivisionError: division by zero (",
+    "raise SystemExit(3)": "plugin mine.py cannot be loaded: SystemExit: 3 (",
+    "x = 1\n": "plugin mine.py implements no hook; see halos/hookspecs.py and mark functions @hookimpl",
+    HEAD + "@hookimpl\ndef on_comit(commit): pass\n": "plugin mine.py: there is no hook 'on_comit'; there are: register_s",
+    HEAD + "@hookimpl\ndef on_commit(comit): pass\n": "plugin mine.py: Plugin 'halos_plugin_mine",
+    HEAD + "class Mine: pass\n" + REGISTER.format("Mine"): "plugin mine.py: policy 'mine' is <class 'halos_plugin_mine",
+    HEAD + REGISTER.format("3"): "plugin mine.py: policy 'mine' is 3; it must be a dataclass",
+    HEAD + REGISTER.replace("'mine', {}", ""): "plugin mine.py: register_sync_policies failed: TypeError: ",
+    POLICY_OF.format("x: int = 1"): "plugin mine.py: policy 'mine' has no method run() (see halos.simulation.SyncPolicy)",
+    POLICY_OF.format("def run(self, sim): pass"): "plugin mine.py: policy 'mine' has a method run() that is no coroutine",
+    POLICY_OF.format("name: str = ''\n    async def run(self, sim): pass"): "plugin mine.py: policy 'mine' has a field 'na",
+    POLICY_OF.replace("'mine'", "''").format("async def run(self, sim): pass"): "plugin mine.py: policy '' has no name; a",
+    HEAD + "@dataclass\nclass Mine:\n    def vocabulary(self): pass\n    def open(self, seed): pass\n"
+    "@hookimpl\ndef register_data_sources(register): register('mine', Mine)\n":
+        "plugin mine.py: data source 'mine' has no field 'sequence_length' (see halos.data.DataSource)",
+    codec("fp16"): "two plugins bring a codec named 'fp16': halos and mine.py; rename one, or load only one of them",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", WRONG, ids=list(WRONG.values()))
+def test_what_is_wrong_with_a_plugin_is_one_line_that_names_it(command, tiny_yaml, source):
+    got = command("c.yaml", "--plugin", "mine.py", files={"mine.py": source, "c.yaml": tiny_yaml()})
+    assert (got.code, got.made) == (2, set())
+    assert got.err.startswith(f"error: {WRONG[source]}") and got.err.count("\n") == 1
+
+
+def test_a_misspelt_hook_gets_a_suggestion(folder):
+    (folder / "mine.py").write_text(HEAD + "@hookimpl\ndef register_policies(register): pass\n")
+    with pytest.raises(
+        UserError, match=r"no hook 'register_policies'; .* \(did you mean 'register_sync_policies'\?\)$"
+    ):
+        Plugins(["mine.py"])
+
+
+def test_the_line_that_broke_a_plugin_is_named(folder):
+    (folder / "mine.py").write_text("x = 1\n\n1 / 0\n")
+    with pytest.raises(UserError, match=r"division by zero \(.*mine\.py, line 3\)$"):
+        Plugins(["mine.py"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.py", "plugin nowhere.py: no such file"),
+        ("nowhere", "plugin nowhere: no such module (and a file's name would end in .py)"),
+        ("halos.nowhere", "plugin halos.nowhere: no such module (and a file's name would end in .py)"),
+        ("json", "plugin json implements no hook; see halos/hookspecs.py and mark functions @hookimpl"),
+        ("", "plugin  cannot be loaded: ValueError: Empty module name"),
+    ],
+)
+def test_a_plugin_that_is_none_is_named(name, message):
+    with pytest.raises(UserError) as caught:
+        Plugins([name])
+    assert str(caught.value).startswith(message)
+
+
+def test_a_module_that_halos_loads_anyway_is_no_second_plugin():
+    assert Plugins(["halos.merge"]).versions() == {}
