@@ -102,7 +102,9 @@ class Builder:
             )
         if origin is dict:
             return f"a section, each value {self.describe(arguments[1])}"
-        return WORDS.get(hint, "a section of keys and values")
+        if dataclasses.is_dataclass(hint):
+            return WORDS[dict]
+        return WORDS.get(hint) or f"a {hint}, which no value in a config ever is"
 
     def _describe_kind(self, kind: str) -> str:
         return f"{_a(kind)}: {{name: …}}, one of {', '.join(sorted(self._plugins.components[kind]))}"
@@ -130,8 +132,6 @@ class Builder:
             return Path(value)
         if hint is type(None) and value is None:
             return None
-        if hint not in WORDS and typing.get_origin(hint) not in (list, tuple, dict, Sequence, typing.Literal):
-            raise ConfigError(key, f"is annotated as {hint}, which no value in a config becomes")
         raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}")
 
     def _union(self, hint: Any, arguments: list[Any], value: Any, key: str) -> Any:

@@ -142,7 +142,7 @@ def _beside(section: Any, folder: Path, key: str, *, top: bool = False) -> Any:
     if isinstance(section, list):
         return [_beside(each, folder, key) for each in section]
     if isinstance(section, str) and section and (key in PATH_KEYS or (key == "plugins" and section.endswith(".py"))):
-        near = os.path.join(folder, section)
+        near = str(folder / section)
         if not os.path.isabs(section) and (os.path.exists(near) or os.path.exists(near + ".idx")):
             return near
     return section

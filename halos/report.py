@@ -18,7 +18,7 @@ BAR = (("compute", "#", "green"), ("transfer", "=", "yellow"), ("idle", ".", "di
 
 def show(summary: Summary, folder: Path, regions: Sequence[str] = (), console: Optional[Console] = None) -> None:
     """Print the closing table of the run in `folder`; `regions` are their names, if known."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False, emoji=False)  # names mean their brackets
     console.print()
     console.print(_headline(summary))
     console.print()

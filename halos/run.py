@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from halos import cluster as clusters
 from halos import folder as folders
 from halos import observers, report
 from halos.assembly import assemble
@@ -84,7 +85,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             print(to_yaml(to_sections(config, plugins)), end="")
             return 0
         summary = run(config, plugins)
-        report.show(summary, config.folder)
+        report.show(summary, config.folder, [region.name for region in clusters.build(config.cluster).regions])
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return MISTAKE
@@ -140,11 +141,11 @@ def _config_file(named: Optional[str]) -> str:
 
 
 def _list_plugins(plugins: Plugins) -> None:
-    table = Table("kind", "name", "from", "what", box=None, header_style="bold")
+    table = Table("kind", "name", "from", "what", box=None, pad_edge=False, header_style="bold")
     for kind, components in plugins.components.items():
         for component in sorted(components.values(), key=lambda each: each.name):
             table.add_row(kind, component.name, component.origin, component.summary)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # a docstring means its brackets
     if not console.is_terminal:
         console.width = 240  # for grep: one line each
     console.print(table)

@@ -188,7 +188,7 @@ def test_whatever_a_component_finds_wrong_with_its_values_is_the_sections_mistak
 
 def test_an_annotation_that_no_config_can_fill_is_said_so(plugins):
     with pytest.raises(
-        ConfigError, match=r"^top\.values: is annotated as set\[int\], which no value in a config becomes"
+        ConfigError, match=r"^top\.values: \[1\] is not a set\[int\], which no value in a config ever is or null$"
     ):
         Builder(plugins).build(Odd, {"values": [1]}, "top")
     with pytest.raises(

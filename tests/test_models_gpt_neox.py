@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from halos.errors import ConfigError, UserError
-from halos.models.gpt_neox import SIZES, GPTNeoX, Network
+from halos.models.gpt_neox import SIZES, GPTNeoX
+from halos.models.neox_network import Network
 
 TINY = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=50)
 
