@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from halos.clock import all_of, first_of
+from halos.clock import Event, all_of, first_of
 from halos.errors import ConfigError, Diverged, Lost, UserError, require
 from halos.hookspecs import Register, hookimpl
 from halos.params import Layout, Params
@@ -19,6 +19,7 @@ __all__ = [
     "Contribution",
     "Diverged",
     "Evaluation",
+    "Event",
     "Layout",
     "Lost",
     "Params",

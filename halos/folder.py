@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from halos.errors import ConfigError, UserError, shown
+from halos.errors import ConfigError, shown
 
 
 def refuse_used(folder: Path) -> None:
@@ -27,7 +27,7 @@ def refuse_used(folder: Path) -> None:
 
 @contextmanager
 def made(folder: Path) -> Iterator[None]:
-    """Make `folder`, for what is done inside; after a UserError in there, nothing is left of either."""
+    """Make `folder`, for what begins a run inside; if that fails, nothing is left of either."""
     new = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
     try:
         try:
@@ -37,10 +37,10 @@ def made(folder: Path) -> Iterator[None]:
         refuse_used(folder)  # again: another run may have been faster
         try:
             yield
-        except UserError:
+        except BaseException:
             _empty(folder)
             raise
-    except UserError:
+    except BaseException:
         for each in new:
             with suppress(OSError):  # not there, or somebody else uses it by now
                 each.rmdir()

@@ -152,7 +152,7 @@ def _list_plugins(plugins: Plugins) -> None:
 
 
 def _begin(experiment: Experiment, plugins: Plugins) -> None:
-    """The run folder, config.yaml in it, and the observers told; a UserError leaves nothing of all that."""
+    """The run folder, config.yaml in it, and the observers told; if that fails, nothing is left."""
     with folders.made(experiment.folder):
         path = experiment.folder / "config.yaml"
         try:

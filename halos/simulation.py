@@ -85,7 +85,7 @@ class Simulation:
         self._lossless_bytes = self._wire_bytes(params, parts.codec)
         self._collectives = Collectives(self.clock, self._reduce, self._all_reduce)
         self._schedule = Schedule(parts.evaluate_every)
-        self._evaluated = -1  # the version last evaluated
+        self._evaluated = -1  # the serial of the global parameters last evaluated
         self._dispatched = 0
         self._jobs = 0
         self._latest: dict[int, int] = {}  # steps of each worker's latest job
@@ -124,7 +124,7 @@ class Simulation:
         finally:
             self.done = True
             self.clock.close()
-        if self._evaluated != self.version:
+        if self._evaluated != self.params.serial:
             self._evaluate_global()
 
     def rounds(self) -> Iterator[Round]:
@@ -225,27 +225,29 @@ class Simulation:
 
     def commit(
         self, params: Params, contributions: Iterable[Union[Update, Contribution]], *, server: str = GLOBAL
-    ) -> None:
+    ) -> bool:
         """A server's model is now `params`.
 
         A plain update was computed from its start and is applied to the server's previous model;
         where that is not so, a Contribution says what it was. Without contributions it is a merge
         with another server's model, and the version stays. Only `global` moves `sim.params` and
         the budget: the commit that crosses it counts whole and ends the run, later ones are ignored.
+        Returns whether the model was evaluated, for policies that have more of them to evaluate.
         """
         if self.done:
-            return
+            return False
         commit = self._servers.commit(server, params, contributions, self.now)
         if server == GLOBAL:
             for share in commit.shares:
                 self.ledger.commit(share.updates)
         self._tell.commit(commit)
-        if server == GLOBAL:
-            over = commit.local_steps >= self._budget_steps
-            if self._schedule.due(commit.local_steps):
-                over = self._evaluate_global() or over
-            if over:
-                self._finish()
+        if server != GLOBAL:
+            return False
+        over = commit.local_steps >= self._budget_steps
+        due = self._schedule.due(commit.local_steps) or over
+        if (due and self._evaluate_global()) or over:
+            self._finish()
+        return due
 
     def drop(self, updates: Iterable[Update]) -> None:
         """These updates will not be used; their steps are reported as dropped."""
@@ -345,7 +347,7 @@ class Simulation:
 
     def _evaluate_global(self) -> bool:
         """Evaluate the global model; whether it has reached the target loss."""
-        self._evaluated = self.version
+        self._evaluated = self.params.serial
         losses = self.evaluate(self.params)
         target = self._parts.budget.target_loss
         return target is not None and losses.get("validation", float("inf")) <= target

@@ -311,6 +311,20 @@ def test_an_observer_that_cannot_start_leaves_no_folder(command, tiny_yaml):
     assert (got.code, got.err, got.made) == (2, "error: no printer\n", set())
 
 
+def test_nor_does_one_with_a_bug(command, tiny_yaml, tmp_path):
+    watch = WATCH.format(event="start", record="experiment", error="ValueError('bug')")
+    with pytest.raises(ValueError, match="bug"):
+        command("c.yaml", "--plugin", "watch.py", files={"c.yaml": tiny_yaml(), "watch.py": watch})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistake_seen_only_during_the_run_is_one_line_and_in_the_summary(command, tiny_yaml, tmp_path):
+    got = command("c.yaml", "data.wrap=false", "data.samples=10", files={"c.yaml": tiny_yaml()})
+    said = "data.wrap: false, but shard 0 has 2 samples and samples 2 to 2 were asked for; wrap: true starts over"
+    assert got.code == 2 and got.err.startswith(f"error: {said}") and got.err.count("\n") == 1
+    assert summary(tmp_path / "runs" / "run")["finished"].startswith(f"failed: {said}")
+
+
 def test_a_folder_that_was_there_stays_but_empty(command, tiny_yaml, tmp_path):
     (tmp_path / "deep" / "er").mkdir(parents=True)
     watch = WATCH.format(event="start", record="experiment", error="UserError('no printer')")

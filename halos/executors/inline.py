@@ -110,7 +110,12 @@ def check_memory(task: Task, parameters: int, device: torch.device) -> None:
 
 
 def available_memory() -> Optional[int]:
-    """Free memory of this machine in bytes, if it says so."""
+    """Free memory of this machine (or what its container may have at most, if that is less) in bytes, if it says so."""
+    known = [each for each in (_free_memory(), _container_limit()) if each is not None]
+    return min(known, default=None)
+
+
+def _free_memory() -> Optional[int]:
     try:
         with open("/proc/meminfo") as lines:
             for line in lines:
@@ -122,6 +127,16 @@ def available_memory() -> Optional[int]:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+def _container_limit() -> Optional[int]:
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(file) as limit:
+                return int(limit.read())
+        except (OSError, ValueError):  # no such file, or `max`
+            continue
+    return None
 
 
 @hookimpl

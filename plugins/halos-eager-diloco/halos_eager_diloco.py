@@ -1,0 +1,78 @@
+"""Eager DiLoCo: one's own term of the outer gradient fresh, the others' from an earlier round (arXiv 2502.12996)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from halos import Contribution, Event, Params, Register, Update, all_of, hookimpl, require
+from halos.cluster import Worker
+from halos.merge import MergeRule, Nesterov
+from halos.params import mean
+from halos.simulation import Simulation
+
+
+@dataclass
+class EagerDiLoCo:
+    """DiLoCo with eager updates (arXiv 2502.12996, section 3): every worker has a replica and outer state of its own.
+
+    Worker m ends round r with Δ_m^r and steps at once with Δ̃_m = Δ̄^{r−k} + (Δ_m^r − Δ_m^{r−k}) / M: its own term
+    of the mean is fresh, the others' are k rounds old (means before the first round are zero). When no round is
+    left it awaits what is outstanding and takes its last outer step again, with all that was missing. The global
+    model is the mean of the replicas.
+    """
+
+    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))
+    outer_delay: int = 1  # k, rounds by which the others' terms come late
+
+    def __post_init__(self) -> None:
+        require(self.outer_delay >= 1, "outer_delay", self.outer_delay, "a positive number of rounds")
+
+    async def run(self, sim: Simulation) -> None:
+        self._updates: dict[int, list[Update]] = {}  # of the rounds not yet counted
+        self._replicas: dict[int, list[Params]] = {}  # of the rounds that not everybody has ended
+        replicas = await all_of([sim.spawn(self._work(sim, worker)) for worker in sim.workers])
+        self._commit(sim, replicas, sorted(self._updates))
+
+    async def _work(self, sim: Simulation, worker: Worker) -> Params:
+        theta, state, k, m = sim.params, self.outer.init(sim.params), self.outer_delay, len(sim.workers)
+        means: deque[Event[Params]] = deque()  # of the last k rounds, under way
+        deltas: deque[Params] = deque()  # this worker's own in them
+        last: tuple[Params, Any, Params] | None = None  # before the last outer step: θ, its state, and the step's Δ̃
+        for r in sim.rounds():
+            update = await sim.train(worker, theta, lr_step=r.lr_step)
+            self._updates.setdefault(r.index, []).append(update)
+            delta = update.delta  # Δ_m^r
+            means.append(sim.collective(r.index).join(worker, delta))  # start averaging, do not wait
+            deltas.append(delta)
+            mixed = delta / m
+            if len(means) > k:  # Δ̃ ← Δ̄^{r−k} + (Δ_m^r − Δ_m^{r−k}) / M
+                mixed = await means.popleft() + (delta - deltas.popleft()) / m
+            last = theta, state, mixed
+            theta, state = self.outer.step(theta, mixed, state)
+            self._ended(sim, r.index, theta)
+        if last is not None:  # the last step again, with Σ (Δ̄^j − Δ_m^j / M) of what had not arrived
+            before, state, mixed = last
+            for arrival, delta in zip(means, deltas):
+                mixed = mixed + (await arrival - delta / m)
+            theta, _ = self.outer.step(before, mixed, state)
+        return theta
+
+    def _ended(self, sim: Simulation, index: int, theta: Params) -> None:
+        """A replica has ended round `index`; the last one to do so makes their mean the global model."""
+        replicas = self._replicas.setdefault(index, [])
+        replicas.append(theta)
+        if len(replicas) == len(sim.workers):
+            complete = index - self.outer_delay
+            self._commit(sim, self._replicas.pop(index), [complete] if complete >= 0 else [])
+
+    def _commit(self, sim: Simulation, replicas: list[Params], rounds: list[int]) -> None:
+        target = sim.params
+        updates = [update for index in rounds for update in self._updates.pop(index)]
+        sim.commit(mean(replicas), [Contribution([update], update.start, target) for update in updates])
+
+
+@hookimpl
+def register_sync_policies(register: Register) -> None:
+    register("eager_diloco", EagerDiLoCo)
