@@ -71,7 +71,7 @@ def simulated(size: dict[str, int], steps: int) -> float:
 
 
 def bare(size: dict[str, int], steps: int) -> float:
-    """Local steps per second of the shortest loop one would write: data in memory, fused AdamW, clipping, a schedule."""
+    """Local steps per second of the shortest loop there is: data in memory, fused AdamW, clipping, a schedule."""
     torch.manual_seed(0)
     tokens = torch.randint(VOCABULARY, (4096, size["length"] + 1))
     module = GPTNeoX(**{key: size[key] for key in ("hidden_size", "layers", "heads")}).build(VOCABULARY, seed=0)

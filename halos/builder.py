@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from halos.errors import ConfigError, UserError, did_you_mean, shown
-from halos.layers import Section, merge
+from halos.layers import Section, layered
 from halos.plugins import KINDS, Plugins
 
 WORDS: dict[Any, str] = {
@@ -179,7 +179,7 @@ class Builder:
             return value
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         below = to_sections(default, self._plugins)
-        return merge(below, value, root=False) if isinstance(below, dict) else value
+        return layered(below, value) if isinstance(below, dict) else value
 
 
 def to_sections(value: Any, plugins: Plugins) -> Any:

@@ -15,7 +15,7 @@ from halos.data import DataSource
 from halos.errors import ConfigError, require, shown
 from halos.evaluation import EvaluateOptions
 from halos.executors import Executor
-from halos.layers import Section, interpolate, merge, overrides, read
+from halos.layers import DEFAULTS, Section, interpolate, merge, overrides, read
 from halos.models import Model
 from halos.network import NetworkModel
 from halos.observers import ObserverOptions
@@ -24,16 +24,6 @@ from halos.simulation import SyncPolicy
 from halos.steps import StepAllocation
 from halos.training import TrainOptions
 from halos.weights import ContributionWeights
-
-# What a section is when no layer names its component.
-DEFAULTS: Section = {
-    "network": {"name": "matrix"},
-    "compute": {"name": "constant"},
-    "data": {"name": "text"},
-    "weights": {"name": "uniform"},
-    "codec": {"name": "fp32"},
-    "executor": {"name": "inline"},
-}
 
 
 @dataclass

@@ -15,6 +15,15 @@ from halos.errors import ConfigError, UserError, shown
 
 Section = dict[str, Any]
 
+# What a section is when no layer names its component.
+DEFAULTS: Section = {
+    "network": {"name": "matrix"},
+    "compute": {"name": "constant"},
+    "data": {"name": "text"},
+    "weights": {"name": "uniform"},
+    "codec": {"name": "fp32"},
+    "executor": {"name": "inline"},
+}
 PATH_KEYS = ("env", "path", "weights")  # relative ones in a file are looked for beside it first
 
 
@@ -55,21 +64,27 @@ def overrides(texts: Iterable[str]) -> Section:
     return layer
 
 
-def merge(below: Section, above: Section, *, root: bool = True) -> Section:
+def merge(below: Section, above: Section) -> Section:
     """`above` over `below`; a section that changes its `name` discards what lies below it."""
-    if not root:
-        changed = "name" in above and "name" in below and above["name"] != below["name"]
-        if changed:
-            return above
     merged = dict(below)
     for key, value in above.items():
-        under = merged.get(key)
-        if isinstance(under, dict) and isinstance(value, str):
-            value = {"name": value}  # `codec: fp16` is short for `codec: {name: fp16}`
-        elif isinstance(under, str) and isinstance(value, dict):
-            under = {"name": under}
-        merged[key] = merge(under, value, root=False) if isinstance(under, dict) and isinstance(value, dict) else value
+        default = DEFAULTS.get(key, {}).get("name")  # what a section without a name is
+        merged[key] = layered(merged.get(key), value, default)
     return merged
+
+
+def layered(below: Any, above: Any, default: str | None = None) -> Any:
+    """One value over another; sections mix, unless the upper names another component than the lower (or `default`)."""
+    if isinstance(below, dict) and isinstance(above, str):
+        above = {"name": above}  # `codec: fp16` is short for `codec: {name: fp16}`
+    elif isinstance(below, str) and isinstance(above, dict):
+        below = {"name": below}
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    name = below.get("name", default)
+    if name is not None and above.get("name", name) != name:
+        return above
+    return below | {key: layered(below.get(key), value) for key, value in above.items()}
 
 
 def parse_override(text: str) -> Section:

@@ -16,6 +16,7 @@ from halos.codecs import Codec
 from halos.collectives import Collective, Collectives, Reduction
 from halos.compute import ComputeModel
 from halos.data.order import DataOrder
+from halos.errors import Diverged
 from halos.evaluation import Schedule
 from halos.executors import Executor, Job
 from halos.ledger import Ledger
@@ -257,14 +258,20 @@ class Simulation:
 
     def evaluate(self, params: Params, of: str = GLOBAL) -> dict[str, float]:
         """Losses by evaluation set, recorded as those of `of`; takes no virtual time. Empty in timing mode."""
-        losses = {}
+        losses, finite = {}, True
         for name in self._parts.evaluation_sets:
             loss = self._parts.executor.evaluate(params, name)
             if loss is not None:
                 losses[name] = loss
+                finite = finite and math.isfinite(loss)
                 tokens = self.ledger.trained * self._parts.tokens_per_step
                 counts = (self.version, self._servers.globally.local_steps, self.ledger.trained, tokens)
                 self._tell.evaluate(Evaluation(self.now, *counts, loss, name, of))
+        if not finite:
+            raise Diverged(
+                f"evaluation loss of the {of} model became {losses} at {self.now:.6g} simulated seconds, after"
+                f" {self._servers.globally.local_steps} committed local steps (version {self.version})"
+            )
         return losses
 
     def _arrive(

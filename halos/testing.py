@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from halos.assembly import assemble
-from halos.config import DEFAULTS, Config, resolve
+from halos.config import Config, resolve
 from halos.experiment import Experiment
 from halos.hookspecs import hookimpl
-from halos.layers import Section, merge
+from halos.layers import DEFAULTS, Section, merge
 from halos.plugins import Plugins
 from halos.records import Commit, Evaluation, Transfer, Update
 from halos.simulation import Simulation

@@ -184,3 +184,11 @@ def test_all_four_layers_together(tmp_path):
     assert config.train.batch_size == 8  # file over extends
     assert config.train.clip == 3.0  # key=value over extends
     assert (type(config.steps).__name__, config.steps.base) == ("Fixed", 32)  # another name: nothing left below
+
+
+def test_a_section_without_a_name_is_its_default_component_also_below_a_layer_that_names_another() -> None:
+    below = {"network": {"bandwidth_gbps": 1.0}}
+    assert merge(below, {"network": {"name": "hub", "uplink": 2}}) == {"network": {"name": "hub", "uplink": 2}}
+    assert merge(below, {"network": {"name": "matrix", "latency_ms": 3}}) == {
+        "network": {"bandwidth_gbps": 1.0, "name": "matrix", "latency_ms": 3}
+    }

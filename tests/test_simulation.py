@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from halos import Contribution, Params, all_of
+from halos import Contribution, Diverged, Params, all_of
 from halos.simulation import Simulation
 from halos.testing import record, tiny
 
@@ -320,8 +320,18 @@ def test_a_collective_that_is_over_cannot_be_joined_again() -> None:
         await all_of([sim.collective(7).join(worker, sim.params) for worker in sim.workers])
         with pytest.raises(RuntimeError, match="collective 7 is over"):
             sim.collective(7)
+        sim.collective(8).join(sim.workers[0], sim.params)
         with pytest.raises(RuntimeError, match="joins the same collective twice"):
-            for _ in range(2):
-                sim.collective(8).join(sim.workers[0], sim.params)
+            sim.collective(8).join(sim.workers[0], sim.params)
 
     timing(body)
+
+
+def test_an_evaluation_that_is_not_finite_stops_the_run() -> None:
+    async def body(sim: Simulation) -> None:
+        update = await sim.train(sim.workers[0], sim.params, 2)
+        sim.commit(sim.params.map(lambda flat: flat / 0.0), [update])
+        await sim.sleep(1.0)
+
+    with pytest.raises(Diverged, match=r"became .*nan.* at 2 simulated seconds, after 2 committed local steps"):
+        record(tiny(evaluate={"every_local_steps": 1}), policy=Policy(body))

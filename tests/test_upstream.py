@@ -26,7 +26,8 @@ from tests.golden.recorded import (
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_event_of_the_recorded_timing_run_happens_in_ours(policy: str) -> None:
     run = golden(f"stub_{policy}_example")
-    assert all("param_l2" in event for event in run["events"] if event["type"] in ("round", "worker_pgrads", "gps_recv"))
+    arrivals = [event for event in run["events"] if event["type"] in ("round", "worker_pgrads", "gps_recv")]
+    assert all("param_l2" in event for event in arrivals)
     check(run, replay(run))
 
 

@@ -32,7 +32,7 @@ def thetas(recording: Recording) -> list[float]:
 
 
 def by_hand(delay: int, rounds: int) -> list[float]:
-    """The mean replica after each round, and once more after the last step was taken again, from section 5's formulas."""
+    """The mean replica after each round, and after the last step was taken again, from the formulas."""
     shrink = [0.19, 0.1]  # of the two workers: two steps and one of lr 0.1
     theta, velocity = [0.0, 0.0], [0.0, 0.0]
     deltas: list[list[float]] = []
@@ -176,5 +176,5 @@ def test_rounds_overlap_as_the_closed_form_says(delay: int, transfer: float) -> 
 
 
 def test_no_delay_at_all_is_refused() -> None:
-    with pytest.raises(ConfigError, match="policy.outer_delay: 0 is not a positive number of rounds"):
+    with pytest.raises(ConfigError, match=r"policy\.outer_delay: 0 is not a positive number of rounds"):
         run(0)

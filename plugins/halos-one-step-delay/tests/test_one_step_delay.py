@@ -34,7 +34,7 @@ def thetas(recording: Recording) -> list[float]:
 
 
 def test_five_rounds_and_the_last_mean_by_hand() -> None:
-    """θ after each mean: Δ̄^r = (½ (1 − .81) + ½ (1 − .9)) (θ^{r−1} − 1) = .145 (θ^{r−1} − 1), from the model before last."""
+    """Δ̄^r = (½ (1 − .81) + ½ (1 − .9)) (θ^{r−1} − 1) = .145 (θ^{r−1} − 1), from the model before last."""
     model, before = [0.0, 0.0], 0.0  # θ^0 and θ^1: no outer step in round 1
     velocity, expected = 0.0, []
     for r in range(5):
@@ -103,5 +103,5 @@ def test_on_a_linear_loss_it_is_diloco_a_round_later() -> None:
 
 
 def test_a_negative_delay_is_refused() -> None:
-    with pytest.raises(ConfigError, match="policy.outer_delay: -1 is not zero or a positive number of rounds"):
+    with pytest.raises(ConfigError, match=r"policy\.outer_delay: -1 is not zero or a positive number of rounds"):
         run(-1)
