@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -30,7 +31,7 @@ class Halos:
     merge_weight: float = 0.25  # α, the weight of the global model when a local server takes it over
     server_region: int = 0  # of the global server
     local_servers: Optional[int] = None  # null: one per region that has workers
-    workers_per_server: Optional[int] = None  # consecutive workers; with local_servers, all in one region
+    workers_per_server: Optional[int] = None  # consecutive workers of one region (the last server may have fewer)
     rebase: str = "published"  # published | keep_local: whether work merged during an exchange is left out of the next
 
     def __post_init__(self) -> None:
@@ -106,11 +107,11 @@ class Halos:
         server.merged_version = server.version
 
     def _groups(self, workers: tuple[Worker, ...], regions: tuple[Region, ...]) -> list[tuple[Worker, ...]]:
-        """The workers of each local server: by region, or consecutive groups of one size."""
+        """The workers of each local server: by region, or consecutive groups of one size (the last may be smaller)."""
         if self.local_servers is None or self.workers_per_server is None:
             return [region.workers for region in regions if region.workers]
         size = self.workers_per_server
-        if size < 1 or self.local_servers < 1 or self.local_servers * size != len(workers):
+        if size < 1 or math.ceil(len(workers) / size) != self.local_servers:
             raise ConfigError(
                 "workers_per_server", f"{self.local_servers} local servers of {size} workers for {len(workers)} workers"
             )

@@ -24,7 +24,8 @@ def golden(name: str) -> dict[str, Any]:
 
 def delayed_nesterov(written: str) -> dict[str, Any]:
     options = json.loads(written)
-    return {"name": "delayed_nesterov", "lr": options["lr"], "beta": options["beta"], "buffer": options["buffer_size"]}
+    names = {"lr": "lr", "beta": "beta", "buffer_size": "buffer", "c": "activation"}
+    return {"name": "delayed_nesterov"} | {ours: options[key] for key, ours in names.items() if key in options}
 
 
 def config_of(run: dict[str, Any]) -> dict[str, Any]:
