@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -122,7 +123,17 @@ def interpolate(section: Section) -> Section:
 
 def to_yaml(sections: Section) -> str:
     """Sections as YAML text."""
-    return OmegaConf.to_yaml(OmegaConf.create(sections))
+    text: str = yaml.dump(sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return text
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # libyaml's, where there is one
+    """Quotes texts that OmegaConf would read back as numbers though YAML does not: `1e3`."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def _parse(text: str) -> Any:

@@ -90,10 +90,11 @@ class Matrix:
     def round_trip(
         self, pull_bytes: int, push_bytes: int, server: int, region: int, time: float
     ) -> tuple[float, float]:
-        pull = self.transfer(pull_bytes, server, region, time)
+        latency, links = self._latency, self._links  # `transfer`, twice, written out: every asynchronous job asks
+        pull = latency[server][region] + pull_bytes * 8 / links[server][region]
         if self.return_path == "forward":
-            return pull, self.transfer(push_bytes, server, region, time)
-        return pull, self.transfer(push_bytes, region, server, time)
+            return pull, latency[server][region] + push_bytes * 8 / links[server][region]
+        return pull, latency[region][server] + push_bytes * 8 / links[region][server]
 
 
 def square(value: Any, regions: int, key: str) -> NDArray[np.float64]:

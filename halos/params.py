@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Optional
 
 import torch
 from torch import Tensor
 
 Fragment = tuple[slice, ...]  # slices of the flat vector, in order
+NO_VERSIONS: Mapping[str, int] = MappingProxyType({})
 
 
 class Layout:
@@ -65,7 +67,7 @@ class Params:
     version this is of each server it was committed to.
     """
 
-    __slots__ = ("__weakref__", "flat", "layout", "serial", "versions")
+    __slots__ = ("flat", "layout", "serial", "versions")
 
     def __init__(self, layout: Layout, flat: Tensor | None) -> None:
         self.layout = layout
@@ -73,7 +75,7 @@ class Params:
         if flat is not None and flat.shape != (layout.size,):
             raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
         self.serial = next(layout.serials)
-        self.versions: dict[str, int] = {}
+        self.versions: Mapping[str, int] = NO_VERSIONS
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], layout: Layout) -> Params:

@@ -26,7 +26,7 @@ class Servers:
     """All servers of a run by name; a local one exists from its first commit, starting where the global one did."""
 
     def __init__(self, params: Params) -> None:
-        params.versions[GLOBAL] = 0
+        params.versions = {GLOBAL: 0}
         self._initial = params
         self.globally = Server(params)
         self._servers = {GLOBAL: self.globally}
@@ -46,7 +46,7 @@ class Servers:
         for share in shares:
             state.local_steps += share.steps
         state.params = params
-        params.versions[name] = state.version
+        params.versions = {**params.versions, name: state.version}
         return Commit(time, state.version, name, "update" if shares else "merge", state.local_steps, shares, params)
 
     def _share(self, contribution: Union[Update, Contribution], name: str, state: Server) -> Share:

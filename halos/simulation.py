@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional, Protocol, TypeVar, Union
 
 import pluggy
@@ -182,14 +183,11 @@ class Simulation:
         duration = compute
         if region is not None:
             duration = pull + push + compute + worker.id * parts.cluster.tie_break
-        computing = (now + pull, now + pull + compute)
-        self.running[worker.id] = (now, *computing)
+        self.running[worker.id] = (now, now + pull, now + pull + compute)
         versions = start.versions  # of the global server's, or of the only server it was committed to
         version = versions.get(GLOBAL, next(iter(versions.values()))) if versions else self.version
         parts.executor.submit(job)
-        return self.clock.timeout(
-            duration, lambda: self._arrive(worker, job, region, version, computing, push, push_bytes)
-        )
+        return self.clock.timeout(duration, partial(self._arrive, worker, job, region, version, push, push_bytes))
 
     def send(
         self, payload: Params, src: Union[Region, int], dst: Union[Region, int], codec: Optional[Codec] = None
@@ -280,20 +278,16 @@ class Simulation:
         job: Job,
         region: Optional[int],
         version: int,
-        computing: tuple[float, float],
         push: float,
         push_bytes: int,
     ) -> Update:
         parts, tell, now = self._parts, self._tell, self.clock.now
-        outcome = parts.executor.result(job)
-        del self.running[worker.id]
-        params = outcome.params
+        params, losses, chunks = parts.executor.result(job)
+        start_time, computes, until = self.running.pop(worker.id)
         if region is not None:
             if not self._lossless:
                 params = job.start - parts.codec.roundtrip(job.start - params)
-            pulled = Transfer(
-                job.time, computing[0], region, worker.region, self._model_bytes, "pull", worker.id, region
-            )
+            pulled = Transfer(start_time, computes, region, worker.region, self._model_bytes, "pull", worker.id, region)
             tell.transfer(pulled)
             pushed = Transfer(now - push, now, worker.region, region, push_bytes, "push", worker.id, region)
             tell.transfer(pushed)
@@ -304,14 +298,14 @@ class Simulation:
             start=job.start,
             params=params,
             steps=job.steps,
-            start_time=job.time,
+            start_time=start_time,
             time=now,
             start_version=version,
             samples=(job.first_sample, job.end_sample),
             lr_step=job.lr_step,
-            losses=outcome.losses,
-            chunks=outcome.chunks,
-            compute=computing,
+            losses=losses,
+            chunks=chunks,
+            compute=(computes, until),
             server=region,
             factor=parts.weights.factor(job.steps, self._latest_sum / len(self._latest)),
         )

@@ -86,7 +86,7 @@ def test_serial_numbers_are_given_in_creation_order_within_one_layout() -> None:
 
 def test_a_shell_keeps_no_tensor() -> None:
     a = params(1, 2, 3, 4, 5, 6)
-    a.versions["global"] = 3
+    a.versions = {"global": 3}
     shell = a.shell()
     assert shell.hollow and shell.serial == a.serial and shell.versions == {"global": 3}
 
