@@ -87,6 +87,8 @@ class Plugins:
             self._add(importlib.import_module(name), "halos")
         self._add_installed()
         for name in unique(extra):
+            if self._is_installed(name):
+                continue
             plugin = load(name)
             self._add(plugin, name)
             if not self.manager.get_hookcallers(plugin):
@@ -117,8 +119,7 @@ class Plugins:
         sources: dict[str, list[bytes]] = {}
         for plugin, origin in self._loaded:
             if origin != "halos":
-                file = getattr(plugin, "__file__", None)
-                sources.setdefault(origin, []).append(Path(file).read_bytes() if file else b"")
+                sources.setdefault(origin, []).append(_source(plugin))
         return {
             origin: f"sha256:{hashlib.sha256(b''.join(several)).hexdigest()[:16]}" if any(several) else "unknown"
             for origin, several in sources.items()
@@ -134,6 +135,13 @@ class Plugins:
                     except Exception as error:
                         raise UserError(f"plugin {origin} cannot be loaded: {reason(error)}") from error
                     self._add(plugin, origin)
+
+    def _is_installed(self, name: str) -> bool:
+        """Whether a file is that of an installed plugin: a config may name it for those who have not installed it."""
+        if not (name.endswith(".py") and os.path.isfile(name)):
+            return False
+        source = Path(name).read_bytes()
+        return any(source == _source(plugin) for plugin, origin in self._loaded if origin != "halos")
 
     def _add(self, plugin: Any, origin: str) -> None:
         if not self.manager.is_registered(plugin):
@@ -181,6 +189,12 @@ class Plugins:
             raise
         except Exception as error:
             raise UserError(f"plugin {origin}: {KINDS[kind][1]} failed: {reason(error)}") from error
+
+
+def _source(plugin: Any) -> bytes:
+    """The text of a plugin's module; empty if it is none, or has no file."""
+    file = getattr(plugin, "__file__", None)
+    return Path(file).read_bytes() if file else b""
 
 
 def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from halos.errors import UserError
-from halos.plugins import KINDS, Plugins, built_in
+from halos.plugins import KINDS, Plugins, built_in, load
 from halos.testing import record, tiny
 
 HEAD = "from dataclasses import dataclass\nfrom halos.hookspecs import hookimpl\n"
@@ -281,3 +282,23 @@ def test_a_plugin_that_is_none_is_named(name, message):
 
 def test_a_module_that_halos_loads_anyway_is_no_second_plugin():
     assert Plugins(["halos.merge"]).versions() == {}
+
+
+def test_a_config_may_name_the_file_of_a_plugin_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (
+        "from dataclasses import dataclass\nfrom halos import hookimpl\nfrom halos.merge import SGD\n\n"
+        "@dataclass(frozen=True)\nclass Mine(SGD):\n    pass\n\n"
+        "@hookimpl\ndef register_merge_rules(register):\n    register('mine', Mine)\n"
+    )
+    (tmp_path / "site").mkdir()
+    for folder in (tmp_path, tmp_path / "site"):
+        (folder / "mine_plugin.py").write_text(source)
+    installed = load(str(tmp_path / "site/mine_plugin.py"))
+    monkeypatch.setattr(Plugins, "_add_installed", lambda self: self._add(installed, "mine 1.0"))
+    found = Plugins([str(tmp_path / "mine_plugin.py")])
+    assert found.components["merge rule"]["mine"].origin == "mine 1.0"
+    (tmp_path / "mine_plugin.py").write_text(source + "# another\n")
+    with pytest.raises(UserError, match="two plugins bring a merge rule named 'mine'"):
+        Plugins([str(tmp_path / "mine_plugin.py")])

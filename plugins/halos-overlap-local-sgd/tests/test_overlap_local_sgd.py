@@ -1,0 +1,120 @@
+"""Overlap Local-SGD: rounds written out in plain numbers, identities, closed forms of the time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from halos.errors import ConfigError
+from halos.testing import Recording, record, tiny
+
+PLUGIN = ["halos_overlap_local_sgd"]
+NOISY = {"name": "quadratic", "size": 3, "noise": 0.3, "dtype": "float64", "curvature": [1, 2, 3]}
+
+
+def run(pullback: float = 0.6, momentum: float = 0.7, rounds: int = 5, **changes: Any) -> Recording:
+    """Two workers of 1 and 2 steps a round on a quadratic with its optimum at 1, from 0."""
+    sections = tiny(
+        model={"dtype": "float64", "size": 1},
+        cluster={"regions": [{"workers": [1.0, 0.5]}]},
+        steps={"name": "by_speed", "base": 2},
+        policy={"name": "overlap_local_sgd", "pullback": pullback, "momentum": momentum},
+        budget={"local_steps": 3 * rounds},
+    )
+    return record(sections | changes, PLUGIN)
+
+
+def anchors(recording: Recording) -> list[float]:
+    return [float(commit.params.flat[0]) for commit in recording.globally]  # type: ignore[index]
+
+
+def test_the_first_two_rounds_in_full() -> None:
+    # Sync 1: x = .19 and .1, pulled back to z = 0 by .6: .076 and .04 = v; the next anchor is their mean, .058.
+    # Round 2 from x: 1 − .81 · .924 = .25156 and 1 − .9 · .96 = .136. Sync 2, z = .058: x = .4 · .25156 + .6 · .058
+    # = .135424 and .4 · .136 + .0348 = .0892; v = .7 · .076 + .077424 = .130624 and .7 · .04 + .0312 = .0592;
+    # the anchor: .058 + (.130624 + .0592) / 2.
+    assert anchors(run(rounds=2)) == pytest.approx([0.058, 0.058 + 0.094912], abs=1e-12)
+
+
+def test_five_rounds_equal_the_equations() -> None:
+    alpha, beta, shrink = 0.6, 0.7, [0.81, 0.9]
+    x, v, z, expected = [0.0, 0.0], [0.0, 0.0], 0.0, []
+    for _ in range(5):
+        for m in range(2):
+            x[m] = (1 - alpha) * (1 - shrink[m] * (1 - x[m])) + alpha * z
+            v[m] = beta * v[m] + x[m] - z
+        z = z + sum(v) / 2
+        expected.append(z)
+    assert anchors(run()) == pytest.approx(expected, abs=1e-12)
+
+
+def test_without_momentum_the_anchor_moves_by_the_mean_difference() -> None:
+    """z_{k+1} = z_k − (1−α) Δ̄_k, each Δ from its worker's own start."""
+    recording = run(pullback=0.3, momentum=0.0)
+    rounds: dict[int, list[float]] = {0: [], 1: []}
+    for update in recording.updates:
+        rounds[update.worker].append(float(update.delta.flat[0]))  # type: ignore[index]
+    z, expected = 0.0, []
+    for fast, slow in zip(rounds[0], rounds[1], strict=True):
+        z -= 0.7 * (fast + slow) / 2
+        expected.append(z)
+    assert anchors(recording) == pytest.approx(expected, abs=1e-12)
+
+
+def test_with_one_worker_and_no_momentum_it_is_diloco_with_outer_sgd() -> None:
+    same = {"cluster": {"regions": [{"workers": [1.0]}]}, "model": NOISY, "budget": {"local_steps": 40}}
+    overlap = run(pullback=0.25, momentum=0.0, **same)
+    diloco = run(policy={"name": "diloco", "outer": {"name": "sgd", "lr": 0.75}}, **same)
+    for ours, theirs in zip(overlap.globally, diloco.globally, strict=True):
+        torch.testing.assert_close(ours.params.flat, theirs.params.flat, rtol=1e-12, atol=1e-12)
+
+
+def test_without_pull_back_and_momentum_workers_are_independent_and_the_anchor_is_their_mean() -> None:
+    recording = run(pullback=0.0, momentum=0.0, rounds=4)
+    # Each goes its own way: 1 − .81^r and 1 − .9^r.
+    assert anchors(recording) == pytest.approx([1 - (0.81**r + 0.9**r) / 2 for r in range(1, 5)], abs=1e-12)
+
+
+def test_fully_pulled_back_it_never_leaves_the_initial_model() -> None:
+    assert anchors(run(pullback=1.0)) == [0.0] * 5
+
+
+def test_on_a_linear_loss_the_anchor_moves_at_the_known_share_of_the_workers_speed() -> None:
+    """(1−α) / (1−αβ) of plain local SGD's, asymptotically: a quadratic too flat to bend is linear."""
+    alpha, beta, rounds = 0.5, 0.6, 200
+    flat = {"name": "quadratic", "size": 1, "curvature": 1e-9, "optimum": 1e9, "dtype": "float64"}
+    recording = run(alpha, beta, rounds, model=flat)
+    speed = anchors(recording)[-1] - anchors(recording)[-2]
+    plain = 0.1 * 1.5  # lr · gradient 1 · mean steps
+    assert speed == pytest.approx(plain * (1 - alpha) / (1 - alpha * beta), rel=1e-6)
+
+
+def test_the_mean_of_the_workers_is_evaluated_beside_the_anchor() -> None:
+    recording = run(evaluate={"every_local_steps": 3})
+    assert [each.of for each in recording.evaluations] == ["global"] + ["global", "workers"] * 5
+
+
+@pytest.mark.parametrize("transfer", [0.1, 1.0, 3.0])
+def test_rounds_overlap_as_the_closed_form_says(transfer: float) -> None:
+    compute, rounds = 2.0, 6
+    a = compute * transfer
+    recording = run(
+        cluster={"regions": [{"workers": [1.0, 1.0]}], "step_time_ms": 1000.0},
+        model={"name": "sized", "parameters": 250_000},
+        executor={"name": "timing"},
+        network={"bandwidth_gbps": 0.008 / a},  # 1 MB among two workers
+        steps={"name": "fixed", "base": 2},
+        budget={"local_steps": 4 * rounds},
+    )
+    assert recording.simulation.now == pytest.approx(rounds * max(compute, a) + min(compute, a), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [({"pullback": 1.1}, "pullback"), ({"pullback": -0.1}, "pullback"), ({"momentum": 1.0}, "momentum")],
+)
+def test_bad_hyper_parameters_are_refused(options: dict[str, float], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"policy\.{key}: .* is not in \[0, 1"):
+        run(**options)
