@@ -37,6 +37,8 @@ def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
     if check is not None:
         with under("policy"):
             check(cluster)
+    for component in (config.policy, config.steps, config.compute, config.network):
+        plugins.listen(component)
     with under("data"):
         order = DataOrder(config.data.shards, cluster)
     tokens_per_step = config.train.batch_size * config.data.sequence_length

@@ -114,6 +114,11 @@ class Plugins:
         """The name a component class is registered under, if it is one."""
         return self._names.get(cls)
 
+    def listen(self, component: Any) -> None:
+        """Let a component hear what happens, if it has methods marked `@hookimpl` (as an allocation that measures)."""
+        if any(hasattr(getattr(type(component), name, None), "halos_impl") for name in dir(type(component))):
+            self.manager.register(component)
+
     def versions(self) -> dict[str, str]:
         """`{plugin: hash of its source}` of everything that is not part of halos itself."""
         sources: dict[str, list[bytes]] = {}

@@ -27,8 +27,9 @@ class Results:
 
     One entry per chunk of local steps: `num_steps_history` (so many steps so far),
     `loss_history`. One per commit: `time_history` (ms), `loss_over_time_history` (the mean of its
-    chunks). One per evaluation of the global model on `validation`, but for that of the initial
-    model, which upstream lacks (it lacks that at the end of the run, too, unless an interval ends there): `val_steps_history`, `val_time_history` (ms), `val_loss_history`.
+    chunks). One per evaluation of the global model on `validation`: `val_steps_history`,
+    `val_time_history` (ms), `val_loss_history`; not that of the initial model, which upstream
+    lacks (it lacks the one at the end of the run, too, unless an interval ends there).
     And for each loss its exponential, `perplexity_…`.
     """
 

@@ -1,0 +1,155 @@
+"""Workers that differ, and change: step allocations, contribution weights and compute models for them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from halos import ConfigError, Register, Update, hookimpl, require
+from halos.cluster import Cluster, Worker
+from halos.compute import ComputeModel, Constant
+from halos.seeds import generator
+from halos.simulation import Simulation
+
+
+@dataclass
+class Measured:
+    """As many steps as the speed that a worker has shown so far allows: `max(1, round(base · rate / highest rate))`.
+
+    A rate is the exponential average of the steps per second of a worker's own compute times, the
+    newest counting `smoothing`. Whoever has shown nothing yet takes `base` steps.
+    """
+
+    base: int = 32  # H of the fastest worker
+    smoothing: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(self.base >= 1, "base", self.base, "a positive number of steps")
+        require(0.0 < self.smoothing <= 1.0, "smoothing", self.smoothing, "in (0, 1]")
+        self._rates: dict[int, float] = {}
+
+    def steps(self, worker: Worker, sim: Simulation) -> int:
+        rate = self._rates.get(worker.id)
+        if rate is None:
+            return self.base
+        return max(1, round(self.base * rate / max(self._rates.values())))
+
+    @hookimpl
+    def on_update(self, update: Update) -> None:
+        shown = update.steps / (update.compute[1] - update.compute[0])
+        before = self._rates.get(update.worker, shown)
+        self._rates[update.worker] = (1.0 - self.smoothing) * before + self.smoothing * shown
+
+
+@dataclass
+class Steps:
+    """A pseudo-gradient counts in proportion to its steps: `H_i / H̄`, so that their mean is weighted by H_i / Σ H."""
+
+    def factor(self, steps: int, mean_steps: float) -> float:
+        return steps / mean_steps
+
+
+@dataclass
+class FedNova:
+    """Pseudo-gradients per step, times the average number of steps: `H̄ / H_i` (arXiv 2007.07481, for plain inner SGD)."""
+
+    def factor(self, steps: int, mean_steps: float) -> float:
+        return mean_steps / steps
+
+
+@dataclass
+class Jitter:
+    """Another compute model's times, each job's times a log-normal factor of mean 1, drawn by the run's seed."""
+
+    sigma: float = 0.2  # standard deviation of the factor's logarithm
+    of: ComputeModel = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.sigma < math.inf, "sigma", self.sigma, "zero or a positive, finite number")
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        self._seed = seed
+        self.of.connect(cluster, seed)
+
+    def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
+        normal = generator(self._seed, "jitter", job).standard_normal()
+        return self.of.seconds(worker, steps, time, job) * math.exp(self.sigma * normal - self.sigma**2 / 2)
+
+
+@dataclass
+class Stragglers:
+    """Another compute model's times, but every job is, with `probability`, `factor` times as long."""
+
+    probability: float = 0.05
+    factor: float = 4.0
+    of: ComputeModel = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.probability <= 1.0, "probability", self.probability, "in [0, 1]")
+        require(1.0 <= self.factor < math.inf, "factor", self.factor, "a finite number from 1 on")
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        self._seed = seed
+        self.of.connect(cluster, seed)
+
+    def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
+        slow = generator(self._seed, "stragglers", job).random() < self.probability
+        return self.of.seconds(worker, steps, time, job) * (self.factor if slow else 1.0)
+
+
+@dataclass
+class Change:
+    """From `at_seconds` on, a worker has `speed` (relative, as the cluster's fastest is 1)."""
+
+    worker: int
+    at_seconds: float
+    speed: float
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.at_seconds < math.inf, "at_seconds", self.at_seconds, "a time of the run")
+        require(0.0 < self.speed < math.inf, "speed", self.speed, "a positive, finite speed")
+
+
+@dataclass
+class Schedule:
+    """Speeds that change at given times, also in the middle of a job."""
+
+    changes: list[Change] = field(default_factory=list)
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        self._step_time = cluster.step_time
+        self._changes: dict[int, list[Change]] = {}
+        for index, change in enumerate(sorted(self.changes, key=lambda each: each.at_seconds)):
+            if not 0 <= change.worker < len(cluster.workers):
+                last = len(cluster.workers) - 1
+                raise ConfigError(f"changes[{index}].worker", f"{change.worker} is not a worker, 0 to {last}")
+            self._changes.setdefault(change.worker, []).append(change)
+
+    def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
+        left, now, speed = self._step_time * steps, time, worker.speed  # seconds of work at speed 1
+        for change in self._changes.get(worker.id, ()):
+            if change.at_seconds > now:
+                done = (change.at_seconds - now) * speed
+                if done >= left:
+                    break
+                left, now = left - done, change.at_seconds
+            speed = change.speed
+        return now + left / speed - time
+
+
+@hookimpl
+def register_step_allocations(register: Register) -> None:
+    register("measured", Measured)
+
+
+@hookimpl
+def register_contribution_weights(register: Register) -> None:
+    register("steps", Steps)
+    register("fednova", FedNova)
+
+
+@hookimpl
+def register_compute_models(register: Register) -> None:
+    register("jitter", Jitter)
+    register("stragglers", Stragglers)
+    register("schedule", Schedule)

@@ -1,0 +1,133 @@
+"""Unequal workers: allocations, weights and times by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from halos.errors import ConfigError
+from halos.testing import Recording, record, tiny
+
+PLUGIN = ["halos_heterogeneous_steps"]
+
+
+def run(**changes: Any) -> Recording:
+    """Two workers of speeds 1 and ½, a step of a second at the fastest; a quadratic from 0 with its optimum at 1."""
+    sections = tiny(
+        model={"dtype": "float64", "size": 1},
+        cluster={"regions": [{"workers": [1.0, 0.5]}], "step_time_ms": 1000.0},
+        steps={"name": "by_speed", "base": 4},
+        budget={"local_steps": 60},
+    )
+    return record(sections | changes, PLUGIN)
+
+
+def by_round(recording: Recording) -> list[list[int]]:
+    """Steps of each worker, round by round."""
+    mine = [[each.steps for each in recording.updates if each.worker == worker] for worker in range(2)]
+    return [list(pair) for pair in zip(*mine)]
+
+
+def test_measured_steps_find_the_right_allocation_after_one_round_and_again_after_a_change_of_speed() -> None:
+    # At 20 s worker 1 becomes twice as fast as worker 0: then it should take 8 steps to worker 0's 4.
+    schedule = {"name": "schedule", "changes": [{"worker": 1, "at_seconds": 20.0, "speed": 2.0}]}
+    recording = run(
+        steps={"name": "measured", "base": 8, "smoothing": 1.0}, compute=schedule, budget={"local_steps": 120}
+    )
+    rounds = by_round(recording)
+    # Rounds: 8 and 8 (16 s), 8 and 4 (to 24 s; the change falls into it), then 4 and 8.
+    assert rounds[:2] == [[8, 8], [8, 4]]
+    assert rounds[4:] == [[4, 8]] * len(rounds[4:])
+    assert len(rounds) > 6
+
+
+def test_measured_steps_settle_within_three_rounds_under_smoothing_too() -> None:
+    recording = run(steps={"name": "measured", "base": 8}, budget={"local_steps": 80})
+    assert by_round(recording)[1:] == [[8, 4]] * (len(by_round(recording)) - 1)
+
+
+def test_weights_by_steps_and_per_step_by_hand() -> None:
+    """Four and two steps: Δ = −(1 − .9⁴) and −(1 − .9²) = −.3439 and −.19; H̄ = 3."""
+    outer = {"name": "diloco", "outer": {"name": "sgd", "lr": 1.0}}
+    for name, expected in [
+        ("uniform", (0.3439 + 0.19) / 2),
+        ("steps", (0.3439 * 4 / 3 + 0.19 * 2 / 3) / 2),  # = (4 · .3439 + 2 · .19) / 6
+        ("fednova", (0.3439 * 3 / 4 + 0.19 * 3 / 2) / 2),
+    ]:
+        recording = run(weights={"name": name}, policy=outer, budget={"local_steps": 6})
+        assert float(recording.globally[0].params.flat[0]) == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "policy", [{"name": "diloco"}, {"name": "async_local_sgd"}, {"name": "halos", "local_updates": 2}]
+)
+def test_over_equal_steps_all_weights_are_one(policy: dict[str, Any]) -> None:
+    final = []
+    for name in ("uniform", "steps", "fednova"):
+        recording = run(steps={"name": "fixed", "base": 3}, weights={"name": name}, policy=policy)
+        final.append([commit.params.flat.tolist() for commit in recording.commits])  # type: ignore[union-attr]
+    assert final[0] == final[1] == final[2]
+
+
+def test_a_change_of_speed_in_the_middle_of_a_job_is_counted_from_that_moment() -> None:
+    changes = [{"worker": 0, "at_seconds": 3.0, "speed": 0.5}, {"worker": 0, "at_seconds": 5.0, "speed": 2.0}]
+    recording = run(compute={"name": "schedule", "changes": changes}, steps={"name": "fixed", "base": 6})
+    # 3 s at 1, 2 s at ½, the last two seconds' worth at 2: 3 + 2 + 1.
+    assert next(each.compute for each in recording.updates if each.worker == 0) == (0.0, 6.0)
+
+
+def test_jitter_has_mean_one_and_the_spread_it_is_given_and_repeats() -> None:
+    def times(seed: int) -> list[float]:
+        recording = run(
+            compute={"name": "jitter", "sigma": 0.5},
+            executor={"name": "timing"},
+            seed=seed,
+            budget={"local_steps": 6000},
+        )
+        return [(each.compute[1] - each.compute[0]) / (4 if each.worker == 0 else 4) for each in recording.updates]
+
+    first = times(1)
+    assert first == times(1)
+    assert first != times(2)
+    assert np.mean(first) == pytest.approx(1.0, abs=4 * 0.53 / len(first) ** 0.5)
+    assert np.std(np.log(first)) == pytest.approx(0.5, rel=0.05)
+
+
+def test_stragglers_are_as_many_and_as_slow_as_configured() -> None:
+    compute = {"name": "stragglers", "probability": 0.25, "factor": 3.0}
+    recording = run(compute=compute, executor={"name": "timing"}, budget={"local_steps": 6000})
+    times = [each.compute[1] - each.compute[0] for each in recording.updates]
+    assert {round(each, 9) for each in times} == {4.0, 12.0}
+    slow = np.mean([each > 8.0 for each in times])
+    assert slow == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / len(times)) ** 0.5)
+
+
+def test_jitter_may_be_of_another_model() -> None:
+    of = {"name": "schedule", "changes": [{"worker": 0, "at_seconds": 0.0, "speed": 4.0}]}
+    recording = run(compute={"name": "jitter", "sigma": 0.0, "of": of}, steps={"name": "fixed", "base": 4})
+    assert next(each.compute for each in recording.updates if each.worker == 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": {"name": "measured", "base": 0}}, r"steps\.base: 0 is not a positive number"),
+        ({"steps": {"name": "measured", "smoothing": 0.0}}, r"steps\.smoothing: 0.0 is not in \(0, 1\]"),
+        ({"compute": {"name": "jitter", "sigma": -1}}, r"compute\.sigma: -1.0"),
+        ({"compute": {"name": "stragglers", "probability": 2}}, r"compute\.probability: 2.0 is not in \[0, 1\]"),
+        ({"compute": {"name": "stragglers", "factor": 0.5}}, r"compute\.factor: 0.5"),
+        (
+            {"compute": {"name": "schedule", "changes": [{"worker": 9, "at_seconds": 1, "speed": 1}]}},
+            r"compute\.changes\[0\]\.worker: 9 is not a worker, 0 to 1",
+        ),
+        (
+            {"compute": {"name": "schedule", "changes": [{"worker": 0, "at_seconds": 1, "speed": 0}]}},
+            r"compute\.changes\[0\]\.speed: 0.0 is not a positive",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(**changes)
