@@ -51,7 +51,7 @@ class Steps:
 
 @dataclass
 class FedNova:
-    """Pseudo-gradients per step, times the average number of steps: `H̄ / H_i` (arXiv 2007.07481, for plain inner SGD)."""
+    """Pseudo-gradients per step, times the mean number of steps: `H̄ / H_i` (arXiv 2007.07481, for plain inner SGD)."""
 
     def factor(self, steps: int, mean_steps: float) -> float:
         return mean_steps / steps
