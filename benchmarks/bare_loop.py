@@ -18,8 +18,22 @@ from halos.models.gpt_neox import GPTNeoX
 from halos.run import run
 
 SIZES: dict[str, dict[str, int]] = {
-    "hidden 64, 2 layers, [8, 65]": {"hidden_size": 64, "layers": 2, "heads": 4, "length": 64, "batch": 8},
-    "hidden 128, 4 layers, [8, 129]": {"hidden_size": 128, "layers": 4, "heads": 4, "length": 128, "batch": 8},
+    "hidden 64, 2 layers, [8, 65]": {
+        "hidden_size": 64,
+        "layers": 2,
+        "heads": 4,
+        "length": 64,
+        "batch": 8,
+        "steps": 256,
+    },
+    "hidden 128, 4 layers, [8, 129]": {
+        "hidden_size": 128,
+        "layers": 4,
+        "heads": 4,
+        "length": 128,
+        "batch": 8,
+        "steps": 64,
+    },
 }
 WORKERS, H, VOCABULARY = 4, 8, 256
 
@@ -98,7 +112,6 @@ def bare(size: dict[str, int], steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=256, help=f"a multiple of {WORKERS * H}")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -108,7 +121,7 @@ def main() -> None:
         ratios, rates = [], []
         for repeat in range(options.repeats):
             pair = [simulated, bare] if repeat % 2 else [bare, simulated]
-            rate = {one: one(size, options.steps) for one in pair}
+            rate = {one: one(size, size["steps"]) for one in pair}
             ratios.append(rate[simulated] / rate[bare])
             rates.append((rate[simulated], rate[bare]))
         sizes[name] = {
