@@ -43,8 +43,8 @@ def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
         order = DataOrder(config.data.shards, cluster)
     tokens_per_step = config.train.batch_size * config.data.sequence_length
     wire_bytes = _wire_bytes(config)
-    params = _open(config, cluster)
     try:
+        params = _open(config, cluster)
         _check_budget(config, params)
         parts = Parts(
             cluster=cluster,

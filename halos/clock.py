@@ -14,6 +14,8 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Generic, TypeVar
 
+from halos.errors import Lost
+
 T = TypeVar("T")
 
 
@@ -50,8 +52,10 @@ class Event(Generic[T]):
         self._wake()
 
     def fail(self, error: BaseException) -> None:
-        """Happen now, as an error raised in whoever awaits this."""
+        """Happen now, as an error raised in whoever awaits this; at once if nobody does and it is no mere loss."""
         assert not self.done, "an event happens once"
+        if not self.waiters and not isinstance(error, Lost):
+            raise error
         self.done = True
         self.error = error
         self._wake()
@@ -187,6 +191,12 @@ def where(coroutine: Any) -> str:
     return f"{inner.__qualname__} ({line})"
 
 
+def _not_swallowed(event: Event[Any]) -> None:
+    """Raise the error of an event whose value nobody will look at any more."""
+    if event.error is not None and not isinstance(event.error, Lost):
+        raise event.error
+
+
 def all_of(events: Iterable[Event[T]]) -> Event[list[T]]:
     """Happens with the list of all values when the last has happened, or with the first error."""
     pending = list(events)
@@ -199,8 +209,8 @@ def all_of(events: Iterable[Event[T]]) -> Event[list[T]]:
         nonlocal missing
         missing -= 1
         if result.done:
-            return
-        if event.error is not None:
+            _not_swallowed(event)
+        elif event.error is not None:
             result.fail(event.error)
         elif missing == 0:
             result.succeed([each.value for each in pending])
@@ -218,7 +228,9 @@ def first_of(events: Iterable[Event[T]]) -> Event[Event[T]]:
     result: Event[Event[T]] = Event(pending[0].clock)
 
     def one_done(event: Event[Any]) -> None:
-        if not result.done:
+        if result.done:
+            _not_swallowed(event)
+        else:
             result.succeed(event)
 
     for event in pending:

@@ -45,6 +45,8 @@ class Collective:
         """
         if worker.id in self._payloads:
             raise RuntimeError(f"worker {worker.id} joins the same collective twice")
+        if len(self._payloads) == self._members:
+            raise RuntimeError(f"worker {worker.id} joins a collective of {self._members} that is complete")
         self._payloads[worker.id] = payload
         if len(self._payloads) == self._members:
             ordered = (each for _, each in sorted(self._payloads.items()) if each is not None)
@@ -94,7 +96,7 @@ class Collectives:
     def _finish(self, event: Event[Params]) -> None:
         assert self._running is not None, "one was under way"
         arrival = self._running.arrival
-        if self._running.key in self._named:
+        if self._named.get(self._running.key) is self._running:
             self._named[self._running.key] = None  # keep the name, not the tensors
         self._running = None
         if event.error is not None:

@@ -47,20 +47,21 @@ class Rounds:
 
     def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
         if index == len(self._rounds):
-            if max(self._planned, spent()) >= self._budget:
+            before = max(self._planned, spent())
+            if before >= self._budget:
                 self._rounds.append(None)
             else:
                 steps = self._steps()
-                self._rounds.append(Round(index, self._lr_step(steps)))
+                self._rounds.append(Round(index, self._lr_step(steps, int(before))))
                 self._planned += sum(steps)
         return self._rounds[index]
 
-    def _lr_step(self, steps: list[int]) -> LrStep:
-        """With equal steps, each worker's learning-rate clock rounded down to a multiple of them, as upstream does."""
+    def _lr_step(self, steps: list[int], before: int) -> LrStep:
+        """After `before` local steps; of equal steps, each worker's clock is rounded down to a multiple (as upstream)."""
         if any(each != steps[0] for each in steps):
             return None
         samples = steps[0] * self._batch_size
-        first = self._planned * self._batch_size
+        first = before * self._batch_size
         clocks = [(first + worker * samples) // self._global_batch_size for worker in range(len(steps))]
         rounded = tuple(clock - clock % steps[0] for clock in clocks)
         return rounded[0] if len(set(rounded)) == 1 else rounded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -172,7 +173,7 @@ def _ended_by(error: BaseException) -> str:
 
 def _save_model(simulation: Simulation, folder: Path) -> None:
     if not simulation.params.hollow:
-        state = {name: tensor.clone() for name, tensor in simulation.params.tensors().items()}
+        state = {name: tensor.detach().cpu().clone() for name, tensor in simulation.params.tensors().items()}
         try:
             torch.save(state, folder / "model.pt")
         except (OSError, RuntimeError) as error:
@@ -226,5 +227,10 @@ def _policy_report(policy: Any, finished: Union[bool, str]) -> Any:
         return None
 
 
+def _terminate(*_: object) -> NoReturn:
+    raise KeyboardInterrupt  # end as cleanly as by Ctrl-C: batch systems send SIGTERM
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

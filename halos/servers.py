@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 from halos.params import Params
 from halos.records import Commit, Contribution, Share, Update
@@ -50,12 +50,16 @@ class Servers:
         return Commit(time, state.version, name, "update" if shares else "merge", state.local_steps, shares, params)
 
     def _share(self, contribution: Union[Update, Contribution], name: str, state: Server) -> Share:
+        version: Optional[int] = None
         if isinstance(contribution, Update):
             updates: tuple[Update, ...] = (contribution,)
             base, target = contribution.start, state.params
+            if name == GLOBAL or GLOBAL not in base.versions:
+                version = contribution.start_version  # as it was at the dispatch, whatever became of `base` since
         else:
             updates, base, target = tuple(contribution.updates), contribution.base, contribution.target
-        version = base.versions.get(name)
+        if version is None:
+            version = base.versions.get(name)
         if version is None:
             version = min([update.start_version for update in updates], default=state.version)
         if base is target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from halos.servers import GLOBAL, Servers
 from halos.steps import StepAllocation
 from halos.weights import ContributionWeights
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -87,6 +89,7 @@ class Simulation:
         self._lossless_bytes = self._wire_bytes(params, parts.codec)
         self._collectives = Collectives(self.clock, self._reduce, self._all_reduce)
         self._schedule = Schedule(parts.evaluate_every)
+        self._patience = 4 * self._budget_steps  # trained steps after which something should be committed
         self._evaluated = -1  # the serial of the global parameters last evaluated
         self._dispatched = 0
         self._jobs = 0
@@ -108,7 +111,7 @@ class Simulation:
 
     @property
     def version(self) -> int:
-        """How often the global parameters have been committed."""
+        """The version of the global parameters: their commits so far that brought contributions in."""
         return self._servers.globally.version
 
     @property
@@ -119,7 +122,9 @@ class Simulation:
     def run(self, policy: SyncPolicy) -> None:
         """Let `policy` train until the budget is spent or it returns; evaluates at the start and at the end."""
         self._tell = Listeners(self._parts.hook)
-        self._evaluate_global()
+        if self._evaluate_global():  # as good as wanted before it began
+            self.done = True
+            return
         self.clock.spawn(policy.run(self))
         try:
             self.clock.run(until=self._parts.budget.seconds)
@@ -282,8 +287,8 @@ class Simulation:
         push_bytes: int,
     ) -> Update:
         parts, tell, now = self._parts, self._tell, self.clock.now
-        params, losses, chunks = parts.executor.result(job)
         start_time, computes, until = self.running.pop(worker.id)
+        params, losses, chunks = parts.executor.result(job)
         if region is not None:
             if not self._lossless:
                 params = job.start - parts.codec.roundtrip(job.start - params)
@@ -310,6 +315,14 @@ class Simulation:
             factor=parts.weights.factor(job.steps, self._latest_sum / len(self._latest)),
         )
         self.ledger.add(update)
+        if self.ledger.trained > self._patience:
+            self._patience = math.inf
+            if not self.ledger.committed:
+                logger.warning(
+                    "%d local steps trained, several times the budget, and none committed: has the policy forgotten"
+                    " sim.commit?",
+                    self.ledger.trained,
+                )
         tell.update(update)
         return update
 
@@ -332,7 +345,8 @@ class Simulation:
 
         def arrive() -> Params:
             self.reducing = None
-            self._tell.transfer(Transfer(start, self.clock.now, None, None, reduction.bytes, "all_reduce"))
+            crossing = 2 * (reduction.members - 1) * reduction.bytes  # what a ring's links carry, all together
+            self._tell.transfer(Transfer(start, self.clock.now, None, None, crossing, "all_reduce"))
             return reduction.mean
 
         return self.clock.timeout(self._parts.network.all_reduce(reduction.bytes, reduction.members, start), arrive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,22 @@ class Answer:
 
 
 Command = Callable[..., Answer]
+INSTALLED_PLUGINS = {
+    each.metadata["Name"]
+    for each in importlib.metadata.distributions()
+    if any(entry.group == "halos" for entry in each.entry_points)
+}
+
+
+@pytest.fixture(autouse=True)
+def only_halos_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugin packages that happen to be installed (or were, and left metadata) are none of a test's business."""
+    everything = importlib.metadata.distributions
+
+    def without_plugins() -> list[importlib.metadata.Distribution]:
+        return [each for each in everything() if each.metadata["Name"] not in INSTALLED_PLUGINS]
+
+    monkeypatch.setattr(importlib.metadata, "distributions", without_plugins)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from halos.clock import Clock, Deadlock, Event, all_of, first_of
+from halos.errors import Lost
 
 
 def run(*coroutines: Any, clock: Clock, until: float = float("inf")) -> None:
@@ -266,3 +267,33 @@ def test_awaiting_something_else_says_what_can_be_awaited() -> None:
         TypeError, match="confused awaits something that yields None; a process awaits only events of its clock"
     ):
         run(confused(), clock=clock)
+
+
+def test_errors_that_nobody_looks_at_any_more_end_the_run_too() -> None:
+    async def fails(clock: Clock, after: float) -> None:
+        await clock.timeout(after)
+        raise ValueError(f"at {after}")
+
+    async def forgets(clock: Clock) -> None:
+        all_of([clock.spawn(fails(clock, 1.0)), clock.timeout(9.0)])  # never awaited
+        await clock.timeout(20.0)
+
+    async def takes_the_first(clock: Clock) -> None:
+        await first_of([clock.timeout(1.0), clock.spawn(fails(clock, 2.0))])
+        await clock.timeout(20.0)
+
+    for process, message in ((forgets, "at 1.0"), (takes_the_first, "at 2.0")):
+        clock = Clock()
+        with pytest.raises(ValueError, match=message):
+            run(process(clock), clock=clock)
+
+
+def test_a_loss_that_nobody_waits_for_is_no_error() -> None:
+    clock = Clock()
+
+    async def process() -> None:
+        Event(clock).fail(Lost("transfer 3", 1.0, "the link was down"))
+        await clock.timeout(1.0)
+
+    run(process(), clock=clock)
+    assert clock.now == 1.0

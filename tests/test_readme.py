@@ -49,4 +49,4 @@ def test_the_readmes_config_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (example,) = [text for language, text in BLOCKS if language == "yaml"]
     Path("config.yaml").write_text(example)
-    assert main(["config.yaml", "executor.name=timing", "out=run", "budget.simulated_hours=0.01"]) == 0
+    assert main(["config.yaml", "executor.name=timing", "out=run", "budget.local_steps=64"]) == 0

@@ -335,3 +335,36 @@ def test_an_evaluation_that_is_not_finite_stops_the_run() -> None:
 
     with pytest.raises(Diverged, match=r"became .*nan.* at 2 simulated seconds, after 2 committed local steps"):
         record(tiny(evaluate={"every_local_steps": 1}), policy=Policy(body))
+
+
+def test_a_model_as_good_as_wanted_needs_no_training() -> None:
+    run = record(tiny(budget={"local_steps": 40, "target_loss": 2.0}, evaluate={"every_local_steps": 1}))
+    assert (len(run.evaluations), run.commits, run.simulation.now) == (1, [], 0.0)
+
+
+def test_a_rule_that_changes_nothing_does_not_make_old_work_young() -> None:
+    async def body(sim: Simulation) -> None:
+        late = sim.train(sim.workers[0], sim.params, 3)
+        for _ in range(2):
+            quick = await sim.train(sim.workers[1], sim.params, 1)
+            sim.commit(sim.params, [quick])  # the very same model, a version later
+        sim.commit(sim.params, [await late])
+
+    run = timing(body, cluster={"regions": [{"workers": [1.0, 1.0]}]})
+    assert [commit.shares[0].staleness for commit in run.commits] == [0, 0, 2]
+
+
+def test_a_policy_that_never_commits_is_asked_why(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(sim: Simulation) -> None:
+        for _ in range(40):
+            await sim.train(sim.workers[0], sim.params, 1)
+
+    timing(body, budget={"local_steps": 8})
+    assert [each.message for each in caplog.records] == [
+        "33 local steps trained, several times the budget, and none committed: has the policy forgotten sim.commit?"
+    ]
+
+
+def test_an_all_reduce_counts_what_its_rings_links_carry() -> None:
+    run = record(tiny(executor={"name": "timing"}, model=FOUR_MB, cluster={"regions": [{"workers": [1] * 4}]}))
+    assert {(each.kind, each.bytes) for each in run.transfers} == {("all_reduce", 2 * 3 * 4_000_000)}

@@ -73,5 +73,5 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what was opened."""
+        """Free what was opened; also called when `open` failed half-way."""
         ...

@@ -62,7 +62,7 @@ class AsyncLocalSGD:
             self._window = Window(sim, self.grace_seconds)
         self._window.arrived += 1
         if self._window.arrived == len(sim.workers):
-            self._window.expire_in(0.0)
+            self._window.close()
         return self._window.restart
 
 
@@ -73,15 +73,16 @@ class Window:
         self.arrived = 0
         self.restart: Event[None] = Event(sim.clock)
         self._sim = sim
-        self.expire_in(seconds)
+        sim.sleep(seconds).when_done(self._close)
 
-    def expire_in(self, seconds: float) -> None:
-        """Close after `seconds`, and after the process that says so: workers restart in order of arrival."""
-        self._sim.spawn(self._expire(seconds))
+    def close(self) -> None:
+        """Close now, but after the process that says so waits: workers restart in order of arrival."""
+        self._sim.spawn(self._close_next())
 
-    async def _expire(self, seconds: float) -> None:
-        if seconds > 0.0:
-            await self._sim.sleep(seconds)
+    async def _close_next(self) -> None:
+        self._close()
+
+    def _close(self, _: Optional[Event[Any]] = None) -> None:
         if not self.restart.done:
             self.restart.succeed()
 

@@ -75,12 +75,11 @@ class Halos:
             delta = server.merged - server.params
             arrival = sim.send(delta, server.region, self.server_region)
             updates, server.uncredited = server.uncredited, []
-            sim.spawn(self._exchange(sim, server, arrival, updates))
+            sim.spawn(self._exchange(sim, server, arrival, updates, sent=server.params))
 
     async def _exchange(
-        self, sim: Simulation, server: LocalServer, arrival: Event[Params], updates: list[Update]
+        self, sim: Simulation, server: LocalServer, arrival: Event[Params], updates: list[Update], sent: Params
     ) -> None:
-        sent = server.params
         delta = await arrival
         base, target = server.taken_over, sim.params
         staleness = sim.version - base.versions["global"]

@@ -30,8 +30,10 @@ class EagerDiLoCo:
         require(self.outer_delay >= 1, "outer_delay", self.outer_delay, "a positive number of rounds")
 
     async def run(self, sim: Simulation) -> None:
-        self._updates: dict[int, list[Update]] = {}  # of the rounds not yet counted
-        self._replicas: dict[int, list[Params]] = {}  # of the rounds that not everybody has ended
+        self._updates: dict[
+            int, list[tuple[Update, Params]]
+        ] = {}  # of rounds not yet counted, and what they began from
+        self._replicas: dict[int, dict[int, Params]] = {}  # by worker, of rounds that not everybody has ended
         replicas = await all_of([sim.spawn(self._work(sim, worker)) for worker in sim.workers])
         self._commit(sim, replicas, sorted(self._updates))
 
@@ -42,7 +44,7 @@ class EagerDiLoCo:
         last: tuple[Params, Any, Params] | None = None  # before the last outer step: θ, its state, and the step's Δ̃
         for r in sim.rounds():
             update = await sim.train(worker, theta, lr_step=r.lr_step)
-            self._updates.setdefault(r.index, []).append(update)
+            self._updates.setdefault(r.index, []).append((update.receipt(), theta))
             delta = update.delta  # Δ_m^r
             means.append(sim.collective(r.index).join(worker, delta))  # start averaging, do not wait
             deltas.append(delta)
@@ -51,7 +53,7 @@ class EagerDiLoCo:
                 mixed = await means.popleft() + (delta - deltas.popleft()) / m
             last = theta, state, mixed
             theta, state = self.outer.step(theta, mixed, state)
-            self._ended(sim, r.index, theta)
+            self._ended(sim, r.index, worker, theta)
         if last is not None:  # the last step again, with Σ (Δ̄^j − Δ_m^j / M) of what had not arrived
             before, state, mixed = last
             for arrival, delta in zip(means, deltas):
@@ -59,18 +61,19 @@ class EagerDiLoCo:
             theta, _ = self.outer.step(before, mixed, state)
         return theta
 
-    def _ended(self, sim: Simulation, index: int, theta: Params) -> None:
+    def _ended(self, sim: Simulation, index: int, worker: Worker, theta: Params) -> None:
         """A replica has ended round `index`; the last one to do so makes their mean the global model."""
-        replicas = self._replicas.setdefault(index, [])
-        replicas.append(theta)
+        replicas = self._replicas.setdefault(index, {})
+        replicas[worker.id] = theta
         if len(replicas) == len(sim.workers):
             complete = index - self.outer_delay
-            self._commit(sim, self._replicas.pop(index), [complete] if complete >= 0 else [])
+            ordered = [each for _, each in sorted(self._replicas.pop(index).items())]
+            self._commit(sim, ordered, [complete] if complete >= 0 else [])
 
     def _commit(self, sim: Simulation, replicas: list[Params], rounds: list[int]) -> None:
         target = sim.params
-        updates = [update for index in rounds for update in self._updates.pop(index)]
-        sim.commit(mean(replicas), [Contribution([update], update.start, target) for update in updates])
+        updates = [pair for index in rounds for pair in self._updates.pop(index)]
+        sim.commit(mean(replicas), [Contribution([update], start, target) for update, start in updates])
 
 
 @hookimpl

@@ -119,7 +119,7 @@ class Schedule:
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._step_time = cluster.step_time
         self._changes: dict[int, list[Change]] = {}
-        for index, change in enumerate(sorted(self.changes, key=lambda each: each.at_seconds)):
+        for index, change in sorted(enumerate(self.changes), key=lambda each: each[1].at_seconds):
             if not 0 <= change.worker < len(cluster.workers):
                 last = len(cluster.workers) - 1
                 raise ConfigError(f"changes[{index}].worker", f"{change.worker} is not a worker, 0 to {last}")

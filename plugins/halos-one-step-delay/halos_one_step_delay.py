@@ -34,6 +34,7 @@ class OneStepDelay:
         theta, state = sim.params, self.outer.init(sim.params)
         for r in sim.rounds():
             delta = await sim.collective(r.index).arrival
+            self._models.pop(r.index - 1 - self.outer_delay, None)  # everybody has begun this round from it
             contributions = [Contribution([each], start, theta) for each, start in self._updates.pop(r.index)]
             theta, state = self.outer.step(theta, delta, state)  # θ^{r+1} ← Outer(θ^r, Δ̄^r)
             self._model(sim, r.index).succeed(theta)

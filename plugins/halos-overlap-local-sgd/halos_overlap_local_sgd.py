@@ -27,14 +27,14 @@ class OverlapLocalSGD:
         require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
 
     async def run(self, sim: Simulation) -> None:
-        self._updates: dict[int, list[Update]] = {}
+        self._updates: dict[int, list[tuple[Update, Params]]] = {}  # of rounds under way, and what they began from
         self._x: dict[int, Params] = {}  # where each worker goes on from
         for worker in sim.workers:
             sim.spawn(self._work(sim, worker))
         z = sim.params
         for r in sim.rounds():
             following = await sim.collective(r.index).arrival
-            contributions = [Contribution([each.receipt()], each.start, z) for each in self._updates.pop(r.index)]
+            contributions = [Contribution([each], start, z) for each, start in self._updates.pop(r.index)]
             z = following
             if sim.commit(z, contributions):
                 sim.evaluate(mean(self._x.values()), of="workers")
@@ -47,10 +47,11 @@ class OverlapLocalSGD:
             update = await sim.train(worker, x, lr_step=r.lr_step)  # τ local steps from x_i
             if arriving is not None:
                 z = await arriving  # block until the average started at the last sync point is there
-            x = (1.0 - self.pullback) * update.params + self.pullback * z  # pull back
+            end = update.params if update.factor == 1.0 else x - update.delta  # weighted, if contributions are
+            x = (1.0 - self.pullback) * end + self.pullback * z  # pull back
             v = self.momentum * v + (x - z)
             self._x[worker.id] = x
-            self._updates.setdefault(r.index, []).append(update)
+            self._updates.setdefault(r.index, []).append((update.receipt(), update.start))
             arriving = sim.collective(r.index).join(worker, z + v)  # start, do not wait
 
 

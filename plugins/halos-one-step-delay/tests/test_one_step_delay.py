@@ -105,3 +105,9 @@ def test_on_a_linear_loss_it_is_diloco_a_round_later() -> None:
 def test_a_negative_delay_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"policy\.outer_delay: -1 is not zero or a positive number of rounds"):
         run(-1)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+def test_models_are_kept_only_as_long_as_somebody_begins_from_them(delay: int) -> None:
+    recording = run(delay, rounds=20)
+    assert len(recording.config.policy._models) <= delay + 1  # type: ignore[attr-defined]
