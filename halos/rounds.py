@@ -57,7 +57,7 @@ class Rounds:
         return self._rounds[index]
 
     def _lr_step(self, steps: list[int], before: int) -> LrStep:
-        """After `before` local steps; of equal steps, each worker's clock is rounded down to a multiple, as upstream."""
+        """After `before` local steps. Of equal steps, every worker has its clock rounded down to a multiple of them."""
         if any(each != steps[0] for each in steps):
             return None
         samples = steps[0] * self._batch_size
