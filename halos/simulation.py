@@ -315,7 +315,7 @@ class Simulation:
             factor=parts.weights.factor(job.steps, self._latest_sum / len(self._latest)),
         )
         self.ledger.add(update)
-        if self.ledger.trained > self._patience:
+        if self.ledger.trained > self._patience and self._jobs > 64 * len(self.workers):  # no first long round
             self._patience = math.inf
             if not self.ledger.committed:
                 logger.warning(

@@ -356,12 +356,12 @@ def test_a_rule_that_changes_nothing_does_not_make_old_work_young() -> None:
 
 def test_a_policy_that_never_commits_is_asked_why(caplog: pytest.LogCaptureFixture) -> None:
     async def body(sim: Simulation) -> None:
-        for _ in range(40):
+        for _ in range(200):
             await sim.train(sim.workers[0], sim.params, 1)
 
-    timing(body, budget={"local_steps": 8})
+    timing(body, budget={"local_steps": 8})  # two workers: 64 jobs for each
     assert [each.message for each in caplog.records] == [
-        "33 local steps trained, several times the budget, and none committed: has the policy forgotten sim.commit?"
+        "129 local steps trained, several times the budget, and none committed: has the policy forgotten sim.commit?"
     ]
 
 
