@@ -33,11 +33,15 @@ def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
         config.network.connect(cluster)
     with under("compute"):
         config.compute.connect(cluster, config.seed)
+    connect = getattr(config.steps, "connect", None)  # optional
+    if connect is not None:
+        with under("steps"):
+            connect(cluster)
     check = getattr(config.policy, "check", None)  # optional: what a policy asks of the cluster
     if check is not None:
         with under("policy"):
             check(cluster)
-    for component in (config.policy, config.steps, config.compute, config.network):
+    for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
         plugins.listen(component)
     with under("data"):
         order = DataOrder(config.data.shards, cluster)

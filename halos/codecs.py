@@ -12,7 +12,12 @@ from halos.params import Params
 
 
 class Codec(Protocol):
-    """Two pure functions of a payload; sums of several payloads are formed in the layout's precision."""
+    """Two pure functions of a payload; sums of several payloads are formed in the layout's precision.
+
+    Optional attributes: with `error_feedback` true, senders add what was lost to their next payload;
+    `gathered` true says that payloads cannot be summed under way (as with chosen entries), so that a
+    collective takes each of them to everybody.
+    """
 
     def roundtrip(self, payload: Params) -> Params:
         """The payload as decoded at the other end."""
@@ -54,6 +59,9 @@ class Bf16:
 
     def wire_bytes(self, payload: Params) -> int:
         return 2 * payload.size
+
+
+FP32 = Fp32()  # for models: the configured codec is made for differences
 
 
 @hookimpl

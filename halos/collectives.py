@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Optional
 
 from halos.clock import Clock, Event
 from halos.cluster import Worker
 from halos.codecs import Codec
 from halos.params import Params
+from halos.wire import Reduction
 
-
-@dataclass(frozen=True)
-class Reduction:
-    """What a collective will bring: the mean of its members' payloads, each of `bytes` on the wire."""
-
-    mean: Params
-    bytes: int
-    members: int
-
-
-Reduce = Callable[[Iterable[Params], Codec], Reduction]
+Reduce = Callable[[Iterable[tuple[int, Params]], Codec], Reduction]  # of payloads and whose they are
 Start = Callable[[Reduction], Event[Params]]
 
 
@@ -49,7 +39,7 @@ class Collective:
             raise RuntimeError(f"worker {worker.id} joins a collective of {self._members} that is complete")
         self._payloads[worker.id] = payload
         if len(self._payloads) == self._members:
-            ordered = (each for _, each in sorted(self._payloads.items()) if each is not None)
+            ordered = ((id, each) for id, each in sorted(self._payloads.items()) if each is not None)
             self.reduction = self._queue.reduce(ordered, self._codec)
             self._payloads = dict.fromkeys(self._payloads)  # the tensors are not needed any more
             self._queue.advance()
@@ -81,7 +71,7 @@ class Collectives:
     def all_at_once(self, payloads: Iterable[Params], codec: Codec) -> Event[Params]:
         """One that everybody has joined already."""
         collective = Collective(self, 0, codec)
-        collective.reduction = self.reduce(payloads, codec)
+        collective.reduction = self.reduce(enumerate(payloads), codec)
         self._waiting.append(collective)
         self.advance()
         return collective.arrival

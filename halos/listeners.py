@@ -11,9 +11,15 @@ from halos.records import Commit, Evaluation, Transfer, Update
 
 
 class Listeners:
-    """The `on_*` hooks as plain callables; whoever registers later is not heard."""
+    """The `on_*` hooks as plain callables; whoever registers after `bind` is not heard."""
 
     def __init__(self, hook: pluggy.HookRelay) -> None:
+        self._hook = hook
+        self.bind()
+
+    def bind(self) -> None:
+        """Look up who listens: once, before the first record."""
+        hook = self._hook
         self.update: Callable[[Update], None] = _bound(hook.on_update, "update")
         self.transfer: Callable[[Transfer], None] = _bound(hook.on_transfer, "transfer")
         self.commit: Callable[[Commit], None] = _bound(hook.on_commit, "commit")

@@ -19,7 +19,11 @@ EXACT_RING = 20  # regions up to which the best ring is found exactly; 2^20 subs
 
 
 class NetworkModel(Protocol):
-    """Times of transfers, in seconds; called with `time`, the virtual moment they start."""
+    """Times of transfers, in seconds; called with `time`, the virtual moment they start.
+
+    Optional: `all_gather(nbytes, workers, time)`, until everybody has all payloads, where these cannot be
+    summed under way; without it, an all-reduce of as many bytes on every link.
+    """
 
     def connect(self, cluster: Cluster) -> None:
         """Called once, before anything else; raises ConfigError if the model does not fit."""
@@ -46,7 +50,8 @@ class Matrix:
 
     A transfer takes `latency + bytes · 8 / bandwidth`. An all-reduce among M workers is a ring over
     all regions: `2 (M−1) · latency + 2 (M−1)/M · bytes · 8 / bandwidth`, at the best directed
-    ring's slowest link (and the largest latency between two regions); one worker needs none.
+    ring's slowest link (and the largest latency between two regions); one worker needs none. An
+    all-gather passes every payload on around that ring: `(M−1) · (latency + bytes · 8 / bandwidth)`.
     """
 
     bandwidth_gbps: Any = None  # Gbit/s, [from][to] or one number; null: the environment file's
@@ -86,6 +91,11 @@ class Matrix:
         if workers == 1:
             return 0.0
         return 2 * (workers - 1) * self._ring_latency + 2 * (workers - 1) * (nbytes * 8 / workers) / self._ring
+
+    def all_gather(self, nbytes: int, workers: int, time: float) -> float:
+        if workers == 1:
+            return 0.0
+        return (workers - 1) * (self._ring_latency + nbytes * 8 / self._ring)
 
     def round_trip(
         self, pull_bytes: int, push_bytes: int, server: int, region: int, time: float

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Optional
 
@@ -29,17 +29,21 @@ class Layout:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> None:
         decayed = {name: shape for name, shape in shapes.items() if len(shape) >= 2}
         others = {name: shape for name, shape in shapes.items() if len(shape) < 2}
-        self.shapes: dict[str, tuple[int, ...]] = {**decayed, **others}
+        self._lay_out({**decayed, **others}, dtype)
+        self.serials = itertools.count()  # of the run's parameters, in order of creation
+
+    def _lay_out(self, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> None:
+        """Tensors one after another, as given."""
+        self.shapes = shapes
         self.dtype = dtype
         self.offsets: dict[str, int] = {}
         self.size = 0  # parameters in all
         self.decayed = 0  # of these, how many belong to tensors with two or more dimensions
-        for name, shape in self.shapes.items():
+        for name, shape in shapes.items():
             self.offsets[name] = self.size
             self.size += math.prod(shape)
-            if name in decayed:
+            if len(shape) >= 2:
                 self.decayed = self.size
-        self.serials = itertools.count()  # of the run's parameters, in order of creation
         self._parts: dict[tuple[tuple[int, int], ...], Layout] = {}
 
     def slice_of(self, name: str) -> slice:
@@ -48,16 +52,29 @@ class Layout:
         return slice(start, start + math.prod(self.shapes[name]))
 
     def part(self, fragment: Fragment) -> Layout:
-        """The layout of `params[fragment]`; serial numbers are the whole run's."""
+        """The layout of `params[fragment]`: whole tensors keep name and shape, pieces of one become vectors.
+
+        Serial numbers are the whole run's.
+        """
         key = tuple((piece.start, piece.stop) for piece in fragment)
         if key not in self._parts:
             for start, stop in key:
                 if not 0 <= start <= stop <= self.size:
                     raise IndexError(f"slice {start}:{stop} of {self.size} parameters")
-            part = Layout({f"{start}:{stop}": (stop - start,) for start, stop in key}, self.dtype)
+            part: Layout = object.__new__(Layout)
+            part._lay_out({name: shape for start, stop in key for name, shape in self._pieces(start, stop)}, self.dtype)
             part.serials = self.serials
             self._parts[key] = part
         return self._parts[key]
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """What lies between two offsets: names and shapes."""
+        for name, shape in self.shapes.items():
+            first = self.offsets[name]
+            low, high = max(start, first), min(stop, first + math.prod(shape))
+            if low < high:
+                whole = high - low == math.prod(shape)
+                yield (name, shape) if whole else (f"{name}[{low - first}:{high - first}]", (high - low,))
 
 
 class Params:

@@ -115,7 +115,14 @@ class Plugins:
         return self._names.get(cls)
 
     def listen(self, component: Any) -> None:
-        """Let a component hear what happens, if it has methods marked `@hookimpl` (as an allocation that measures)."""
+        """Let a component hear what happens, if it has methods marked `@hookimpl` (as an allocation that measures).
+
+        Likewise the components inside it.
+        """
+        for inner in dataclass_fields(component) if is_dataclass(component) else ():
+            value = getattr(component, inner.name, None)
+            if is_dataclass(value) and not isinstance(value, type):
+                self.listen(value)
         if any(hasattr(getattr(type(component), name, None), "halos_impl") for name in dir(type(component))):
             self.manager.register(component)
 

@@ -31,7 +31,8 @@ class Update(NamedTuple):
 
     `samples` is the half-open range of the data order it trained on, `lr_step` the learning-rate
     step before the first of them, `losses` the training losses averaged over `chunks` steps each.
-    With `server` (a region) it was an asynchronous round trip and `time` is its arrival there.
+    With `server` (a region) it was an asynchronous round trip and `time` is its arrival there. A job
+    that only asked for the gradient has it as `gradient`, and `params` are where it started.
     """
 
     id: int
@@ -50,16 +51,17 @@ class Update(NamedTuple):
     compute: tuple[float, float]  # when it computed, seconds
     server: Optional[int] = None
     factor: float = 1.0
+    gradient: Optional[Params] = None
 
     @property
     def delta(self) -> Params:
         """The pseudo-gradient, `factor · (start − params)`: subtracting it moves *towards* `params`."""
-        difference = self.start - self.params
+        difference = self.start - self.params if self.gradient is None else self.gradient
         return difference if self.factor == 1.0 else difference * self.factor
 
     def receipt(self) -> Update:
         """This update without its tensors, for those who only need to count it later."""
-        return self._replace(start=self.start.shell(), params=self.params.shell())
+        return self._replace(start=self.start.shell(), params=self.params.shell(), gradient=None)
 
     def as_json(self) -> str:
         return (
@@ -99,11 +101,16 @@ class Transfer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Contribution:
-    """Updates that a commit brings in together: computed from `base`, applied to `target`."""
+    """Updates that a commit brings in together: computed from `base`, applied to `target`.
+
+    `from_version` is the committing server's version that `base` belongs to: its own, if it was
+    committed there, unless said otherwise.
+    """
 
     updates: tuple[Update, ...] | list[Update]
     base: Params
     target: Params
+    from_version: Optional[int] = None
 
 
 class Share(NamedTuple):

@@ -13,12 +13,19 @@ LrStep = Union[int, tuple[int, ...], None]
 class Round:
     """One round that may be opened: the same for every worker, whenever each gets there.
 
-    `lr_step` is what to pass to `train`: one number if all workers share it, one per worker if
-    `global_batch_size` makes them differ, None (each job's own) if they take unequal steps.
+    `steps` are the local steps of every worker, as planned when the round was opened. `lr_step` is one
+    number if all workers share it, one per worker if `global_batch_size` makes them differ, None (each
+    job's own) if they take unequal steps. `train(worker, start, round=r)` takes both from here.
     """
 
     index: int
     lr_step: LrStep
+    steps: tuple[int, ...]
+
+    @property
+    def mean_steps(self) -> float:
+        """Over the workers: what unequal contributions are weighed against."""
+        return sum(self.steps) / len(self.steps)
 
 
 class Rounds:
@@ -52,7 +59,7 @@ class Rounds:
                 self._rounds.append(None)
             else:
                 steps = self._steps()
-                self._rounds.append(Round(index, self._lr_step(steps, int(before))))
+                self._rounds.append(Round(index, self._lr_step(steps, int(before)), tuple(steps)))
                 self._planned += sum(steps)
         return self._rounds[index]
 

@@ -189,7 +189,7 @@ def _summarise(
     finished: Union[bool, str],
 ) -> Summary:
     ledger = simulation.ledger
-    books = tally.finish(simulation.now, simulation.running, simulation.reducing)
+    books = tally.finish(simulation.now, simulation.jobs.running, simulation.reducing)
     computing = sum(worker["compute"] for worker in books["workers"]) / len(books["workers"])
     return {
         "name": experiment.name,

@@ -58,6 +58,7 @@ class Servers:
                 version = contribution.start_version  # as it was at the dispatch, whatever became of `base` since
         else:
             updates, base, target = tuple(contribution.updates), contribution.base, contribution.target
+            version = contribution.from_version
         if version is None:
             version = base.versions.get(name)
         if version is None:

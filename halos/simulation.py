@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Optional, Protocol, TypeVar, Union
 
 import pluggy
@@ -15,23 +13,24 @@ from halos.budget import BudgetOptions
 from halos.clock import Clock, Event, Process
 from halos.cluster import Cluster, Region, Worker
 from halos.codecs import Codec
-from halos.collectives import Collective, Collectives, Reduction
+from halos.collectives import Collective, Collectives
 from halos.compute import ComputeModel
 from halos.data.order import DataOrder
-from halos.errors import Diverged
+from halos.errors import Diverged, UserError
 from halos.evaluation import Schedule
-from halos.executors import Executor, Job
+from halos.executors import Executor
+from halos.jobs import Jobs
 from halos.ledger import Ledger
 from halos.listeners import Listeners
 from halos.network import NetworkModel
-from halos.params import Params, mean
+from halos.params import Params
 from halos.records import Contribution, Evaluation, Transfer, Update
 from halos.rounds import LrStep, Round, Rounds
 from halos.servers import GLOBAL, Servers
 from halos.steps import StepAllocation
 from halos.weights import ContributionWeights
+from halos.wire import Reduction, Wire
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -72,29 +71,36 @@ class Simulation:
         self.clock = Clock()
         self.ledger = Ledger()
         self.done = False
-        # worker → when its job began, computes from, and computes until
-        self.running: dict[int, tuple[float, float, float]] = {}
         self.reducing: Optional[float] = None  # since when a collective is under way
         self._parts = parts
+        self._tell = Listeners(parts.hook)
         self._servers = Servers(params)
+        self._wire = Wire(parts.codec, params, parts.wire_bytes)
         self._budget_steps = parts.budget.steps(parts.tokens_per_step)
+        self.jobs = Jobs(
+            self.clock,
+            parts.cluster,
+            parts.network,
+            parts.compute,
+            parts.weights,
+            parts.executor,
+            parts.order,
+            self._wire,
+            self.ledger,
+            self._tell,
+            parts.batch_size,
+            parts.global_batch_size,
+            patience=4 * self._budget_steps,
+        )
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
             parts.batch_size,
             parts.global_batch_size,
             self._budget_steps,
         )
-        self._lossless = parts.codec.roundtrip(params) is params
-        self._model_bytes = self._scaled(4 * params.size)
-        self._lossless_bytes = self._wire_bytes(params, parts.codec)
-        self._collectives = Collectives(self.clock, self._reduce, self._all_reduce)
+        self._collectives = Collectives(self.clock, self._wire.reduce, self._all_reduce)
         self._schedule = Schedule(parts.evaluate_every)
-        self._patience = 4 * self._budget_steps  # trained steps after which something should be committed
         self._evaluated = -1  # the serial of the global parameters last evaluated
-        self._dispatched = 0
-        self._jobs = 0
-        self._latest: dict[int, int] = {}  # steps of each worker's latest job
-        self._latest_sum = 0
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -121,7 +127,7 @@ class Simulation:
 
     def run(self, policy: SyncPolicy) -> None:
         """Let `policy` train until the budget is spent or it returns; evaluates at the start and at the end."""
-        self._tell = Listeners(self._parts.hook)
+        self._tell.bind()
         if self._evaluate_global():  # as good as wanted before it began
             self.done = True
             return
@@ -140,7 +146,7 @@ class Simulation:
         A round is opened or refused once, for all, when first asked for: refused as soon as the
         rounds before it (or the jobs dispatched) make up the budget's local steps.
         """
-        return self._rounds.each(lambda: math.inf if self.done else self._dispatched)
+        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
 
     def steps(self, worker: Worker) -> int:
         """Local steps of the worker's next job, as the step allocation has it."""
@@ -154,57 +160,72 @@ class Simulation:
         *,
         server: Union[Region, int, None] = None,
         lr_step: LrStep = None,
+        round: Optional[Round] = None,
+        gradient: bool = False,
     ) -> Event[Update]:
         """A job of `worker` from `start`; the event happens when its update is there.
 
-        `steps` is the allocation's unless given. Without `server` it takes the compute time. With a
-        `server` region it is an asynchronous round trip, pull + compute + push as one duration, and
-        the pushed difference passes the codec. Samples and learning-rate step are those of the
-        dispatch (now); `lr_step` replaces the latter (synchronous policies pass their round's).
+        Steps and learning-rate step are those of its `round` (synchronous policies pass it), unless
+        given; without either, the allocation's steps and the learning-rate clock of the dispatch
+        (now), as samples always are. Without `server` it takes the compute time. With a `server`
+        region it is an asynchronous round trip, pull + compute + push as one duration, and the pushed
+        difference passes the codec. With `gradient` the worker steps nowhere: the update's delta is the
+        gradient at `start`, the mean over as many batches as there are steps.
         """
-        if worker.id in self.running:
-            raise RuntimeError(f"worker {worker.id} already has a job (one at a time)")
-        parts, now = self._parts, self.clock.now
-        count = parts.steps.steps(worker, self) if steps is None else steps
-        if count < 1:
-            raise ValueError(f"worker {worker.id} is to take {count} local steps; a job has at least one")
-        lr_clock = parts.order.taken // parts.global_batch_size
+        mean_steps = None
+        if round is not None:
+            steps = round.steps[worker.id] if steps is None else steps
+            lr_step = round.lr_step if lr_step is None else lr_step
+            mean_steps = round.mean_steps
+        elif steps is None:
+            steps = self._parts.steps.steps(worker, self)
         if isinstance(lr_step, tuple):
-            lr_clock = lr_step[worker.id]
-        elif lr_step is not None:
-            lr_clock = lr_step
-        dealt = parts.order.take(worker, count * parts.batch_size)
-        job = Job(self._jobs, worker.id, start, count, dealt.shard, dealt.first, dealt.end, lr_clock, now)
-        self._jobs += 1
-        self._dispatched += count
-        self._latest_sum += count - self._latest.get(worker.id, 0)
-        self._latest[worker.id] = count
-        pull, push, push_bytes = 0.0, 0.0, 0
+            lr_step = lr_step[worker.id]
         region = server.index if isinstance(server, Region) else server
-        if region is not None:
-            push_bytes = self._lossless_bytes if self._lossless else self._wire_bytes(start, parts.codec)
-            pull, push = parts.network.round_trip(self._model_bytes, push_bytes, region, worker.region, now)
-        compute = parts.compute.seconds(worker, count, now + pull, job.id)
-        duration = compute
-        if region is not None:
-            duration = pull + push + compute + worker.id * parts.cluster.tie_break
-        self.running[worker.id] = (now, now + pull, now + pull + compute)
+        if gradient and region is not None:
+            raise ValueError("a gradient is asked for without a server")
+        if gradient and not hasattr(self._parts.executor, "step"):
+            raise UserError("executor: this one computes no gradients (it has no method `step`); inline and timing do")
         versions = start.versions  # of the global server's, or of the only server it was committed to
         version = versions.get(GLOBAL, next(iter(versions.values()))) if versions else self.version
-        parts.executor.submit(job)
-        return self.clock.timeout(duration, partial(self._arrive, worker, job, region, version, push, push_bytes))
+        return self.jobs.start(
+            worker,
+            start,
+            steps,
+            version,
+            region=region,
+            lr_step=lr_step,
+            mean_steps=mean_steps,
+            gradient=gradient,
+        )
+
+    def inner_step(self, params: Params, gradient: Params, lr_step: int) -> Params:
+        """`params` after one step of the inner optimizer along `gradient`; its state belongs to no worker. No time."""
+        stepped: Params = getattr(self._parts.executor, "step")(params, gradient, lr_step)  # noqa: B009
+        return stepped
+
+    def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
+        """How long a whole model's exchange would take now: a pull and a push, or, without a server, an all-reduce."""
+        network, wire = self._parts.network, self._wire
+        if server is None:
+            return network.all_reduce(wire.delta_bytes, len(self.workers), self.now)
+        region = server.index if isinstance(server, Region) else server
+        return sum(network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, self.now))
 
     def send(
         self, payload: Params, src: Union[Region, int], dst: Union[Region, int], codec: Optional[Codec] = None
     ) -> Event[Params]:
-        """A transfer from region to region; its value is the payload as decoded at the other end."""
+        """A transfer from region to region; its value is the payload as decoded at the other end.
+
+        The configured codec is made for differences; pass `codec=FP32` for a model.
+        """
         codec = codec or self._parts.codec
         source, target = (each.index if isinstance(each, Region) else each for each in (src, dst))
-        start, nbytes = self.clock.now, self._wire_bytes(payload, codec)
+        start, nbytes = self.clock.now, self._wire.bytes(payload, codec)
 
         def arrive() -> Params:
             self._tell.transfer(Transfer(start, self.clock.now, source, target, nbytes, "send"))
-            return codec.roundtrip(payload)
+            return self._wire.arriving((source, target), payload, codec)
 
         return self.clock.timeout(self._parts.network.transfer(nbytes, source, target, start), arrive)
 
@@ -277,88 +298,24 @@ class Simulation:
             )
         return losses
 
-    def _arrive(
-        self,
-        worker: Worker,
-        job: Job,
-        region: Optional[int],
-        version: int,
-        push: float,
-        push_bytes: int,
-    ) -> Update:
-        parts, tell, now = self._parts, self._tell, self.clock.now
-        start_time, computes, until = self.running.pop(worker.id)
-        params, losses, chunks = parts.executor.result(job)
-        if region is not None:
-            if not self._lossless:
-                params = job.start - parts.codec.roundtrip(job.start - params)
-            pulled = Transfer(start_time, computes, region, worker.region, self._model_bytes, "pull", worker.id, region)
-            tell.transfer(pulled)
-            pushed = Transfer(now - push, now, worker.region, region, push_bytes, "push", worker.id, region)
-            tell.transfer(pushed)
-        update = Update(
-            id=job.id,
-            worker=worker.id,
-            region=worker.region,
-            start=job.start,
-            params=params,
-            steps=job.steps,
-            start_time=start_time,
-            time=now,
-            start_version=version,
-            samples=(job.first_sample, job.end_sample),
-            lr_step=job.lr_step,
-            losses=losses,
-            chunks=chunks,
-            compute=(computes, until),
-            server=region,
-            factor=parts.weights.factor(job.steps, self._latest_sum / len(self._latest)),
-        )
-        self.ledger.add(update)
-        if self.ledger.trained > self._patience and self._jobs > 64 * len(self.workers):  # no first long round
-            self._patience = math.inf
-            if not self.ledger.committed:
-                logger.warning(
-                    "%d local steps trained, several times the budget, and none committed: has the policy forgotten"
-                    " sim.commit?",
-                    self.ledger.trained,
-                )
-        tell.update(update)
-        return update
-
-    def _reduce(self, payloads: Iterable[Params], codec: Codec) -> Reduction:
-        """The mean, summed in the order given; holds one payload at a time if `payloads` are made one at a time."""
-        members = nbytes = 0
-
-        def decoded() -> Iterator[Params]:
-            nonlocal members, nbytes
-            for payload in payloads:
-                members += 1
-                nbytes = max(nbytes, self._wire_bytes(payload, codec))
-                yield codec.roundtrip(payload)
-
-        average = mean(decoded())
-        return Reduction(average, nbytes, members)
-
     def _all_reduce(self, reduction: Reduction) -> Event[Params]:
         start = self.reducing = self.clock.now
 
         def arrive() -> Params:
             self.reducing = None
-            crossing = 2 * (reduction.members - 1) * reduction.bytes  # what a ring's links carry, all together
-            self._tell.transfer(Transfer(start, self.clock.now, None, None, crossing, "all_reduce"))
+            self._tell.transfer(Transfer(start, self.clock.now, None, None, reduction.crossing, "all_reduce"))
             return reduction.mean
 
-        return self.clock.timeout(self._parts.network.all_reduce(reduction.bytes, reduction.members, start), arrive)
+        return self.clock.timeout(self._collective_seconds(reduction, start), arrive)
 
-    def _wire_bytes(self, payload: Params, codec: Codec) -> int:
-        return self._scaled(codec.wire_bytes(payload))
-
-    def _scaled(self, nbytes: int) -> int:
-        """Bytes as the link sees them: in proportion, if the whole model is said to weigh `wire_bytes`."""
-        if self._parts.wire_bytes is None:
-            return nbytes
-        return round(nbytes * self._parts.wire_bytes / (4 * self.params.size))
+    def _collective_seconds(self, reduction: Reduction, start: float) -> float:
+        network, nbytes, members = self._parts.network, reduction.bytes, reduction.members
+        if not reduction.gathered:
+            return network.all_reduce(nbytes, members, start)
+        all_gather: Optional[Callable[[int, int, float], float]] = getattr(network, "all_gather", None)
+        if all_gather is not None:
+            return all_gather(nbytes, members, start)
+        return network.all_reduce(-(-nbytes * members // 2), members, start)  # as many bytes cross each link
 
     def _evaluate_global(self) -> bool:
         """Evaluate the global model; whether it has reached the target loss."""

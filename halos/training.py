@@ -105,6 +105,38 @@ class TrainOptions:
         return self.batch_size if self.micro_batch_size is None else self.micro_batch_size
 
 
+SHARED = -1  # the worker number of the state that is no worker's
+
+
+class Losses:
+    """Training losses, averaged over chunks of `every` local steps (and what is left at the end)."""
+
+    def __init__(self, every: int, device: torch.device) -> None:
+        self.means: list[float] = []
+        self.chunks: list[int] = []
+        self._every = every
+        self._sum = torch.zeros((), dtype=torch.float32, device=device)
+        self._count = 0
+
+    @property
+    def due(self) -> bool:
+        return self._count == self._every
+
+    def add(self, loss: Tensor) -> None:
+        """The loss of one more step; stays on its device."""
+        self._sum += loss
+        self._count += 1
+
+    def close(self, where: str) -> None:
+        """Average what was added. Raises Diverged, saying `where`, if it is not finite."""
+        self.means.append(float(self._sum) / self._count)
+        self.chunks.append(self._count)
+        self._sum.zero_()
+        self._count = 0
+        if not math.isfinite(self.means[-1]):
+            raise Diverged(f"training loss became {self.means[-1]}: {where}")
+
+
 class WorkerState:
     """What a worker keeps from job to job and never sends: optimizer moments, and fp16's loss scale."""
 
@@ -166,41 +198,47 @@ class Trainer:
         `lr_step` counts the learning-rate steps before the first; `time` (virtual seconds of the
         job's start) is for messages only. Raises Diverged for a loss that is not finite.
         """
-        options, state = self.options, self.state_of(worker)
-        optimizer, scaler = state.optimizer, state.scaler
-        accumulation = options.batch_size // options.micro
-        precision = self._precision()
-        losses: list[float] = []
-        chunks: list[int] = []
-        loss_sum = torch.zeros((), dtype=torch.float32, device=self.device)
+        schedule, lr_max = self.options.schedule, self.options.optimizer.lr
+        state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
         self.flat.copy_(_data(start))
         self.grad.zero_()
         for step in range(1, steps + 1):
-            lr = options.schedule.at(options.optimizer.lr, lr_step + step)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            for _ in range(accumulation):
-                with precision():
-                    loss = self.module(next(batches).to(self.device)) / accumulation
-                scaler.scale(loss).backward()
-                loss_sum += loss.detach()
-            if options.clip > 0.0:
-                scaler.unscale_(optimizer)
-                norm = torch.linalg.vector_norm(self.grad)
-                self.grad.mul_(torch.clamp(options.clip / (norm + 1e-6), max=1.0))
-            scaler.step(optimizer)
-            scaler.update()
-            self.grad.zero_()
-            if step % options.loss_average_steps == 0 or step == steps:
-                chunks.append(step - sum(chunks))
-                losses.append(float(loss_sum) / chunks[-1])
-                loss_sum.zero_()
-                if not math.isfinite(losses[-1]):
-                    raise Diverged(
-                        f"training loss became {losses[-1]}: worker {worker}, local step {step} of {steps} in the job"
-                        f" started at {time:.6g} simulated seconds (learning-rate step {lr_step + step}, lr {lr:.3g})"
-                    )
-        return Params(self.layout, self.flat.detach().clone()), tuple(losses), tuple(chunks)
+            lr = schedule.at(lr_max, lr_step + step)
+            losses.add(self._backward(batches, state.scaler))
+            self._descend(state, lr)
+            if losses.due or step == steps:
+                losses.close(
+                    f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated seconds"
+                    f" (learning-rate step {lr_step + step}, lr {lr:.3g})"
+                )
+        return Params(self.layout, self.flat.detach().clone()), tuple(losses.means), tuple(losses.chunks)
+
+    def gradient(
+        self, worker: int, start: Params, steps: int, batches: Iterator[Tensor], time: float
+    ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
+        """The loss's gradient at `start`, the mean over `steps` batches; arguments and the rest as for `train`."""
+        state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
+        self.flat.copy_(_data(start))
+        self.grad.zero_()
+        for step in range(1, steps + 1):
+            losses.add(self._backward(batches, state.scaler))
+            if losses.due or step == steps:
+                losses.close(
+                    f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
+                )
+        if state.scaler.is_enabled():
+            state.scaler.unscale_(state.optimizer)
+            state.scaler.update()
+            torch.nan_to_num_(self.grad, nan=0.0, posinf=0.0, neginf=0.0)  # too large a scale: lowered for the next
+        return Params(self.layout, self.grad / steps), tuple(losses.means), tuple(losses.chunks)
+
+    def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
+        """`params` after one clipped optimizer step along `gradient`; the state is kept under no worker's number."""
+        state = self.state_of(SHARED)
+        self.flat.copy_(_data(params))
+        self.grad.copy_(_data(gradient))
+        self._descend(state, self.options.schedule.at(self.options.optimizer.lr, lr_step + 1), scaled=False)
+        return Params(self.layout, self.flat.detach().clone())
 
     def evaluate(self, params: Params, batches: Iterator[Tensor]) -> float:
         """Mean loss of `params` over all samples of `batches`; the workers' states are left alone."""
@@ -215,6 +253,34 @@ class Trainer:
                 samples += len(batch)
         self.module.train()
         return float(total) / samples
+
+    def _backward(self, batches: Iterator[Tensor], scaler: torch.amp.GradScaler) -> Tensor:
+        """Add one batch's gradient to `grad`, micro-batch by micro-batch; its loss."""
+        accumulation, precision = self.options.batch_size // self.options.micro, self._precision()
+        total = torch.zeros((), dtype=torch.float32, device=self.device)
+        for _ in range(accumulation):
+            with precision():
+                loss = self.module(next(batches).to(self.device)) / accumulation
+            scaler.scale(loss).backward()
+            total += loss.detach()
+        return total
+
+    def _descend(self, state: WorkerState, lr: float, scaled: bool = True) -> None:
+        """One optimizer step along `grad`, clipped, which is zero afterwards."""
+        optimizer, scaler = state.optimizer, state.scaler
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        if self.options.clip > 0.0:
+            if scaled:
+                scaler.unscale_(optimizer)
+            norm = torch.linalg.vector_norm(self.grad)
+            self.grad.mul_(torch.clamp(self.options.clip / (norm + 1e-6), max=1.0))
+        if scaled:
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()
+        self.grad.zero_()
 
     def _optimizer(self) -> torch.optim.Optimizer:
         options = self.options.optimizer

@@ -152,7 +152,7 @@ def test_rounds_are_the_same_for_every_worker_and_nobody_enters_one_the_others_d
         async def loop(index: int) -> None:
             for r in sim.rounds():
                 entered[index].append(r.index)
-                await sim.train(sim.workers[index], sim.params, lr_step=r.lr_step)
+                await sim.train(sim.workers[index], sim.params, round=r)
 
         await all_of([sim.spawn(loop(0)), sim.spawn(loop(1))])
 
@@ -178,7 +178,7 @@ def test_a_rounds_learning_rate_step_is_upstreams(
     async def body(sim: Simulation) -> None:
         for r in sim.rounds():
             seen.append(r.lr_step)
-            await all_of([sim.train(worker, sim.params, lr_step=r.lr_step) for worker in sim.workers])
+            await all_of([sim.train(worker, sim.params, round=r) for worker in sim.workers])
 
     cluster = {"regions": [{"workers": [1.0, 0.5]}]}
     name, base = steps.split()
@@ -243,7 +243,7 @@ def test_a_budget_in_simulated_hours_ends_the_run_at_that_very_moment() -> None:
     assert [commit.time for commit in run.commits] == [2.0, 4.0]
     assert run.simulation.now == 5.0
     assert run.simulation.ledger.in_flight == 0  # what began at 4 s was not trained to its end
-    assert list(run.simulation.running) == [0, 1]
+    assert list(run.simulation.jobs.running) == [0, 1]
 
 
 def test_a_budget_in_tokens_is_one_in_steps() -> None:

@@ -25,7 +25,10 @@ class Task:
 
 
 class Job(NamedTuple):
-    """One worker's local training: `steps` steps from `start` on samples [first, end) of its shard."""
+    """One worker's local training: `steps` steps from `start` on samples [first, end) of its shard.
+
+    With `gradient` nothing is stepped: its outcome's `params` are the loss's mean gradient at `start`.
+    """
 
     id: int
     worker: int
@@ -36,10 +39,11 @@ class Job(NamedTuple):
     end_sample: int
     lr_step: int  # learning-rate steps before the first local step
     time: float  # virtual, of its start: for messages
+    gradient: bool = False
 
 
 class Outcome(NamedTuple):
-    """What came of a job: parameters, and losses averaged over `chunks` steps each."""
+    """What came of a job: parameters (or the gradient), and losses averaged over `chunks` steps each."""
 
     params: Params
     losses: tuple[float, ...]
@@ -49,7 +53,9 @@ class Outcome(NamedTuple):
 class Executor(Protocol):
     """Trains jobs for real (or pretends to); the virtual clock is none of its business.
 
-    A worker has one job at a time; its optimizer state lives here, for the whole run.
+    A worker has one job at a time; its optimizer state lives here, for the whole run. Jobs that ask for a
+    `gradient` come only to executors that also have `step(params, gradient, lr_step) → params`: one step
+    of the inner optimizer along a gradient, with a state that is no worker's.
     """
 
     def open(self, task: Task) -> Params:

@@ -54,7 +54,12 @@ class Inline:
 
     def result(self, job: Job) -> Outcome:
         batches = self._batches(job)
+        if job.gradient:
+            return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
         return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
+
+    def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
+        return self._trainer.step(params, gradient, lr_step)
 
     def evaluate(self, params: Params, name: str) -> Optional[float]:
         feed = self._sets[name]

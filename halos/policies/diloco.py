@@ -24,7 +24,7 @@ class DiLoCo:
         theta, state = sim.params, self.outer.init(sim.params)
         for r in sim.rounds():  # for outer step t = 1 … T
             # θ_i ← InnerOpt(θ), H steps each
-            updates = await all_of(sim.train(worker, theta, lr_step=r.lr_step) for worker in sim.workers)
+            updates = await all_of(sim.train(worker, theta, round=r) for worker in sim.workers)
             delta = await sim.all_reduce(update.delta for update in updates)  # Δ ← 1/k Σ (θ − θ_i)
             theta, state = self.outer.step(theta, delta, state)  # θ ← OuterOpt(θ, Δ)
             sim.commit(theta, updates)

@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 from halos.clock import Event
 from halos.cluster import Cluster, Region, Worker
+from halos.codecs import FP32
 from halos.errors import ConfigError, require
 from halos.hookspecs import Register, hookimpl
 from halos.merge import DelayedNesterov, MergeRule
@@ -85,7 +86,7 @@ class Halos:
         staleness = sim.version - base.versions["global"]
         theta, self._state = self.outer.step(target, delta, self._state, base=base, staleness=staleness)
         sim.commit(theta, [Contribution(updates, base, target)])
-        received = await sim.send(theta, self.server_region, server.region)
+        received = await sim.send(theta, self.server_region, server.region, codec=FP32)
         self._take_over(server, received, sent)
         server.taken_over = theta
         sim.commit(server.params, [], server=server.name)

@@ -43,7 +43,7 @@ class EagerDiLoCo:
         deltas: deque[Params] = deque()  # this worker's own in them
         last: tuple[Params, Any, Params] | None = None  # before the last outer step: θ, its state, and the step's Δ̃
         for r in sim.rounds():
-            update = await sim.train(worker, theta, lr_step=r.lr_step)
+            update = await sim.train(worker, theta, round=r)
             self._updates.setdefault(r.index, []).append((update.receipt(), theta))
             delta = update.delta  # Δ_m^r
             means.append(sim.collective(r.index).join(worker, delta))  # start averaging, do not wait
@@ -72,8 +72,12 @@ class EagerDiLoCo:
 
     def _commit(self, sim: Simulation, replicas: list[Params], rounds: list[int]) -> None:
         target = sim.params
-        updates = [pair for index in rounds for pair in self._updates.pop(index)]
-        sim.commit(mean(replicas), [Contribution([update], start, target) for update, start in updates])
+        contributions = [
+            Contribution([update], start, target, from_version=max(0, index - self.outer_delay))
+            for index in rounds
+            for update, start in self._updates.pop(index)
+        ]
+        sim.commit(mean(replicas), contributions)
 
 
 @hookimpl

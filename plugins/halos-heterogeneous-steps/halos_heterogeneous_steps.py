@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Optional
 
-from halos import ConfigError, Register, Update, hookimpl, require
+from halos import ConfigError, Register, Update, UserError, hookimpl, require
 from halos.cluster import Cluster, Worker
 from halos.compute import ComputeModel, Constant
 from halos.seeds import generator
@@ -26,19 +27,84 @@ class Measured:
     def __post_init__(self) -> None:
         require(self.base >= 1, "base", self.base, "a positive number of steps")
         require(0.0 < self.smoothing <= 1.0, "smoothing", self.smoothing, "in (0, 1]")
-        self._rates: dict[int, float] = {}
+
+    def connect(self, cluster: Cluster) -> None:
+        self._rates = Rates(self.smoothing)
 
     def steps(self, worker: Worker, sim: Simulation) -> int:
-        rate = self._rates.get(worker.id)
+        rate = self._rates.of.get(worker.id)
         if rate is None:
             return self.base
-        return max(1, round(self.base * rate / max(self._rates.values())))
+        return max(1, round(self.base * rate / max(self._rates.of.values())))
 
     @hookimpl
     def on_update(self, update: Update) -> None:
+        self._rates.add(update)
+
+
+@dataclass
+class Deadline:
+    """As many steps as fit into a given round's time beside the exchange that follows them.
+
+    A worker's step takes what the cluster says, or, once it has shown a speed, what that says (an exponential average,
+    the newest job counting `smoothing`). So nobody waits for a round's last worker longer than one local step takes.
+    """
+
+    seconds: float = 60.0  # of a round, exchange included
+    exchange: str = "all_reduce"  # all_reduce | round_trip (asynchronous policies) | none (hidden by compute)
+    server_region: Optional[int] = None  # of round_trip; null: the worker's own region, as in HALoS
+    smoothing: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.seconds < math.inf, "seconds", self.seconds, "a positive, finite time")
+        kinds = ("all_reduce", "round_trip", "none")
+        require(self.exchange in kinds, "exchange", self.exchange, "one of " + ", ".join(kinds))
+        require(0.0 < self.smoothing <= 1.0, "smoothing", self.smoothing, "in (0, 1]")
+
+    def connect(self, cluster: Cluster) -> None:
+        regions = len(cluster.regions)
+        fits = self.server_region is None or 0 <= self.server_region < regions
+        require(fits, "server_region", self.server_region, f"a region, 0 to {regions - 1}, or null")
+        self._rates = Rates(self.smoothing)
+        self._step_time = cluster.step_time
+
+    def steps(self, worker: Worker, sim: Simulation) -> int:
+        left = self.seconds - self._exchange_seconds(worker, sim)
+        shown = self._rates.of.get(worker.id)
+        rate = worker.speed / self._step_time if shown is None else shown  # steps per second
+        fitting = math.floor(left * rate * (1.0 + 1e-12))  # a time that fits to the last bit, fits
+        if fitting < 1 and shown is None:
+            raise UserError(
+                f"steps.seconds: {self.seconds:g} s is too short a round for worker {worker.id}, whose local step takes"
+                f" {1 / rate:.6g} s, beside {self.seconds - left:.6g} s of exchange; give at least"
+                f" {self.seconds - left + 1 / rate:.6g}"
+            )
+        return max(1, fitting)  # who has become too slow for even one step still takes it
+
+    @hookimpl
+    def on_update(self, update: Update) -> None:
+        self._rates.add(update)
+
+    def _exchange_seconds(self, worker: Worker, sim: Simulation) -> float:
+        if self.exchange == "none":
+            return 0.0
+        if self.exchange == "all_reduce":
+            return sim.exchange_seconds(worker)
+        return sim.exchange_seconds(worker, worker.region if self.server_region is None else self.server_region)
+
+
+class Rates:
+    """Steps per second that each worker has shown: an exponential average, the newest counting `smoothing`."""
+
+    def __init__(self, smoothing: float) -> None:
+        self.of: dict[int, float] = {}  # by worker
+        self._smoothing = smoothing
+
+    def add(self, update: Update) -> None:
+        """One more job of a worker."""
         shown = update.steps / (update.compute[1] - update.compute[0])
-        before = self._rates.get(update.worker, shown)
-        self._rates[update.worker] = (1.0 - self.smoothing) * before + self.smoothing * shown
+        before = self.of.get(update.worker, shown)
+        self.of[update.worker] = (1.0 - self._smoothing) * before + self._smoothing * shown
 
 
 @dataclass
@@ -140,6 +206,7 @@ class Schedule:
 @hookimpl
 def register_step_allocations(register: Register) -> None:
     register("measured", Measured)
+    register("deadline", Deadline)
 
 
 @hookimpl

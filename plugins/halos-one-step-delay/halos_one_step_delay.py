@@ -46,7 +46,7 @@ class OneStepDelay:
             late = r.index - 1 - self.outer_delay
             if late >= 0:  # block until that round's mean is applied
                 theta = await self._model(sim, late)
-            update = await sim.train(worker, theta, lr_step=r.lr_step)  # Δ_m ← θ − InnerOpt(θ), H steps
+            update = await sim.train(worker, theta, round=r)  # Δ_m ← θ − InnerOpt(θ), H steps
             self._updates.setdefault(r.index, []).append((update.receipt(), theta))
             sim.collective(r.index).join(worker, update.delta)  # start averaging, do not wait
 

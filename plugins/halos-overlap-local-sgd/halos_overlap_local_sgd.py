@@ -33,9 +33,9 @@ class OverlapLocalSGD:
             sim.spawn(self._work(sim, worker))
         z = sim.params
         for r in sim.rounds():
-            following = await sim.collective(r.index).arrival
+            moved = await sim.collective(r.index).arrival
             contributions = [Contribution([each], start, z) for each, start in self._updates.pop(r.index)]
-            z = following
+            z = z + moved
             if sim.commit(z, contributions):
                 sim.evaluate(mean(self._x.values()), of="workers")
 
@@ -44,15 +44,15 @@ class OverlapLocalSGD:
         v = z.zeros()
         arriving: Event[Params] | None = None
         for r in sim.rounds():
-            update = await sim.train(worker, x, lr_step=r.lr_step)  # τ local steps from x_i
+            update = await sim.train(worker, x, round=r)  # τ local steps from x_i
             if arriving is not None:
-                z = await arriving  # block until the average started at the last sync point is there
+                z = z + await arriving  # block until the average started at the last sync point is there
             end = update.params if update.factor == 1.0 else x - update.delta  # weighted, if contributions are
             x = (1.0 - self.pullback) * end + self.pullback * z  # pull back
             v = self.momentum * v + (x - z)
             self._x[worker.id] = x
             self._updates.setdefault(r.index, []).append((update.receipt(), update.start))
-            arriving = sim.collective(r.index).join(worker, z + v)  # start, do not wait
+            arriving = sim.collective(r.index).join(worker, v)  # start averaging z + v, do not wait: all have z
 
 
 @hookimpl

@@ -1,0 +1,79 @@
+"""The wire: what payloads become under way, what they weigh, and what of them was not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from halos.codecs import Codec
+from halos.params import Layout, Params, mean
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What a collective will bring: the mean of its members' payloads, each of `bytes` on the wire.
+
+    `gathered`: payloads that cannot be summed under way go to everybody, each as it is.
+    """
+
+    mean: Params
+    bytes: int
+    members: int
+    gathered: bool = False
+
+    @property
+    def crossing(self) -> int:
+        """Bytes that the links of the members' ring carry in all."""
+        times = self.members if self.gathered else 2
+        return times * (self.members - 1) * self.bytes
+
+
+class Wire:
+    """Payloads and their codecs. `wire_bytes` is what the whole model is said to weigh in fp32, if it is said."""
+
+    def __init__(self, codec: Codec, params: Params, wire_bytes: Optional[int]) -> None:
+        self.codec = codec
+        self.lossless = codec.roundtrip(params) is params
+        self._size = params.size
+        self._wire_bytes = wire_bytes
+        self.model_bytes = self._scaled(4 * params.size)  # models, unlike differences, travel in fp32
+        self.delta_bytes = self.bytes(params, codec)  # of a whole model's difference, under the configured codec
+        # By sender and what part of the model it sends: what its codec has left out so far.
+        self._residuals: dict[tuple[Hashable, Layout], Params] = {}
+
+    def bytes(self, payload: Params, codec: Codec) -> int:
+        """As the link sees them: in proportion, if the whole model is said to weigh `wire_bytes`."""
+        return self._scaled(codec.wire_bytes(payload))
+
+    def arriving(self, sender: Hashable, payload: Params, codec: Codec) -> Params:
+        """The payload as decoded at the other end.
+
+        With error feedback (arXiv 1901.09847) a sender adds to each payload what earlier ones of the
+        same part of the model have lost: e ← (Δ + e) − decoded.
+        """
+        if not getattr(codec, "error_feedback", False):
+            return codec.roundtrip(payload)
+        key = (sender, payload.layout)
+        residual = self._residuals.get(key)
+        whole = payload if residual is None else payload + residual
+        arrived = codec.roundtrip(whole)
+        self._residuals[key] = whole - arrived
+        return arrived
+
+    def reduce(self, payloads: Iterable[tuple[Hashable, Params]], codec: Codec) -> Reduction:
+        """The mean of (sender, payload) pairs, summed in the order given; holds one at a time if they are made so."""
+        members = nbytes = 0
+
+        def decoded() -> Iterator[Params]:
+            nonlocal members, nbytes
+            for sender, payload in payloads:
+                members += 1
+                nbytes = max(nbytes, self.bytes(payload, codec))
+                yield self.arriving(sender, payload, codec)
+
+        average = mean(decoded())
+        return Reduction(average, nbytes, members, bool(getattr(codec, "gathered", False)))
+
+    def _scaled(self, nbytes: int) -> int:
+        return nbytes if self._wire_bytes is None else round(nbytes * self._wire_bytes / (4 * self._size))

@@ -1,0 +1,128 @@
+"""Deadlines: steps that fit into a round's time by hand, and how long anybody then waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from halos.errors import ConfigError, UserError
+from halos.testing import Recording, record, tiny
+
+PLUGINS = ["halos_heterogeneous_steps", "halos_one_step_delay"]
+
+
+def run(steps: dict[str, Any], **changes: Any) -> Recording:
+    """Workers of 1, 2 and 3 s a step in two regions; 2 parameters said to weigh 1 Gbit, over 1 Gbit/s."""
+    sections = tiny(
+        cluster={"regions": [{"workers": [1.0, 0.5]}, {"workers": [1 / 3]}], "step_time_ms": 1000.0},
+        network={"bandwidth_gbps": 1.0},
+        model={"wire_bytes": 125_000_000},
+        steps={"name": "deadline", **steps},
+        budget={"local_steps": 30},
+    )
+    return record(sections | changes, PLUGINS)
+
+
+def steps_of(recording: Recording) -> dict[int, int]:
+    """The first job's steps, by worker."""
+    return {each.worker: each.steps for each in sorted(recording.updates, key=lambda u: -u.id)}
+
+
+def test_steps_are_what_fits_beside_the_all_reduce() -> None:
+    # The ring of 3 workers takes 2 · 2/3 · 1 Gbit / 1 Gbit/s = 4/3 s, so 10 s leave 8 2/3: 8, 4 and 2 steps.
+    recording = run({"seconds": 10.0})
+    assert steps_of(recording) == {0: 8, 1: 4, 2: 2}
+    assert recording.globally[0].time == pytest.approx(8 + 4 / 3, abs=1e-9)
+
+
+def test_an_asynchronous_worker_is_spared_its_own_pull_and_push() -> None:
+    policy = {"name": "async_local_sgd"}
+    to_region_0 = run({"seconds": 10.0, "exchange": "round_trip", "server_region": 0}, policy=policy)
+    assert steps_of(to_region_0) == {0: 8, 1: 4, 2: 2}  # 10 s − 1 s − 1 s
+    hidden = run({"seconds": 10.0, "exchange": "none"}, policy=policy)
+    assert steps_of(hidden) == {0: 10, 1: 5, 2: 3}
+
+
+def test_a_time_that_fits_to_the_last_bit_fits() -> None:
+    steps = {"seconds": 0.3, "exchange": "none"}
+    cluster = {"regions": [{"workers": [1.0]}], "step_time_ms": 100.0}
+    assert steps_of(run(steps, cluster=cluster))[0] == 3  # 0.3 / 0.1 is 2.9999… in binary
+
+
+SPEEDS = [1.0, 0.83, 0.61, 0.5, 0.37, 0.29, 0.2, 0.16]
+
+
+@pytest.mark.parametrize("seconds", [9.0, 30.0, 61.7])
+@pytest.mark.parametrize("policy", ["diloco", "one_step_delay"])
+def test_nobody_is_idle_longer_than_one_of_its_local_steps(seconds: float, policy: str) -> None:
+    recording = run(
+        {"seconds": seconds},
+        cluster={"regions": [{"workers": SPEEDS}], "step_time_ms": 1000.0},
+        policy={"name": policy},
+        budget={"local_steps": 1000},
+    )
+    # In a round, between the end of a worker's steps and the end of the last worker's.
+    rounds: dict[int, list[Any]] = {}
+    counts = dict.fromkeys(range(len(SPEEDS)), 0)
+    for update in recording.updates:
+        rounds.setdefault(counts[update.worker], []).append(update)
+        counts[update.worker] += 1
+    assert len(rounds) > 1
+    for updates in rounds.values():
+        busy = {each.worker: each.compute[1] - each.compute[0] for each in updates}
+        for worker, time in busy.items():
+            assert max(busy.values()) - time < 1.0 / SPEEDS[worker]
+
+
+def test_steps_follow_a_change_of_speed() -> None:
+    """Worker 0 is half as fast from 25 s on: from the round after it has shown that, half as many steps fit."""
+    recording = run(
+        {"seconds": 10.0, "exchange": "none"},
+        cluster={"regions": [{"workers": [1.0, 1.0]}], "step_time_ms": 1000.0},
+        network={"bandwidth_gbps": float("inf")},
+        compute={"name": "schedule", "changes": [{"worker": 0, "at_seconds": 20.0, "speed": 0.5}]},
+        budget={"local_steps": 80},
+    )
+    shown = [each.steps for each in sorted(recording.updates, key=lambda u: u.id) if each.worker == 0]
+    assert shown == [10, 10, 10, 5, 5]
+
+
+def test_a_round_too_short_for_one_step_is_refused() -> None:
+    with pytest.raises(UserError, match=r"steps\.seconds: 3 s is too short a round for worker 1.* at least 3\.33333"):
+        run({"seconds": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ({"seconds": 0.0}, r"steps\.seconds: 0\.0 is not a positive, finite time"),
+        ({"exchange": "gossip"}, r"steps\.exchange: 'gossip' is not one of all_reduce, round_trip, none"),
+        ({"server_region": 7}, r"steps\.server_region: 7 is not a region, 0 to 1, or null"),
+        ({"smoothing": 0.0}, r"steps\.smoothing: 0\.0 is not in \(0, 1\]"),
+    ],
+)
+def test_what_cannot_be_is_refused(steps: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(steps)
+
+
+def test_overlapped_rounds_weigh_contributions_by_their_own_round() -> None:
+    """Steps that change from round to round: weights `steps` are H_i over the mean of the same round's jobs."""
+    recording = run(
+        {"seconds": 10.0, "exchange": "none"},
+        cluster={"regions": [{"workers": [1.0, 0.5]}], "step_time_ms": 1000.0},
+        network={"bandwidth_gbps": 0.2},
+        compute={"name": "schedule", "changes": [{"worker": 0, "at_seconds": 15.0, "speed": 0.25}]},
+        policy={"name": "one_step_delay"},
+        weights={"name": "steps"},
+        budget={"local_steps": 90},
+    )
+    by_worker: dict[int, list[Any]] = {0: [], 1: []}
+    for each in sorted(recording.updates, key=lambda u: u.id):
+        by_worker[each.worker].append(each)
+    rounds = list(zip(by_worker[0], by_worker[1]))
+    assert len({(a.steps, b.steps) for a, b in rounds}) > 1, "the steps must change for this to show anything"
+    for a, b in rounds:
+        half = (a.steps + b.steps) / 2
+        assert (a.factor, b.factor) == (pytest.approx(a.steps / half), pytest.approx(b.steps / half))
