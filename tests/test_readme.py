@@ -1,4 +1,4 @@
-"""Every command of the README runs (training ones as a timeline, cut short; installing is what CI does)."""
+"""Every command of the README and of pages in docs runs (training ones as a timeline, cut short; installing is CI's)."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ from pathlib import Path
 
 import pytest
 
-from halos.run import main
+from halos import run, utilization
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line.split("#")[0].strip()
-    for language, text in BLOCKS
-    if language == "bash"
-    for line in text.splitlines()
-    if line.strip()
-]
-RUNS = [command for command in COMMANDS if command.startswith("python -m halos.run")]
+PAGES = {path: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+MAINS = {"python -m halos.run": run.main, "python -m halos.utilization": utilization.main}
+
+
+def commands(text: str) -> list[str]:
+    """The lines of its blocks marked `bash`, without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = commands(README)
+RUNS = [each for text in PAGES.values() for each in commands(text) if each.startswith(tuple(MAINS))]
 
 
 @pytest.mark.parametrize("command", RUNS)
 def test_the_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    arguments = shlex.split(command)[3:]
-    if not any(each.startswith("--") for each in arguments):
+    module, arguments = " ".join(command.split()[:3]), shlex.split(command)[3:]
+    if module == "python -m halos.run" and not any(each.startswith("--") for each in arguments):
         arguments += ["executor.name=timing", "budget.local_steps=1", f"out={tmp_path / 'run'}"]
-    assert main(arguments) == 0
+    assert MAINS[module](arguments) == 0
 
 
 def test_there_is_nothing_else_to_type_than_what_is_tested_here_or_by_ci() -> None:
@@ -49,4 +53,4 @@ def test_the_readmes_config_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (example,) = [text for language, text in BLOCKS if language == "yaml"]
     Path("config.yaml").write_text(example)
-    assert main(["config.yaml", "executor.name=timing", "out=run", "budget.local_steps=64"]) == 0
+    assert run.main(["config.yaml", "executor.name=timing", "out=run", "budget.local_steps=64"]) == 0
