@@ -5,27 +5,35 @@ from __future__ import annotations
 import math
 import platform
 from typing import Optional
+from weakref import WeakValueDictionary
 
 import torch
 
 import halos
 from halos import cluster as clusters
 from halos.builder import to_sections
+from halos.checkpoint import Checkpoint
+from halos.checkpointing import Checkpointing
 from halos.cluster import Cluster
 from halos.config import Config
 from halos.data.order import DataOrder
 from halos.errors import ConfigError, UserError, under
-from halos.executors import Task
+from halos.executors import Executor, Task
 from halos.experiment import Experiment
 from halos.params import Params
 from halos.plugins import Plugins
+from halos.replay import Taped
 from halos.simulation import Parts, Simulation
+from halos.tape import Tape
 
 
-def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
+def assemble(
+    config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = None
+) -> tuple[Experiment, Simulation, Optional[Checkpointing]]:
     """The simulation that `config` describes, and the facts about it for observers.
 
-    Opens the executor, and so the data, where training is real; the caller closes it.
+    Opens the executor, and so the data, where training is real; the caller closes it. If checkpoints are
+    wanted, or it goes on from an `earlier` one, also what is to be called between its events.
     """
     with under("cluster"):
         cluster = clusters.build(config.cluster)
@@ -50,6 +58,17 @@ def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
     try:
         params = _open(config, cluster)
         _check_budget(config, params)
+        real, initial = not params.hollow, params.shell()
+        initial.flat = params.flat  # to know its device
+        tape = Tape()
+        executor: Executor = config.executor
+        if config.checkpoint.wanted or earlier is not None:
+            tape = Tape(recording=True, earlier=None if earlier is None else earlier.numbers.tolist())
+            executor = Taped(config.executor, tape)
+            params.layout.serials.live = WeakValueDictionary({params.serial: params})
+            if earlier is not None:
+                _check_data(earlier, config.executor)
+                params.flat = None
         parts = Parts(
             cluster=cluster,
             network=config.network,
@@ -57,7 +76,7 @@ def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
             steps=config.steps,
             weights=config.weights,
             codec=config.codec,
-            executor=config.executor,
+            executor=executor,
             order=order,
             budget=config.budget,
             batch_size=config.train.batch_size,
@@ -67,6 +86,7 @@ def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
             evaluate_every=config.evaluate.every_local_steps,
             evaluation_sets=("validation", *config.evaluate.sets),
             hook=plugins.manager.hook,
+            tape=tape,
         )
         experiment = Experiment(
             name=config.name,
@@ -79,10 +99,19 @@ def assemble(config: Config, plugins: Plugins) -> tuple[Experiment, Simulation]:
             tokens_per_step=tokens_per_step,
             parameters=params.size,
             loss_average_steps=config.train.loss_average_steps,
-            real=not params.hollow,
+            real=real,
             versions=versions(plugins),
+            resumed_at=None if earlier is None else earlier.time,
         )
-        return experiment, Simulation(parts, params)
+        simulation = Simulation(parts, params)
+        checkpointing = None
+        if isinstance(executor, Taped):
+            facts = {"config": experiment.config, "versions": experiment.versions, "data": executor.describe()}
+            folder = config.folder / "checkpoints"
+            checkpointing = Checkpointing(
+                config.checkpoint, folder, facts, simulation, executor, tape, initial, earlier
+            )
+        return experiment, simulation, checkpointing
     except BaseException:
         config.executor.close()
         raise
@@ -92,6 +121,13 @@ def versions(plugins: Plugins) -> dict[str, str]:
     """Of halos, Python, torch, and every plugin that is not part of halos."""
     own = {"halos": halos.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     return {**own, **plugins.versions()}
+
+
+def _check_data(earlier: Checkpoint, executor: Executor) -> None:
+    """Refuse to go on with other data."""
+    now = executor.describe()
+    if now != earlier.data:
+        raise ConfigError("data", f"is not what the run was trained on: {now}, at the checkpoint {earlier.data}")
 
 
 def _wire_bytes(config: Config) -> Optional[int]:

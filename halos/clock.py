@@ -136,10 +136,11 @@ class Clock:
         """End `run` as soon as the running process waits for something."""
         self.stopped = True
 
-    def run(self, until: float = math.inf) -> None:
+    def run(self, until: float = math.inf, between: Callable[[], None] | None = None) -> None:
         """Let everything happen, in order, until stopped, no process is left, or the time is `until`.
 
-        What is due at `until` itself still happens. Raises Deadlock if processes wait for nothing.
+        What is due at `until` itself still happens. `between` is called before every timed event, when
+        nothing is left to do at the moment. Raises Deadlock if processes wait for nothing.
         """
         ready, heap, processes = self.ready, self._heap, self.processes
         while not self.stopped:
@@ -152,6 +153,8 @@ class Clock:
                 if heap[0][0] > until:
                     self.now = until
                     return
+                if between is not None:
+                    between()
                 self.now, _, event = heappop(heap)
                 self.happened += 1
                 if event.produce is not None:

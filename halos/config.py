@@ -8,6 +8,7 @@ from typing import Optional
 
 from halos.budget import BudgetOptions
 from halos.builder import Builder
+from halos.checkpoint import CheckpointOptions
 from halos.cluster import ClusterOptions
 from halos.codecs import Codec
 from halos.compute import ComputeModel
@@ -24,19 +25,6 @@ from halos.simulation import SyncPolicy
 from halos.steps import StepAllocation
 from halos.training import TrainOptions
 from halos.weights import ContributionWeights
-
-
-@dataclass
-class CheckpointOptions:
-    """`checkpoint:`; this version writes none, so the intervals stay null."""
-
-    every_minutes: Optional[float] = None
-    every_local_steps: Optional[int] = None
-    keep: int = 2
-
-    def __post_init__(self) -> None:
-        for key in ("every_minutes", "every_local_steps"):
-            require(getattr(self, key) is None, key, getattr(self, key), "null (this version writes no checkpoints)")
 
 
 @dataclass

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from halos.errors import ConfigError, shown
+
+if sys.platform == "win32":
+    fcntl = None
+else:
+    import fcntl
 
 
 def refuse_used(folder: Path) -> None:
@@ -23,6 +29,28 @@ def refuse_used(folder: Path) -> None:
         raise ConfigError(
             "out", f"{_quoted(folder)} exists already and is not empty; choose another name=… or out=…, or delete it"
         )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else runs in `folder` meanwhile, however this process ends. ConfigError if somebody does."""
+    if fcntl is None:
+        yield
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _unusable(folder, error) from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError("out", f"{_quoted(folder)} is in use: another run is writing there") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

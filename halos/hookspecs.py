@@ -85,6 +85,11 @@ def on_start(experiment: Experiment) -> None:
 
 
 @hookspec
+def on_resume(time: float) -> None:
+    """A resumed run has told again all that happened up to virtual `time`, and goes on from there."""
+
+
+@hookspec
 def on_update(update: Update) -> None:
     """A worker's update has arrived (virtual time `update.time`)."""
 

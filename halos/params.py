@@ -6,17 +6,34 @@ serial number but no tensor, and arithmetic on them costs a serial number instea
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Optional
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 Fragment = tuple[slice, ...]  # slices of the flat vector, in order
 NO_VERSIONS: Mapping[str, int] = MappingProxyType({})
+
+
+class Serials:
+    """Serial numbers of a run's parameters, in order of creation; with `live`, also who bears them."""
+
+    __slots__ = ("last", "live")
+
+    def __init__(self) -> None:
+        self.last = -1
+        self.live: Optional[WeakValueDictionary[int, Params]] = None  # kept only for runs that are to be resumed
+
+    def give(self, params: Params) -> int:
+        """The next one."""
+        self.last += 1
+        if self.live is not None:
+            self.live[self.last] = params
+        return self.last
 
 
 class Layout:
@@ -30,7 +47,7 @@ class Layout:
         decayed = {name: shape for name, shape in shapes.items() if len(shape) >= 2}
         others = {name: shape for name, shape in shapes.items() if len(shape) < 2}
         self._lay_out({**decayed, **others}, dtype)
-        self.serials = itertools.count()  # of the run's parameters, in order of creation
+        self.serials = Serials()
 
     def _lay_out(self, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> None:
         """Tensors one after another, as given."""
@@ -84,14 +101,14 @@ class Params:
     version this is of each server it was committed to.
     """
 
-    __slots__ = ("flat", "layout", "serial", "versions")
+    __slots__ = ("__weakref__", "flat", "layout", "serial", "versions")
 
     def __init__(self, layout: Layout, flat: Tensor | None) -> None:
         self.layout = layout
         self.flat = flat
         if flat is not None and flat.shape != (layout.size,):
             raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
-        self.serial = next(layout.serials)
+        self.serial = layout.serials.give(self)
         self.versions: Mapping[str, int] = NO_VERSIONS
 
     @classmethod

@@ -45,6 +45,11 @@ class Rounds:
         self._rounds: list[Optional[Round]] = []
         self._planned = 0  # local steps of all rounds opened
 
+    @property
+    def closed(self) -> bool:
+        """Whether a round was refused."""
+        return bool(self._rounds) and self._rounds[-1] is None
+
     def each(self, spent: Callable[[], float]) -> Iterator[Round]:
         """The rounds from the first on, until one is refused: `spent()` or planned steps make up the budget."""
         index = 0

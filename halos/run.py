@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Optional, Union
 
@@ -18,9 +20,10 @@ from rich.table import Table
 
 from halos import cluster as clusters
 from halos import folder as folders
-from halos import observers, report
+from halos import observers, report, resume
 from halos.assembly import assemble
 from halos.builder import to_sections
+from halos.checkpoint import Checkpoint
 from halos.clock import Deadlock
 from halos.config import Config, load
 from halos.errors import ConfigError, Diverged, UserError, shown
@@ -36,22 +39,36 @@ logger = logging.getLogger("halos.run")
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
 
-def run(config: Config, plugins: Plugins) -> Summary:
+def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) -> Summary:
     """Run `config` and return its summary; the run folder holds everything else.
+
+    With `resumed` it goes on from that checkpoint, in the same folder (see halos.resume).
 
     A run that is interrupted, diverges or fails still writes its summary (`finished` says how it
     ended) before the exception goes on. Raises UserError before anything is written if something
     in the configuration cannot be used.
     """
+    if resumed is None:
+        folders.refuse_used(config.folder)
     began = time.monotonic()
-    folders.refuse_used(config.folder)
-    experiment, simulation = assemble(config, plugins)
-    try:
+    with ExitStack() as stack:
+        if resumed is not None:
+            stack.enter_context(folders.locked(config.folder))
+        experiment, simulation, checkpointing = assemble(config, plugins, resumed)
+        stack.callback(config.executor.close)
         tally = Tally(experiment.cluster)
         # pluggy calls whoever was registered last first: the books and the records, so that the rest may fail.
         for observer in reversed((tally, *observers.build(config.observers))):
             plugins.manager.register(observer)
-        _begin(experiment, plugins)
+        if resumed is None:
+            stack.enter_context(_begin(experiment, plugins))
+        else:
+            plugins.manager.hook.on_start(experiment=experiment)
+        between = None
+        if checkpointing is not None:
+            between = checkpointing.between
+            checkpointing.on_live = partial(_go_on, experiment, plugins)
+            began -= checkpointing.wall_before
 
         def finish(finished: Union[bool, str]) -> Summary:
             summary = _summarise(config, experiment, simulation, tally, time.monotonic() - began, finished)
@@ -59,17 +76,19 @@ def run(config: Config, plugins: Plugins) -> Summary:
             return summary
 
         try:
-            simulation.run(config.policy)
+            simulation.run(config.policy, between)
+            if checkpointing is not None and checkpointing.replaying:
+                raise UserError("the run cannot be resumed: replayed, it ended before its checkpoint")
             _save_model(simulation, config.folder)
         except BaseException as error:
+            if checkpointing is not None and checkpointing.replaying:
+                raise  # nothing has been touched yet
             try:
                 finish(_ended_by(error))
             except Exception as another:  # must not hide the first
                 logger.error("the end of the run could not be recorded: %s", another)
             raise
         return finish(True)
-    finally:
-        config.executor.close()
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -81,11 +100,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if options.list_plugins:
             _list_plugins(Plugins(options.plugin))
             return 0
-        config, plugins = load(_config_file(options.config), options.overrides, options.plugin)
+        earlier = None
+        if options.resume is not None:
+            changes = [each for each in (options.config, *options.overrides) if each is not None]
+            config, plugins, earlier = resume.load(Path(options.resume), changes, options.plugin)
+        else:
+            config, plugins = load(_config_file(options.config), options.overrides, options.plugin)
         if options.show_config:
             print(to_yaml(to_sections(config, plugins)), end="")
             return 0
-        summary = run(config, plugins)
+        summary = run(config, plugins, earlier)
         report.show(summary, config.folder, [region.name for region in clusters.build(config.cluster).regions])
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -128,6 +152,11 @@ def _parser() -> Parser:
     parser.add_argument(
         "--list-plugins", action="store_true", help="list every component by kind, and where it comes from"
     )
+    parser.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        help="go on with an interrupted run from its last checkpoint, or with a larger budget",
+    )
     parser.add_argument("--show-config", action="store_true", help="print the resolved configuration and stop")
     return parser
 
@@ -152,15 +181,29 @@ def _list_plugins(plugins: Plugins) -> None:
     console.print(table)
 
 
-def _begin(experiment: Experiment, plugins: Plugins) -> None:
-    """The run folder, config.yaml in it, and the observers told; if that fails, nothing is left."""
-    with folders.made(experiment.folder):
-        path = experiment.folder / "config.yaml"
-        try:
-            path.write_text(to_yaml(experiment.config), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError("out", f"{path} cannot be written: {error.strerror}") from None
-        plugins.manager.hook.on_start(experiment=experiment)
+@contextmanager
+def _begin(experiment: Experiment, plugins: Plugins) -> Iterator[None]:
+    """The run folder, locked, config.yaml in it, and the observers told; if that fails, nothing is left."""
+    with ExitStack() as stack:
+        with folders.made(experiment.folder):
+            stack.enter_context(folders.locked(experiment.folder))
+            _write_config(experiment)
+            plugins.manager.hook.on_start(experiment=experiment)
+        yield
+
+
+def _go_on(experiment: Experiment, plugins: Plugins, time: float) -> None:
+    """A resumed run goes on for real, from virtual `time`: under its present configuration."""
+    _write_config(experiment)
+    plugins.manager.hook.on_resume(time=time)
+
+
+def _write_config(experiment: Experiment) -> None:
+    path = experiment.folder / "config.yaml"
+    try:
+        path.write_text(to_yaml(experiment.config), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError("out", f"{path} cannot be written: {error.strerror}") from None
 
 
 def _ended_by(error: BaseException) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional, Union
 
+import torch
+
 from halos.params import Params
 from halos.records import Commit, Contribution, Share, Update
+from halos.tape import Tape
 
 GLOBAL = "global"
 
@@ -25,7 +28,8 @@ class Server:
 class Servers:
     """All servers of a run by name; a local one exists from its first commit, starting where the global one did."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, tape: Tape) -> None:
+        self._tape = tape
         params.versions = {GLOBAL: 0}
         self._initial = params
         self.globally = Server(params)
@@ -63,8 +67,12 @@ class Servers:
             version = base.versions.get(name)
         if version is None:
             version = min([update.start_version for update in updates], default=state.version)
-        if base is target:
-            drift = 0.0
-        else:
-            drift = math.nan if base.flat is None else (target - base).norm()
+        drift = 0.0 if base is target else self._tape.number(lambda: distance(base, target))
         return Share(updates, version, state.version - version, drift)
+
+
+def distance(a: Params, b: Params) -> float:
+    """‖a − b‖₂; NaN if either is hollow. Makes no new parameters."""
+    if a.flat is None or b.flat is None:
+        return math.nan
+    return float(torch.linalg.vector_norm(a.flat - b.flat, dtype=torch.float64))

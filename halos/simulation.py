@@ -28,6 +28,7 @@ from halos.records import Contribution, Evaluation, Transfer, Update
 from halos.rounds import LrStep, Round, Rounds
 from halos.servers import GLOBAL, Servers
 from halos.steps import StepAllocation
+from halos.tape import Tape
 from halos.weights import ContributionWeights
 from halos.wire import Reduction, Wire
 
@@ -62,6 +63,7 @@ class Parts:
     evaluate_every: Optional[int]
     evaluation_sets: tuple[str, ...]
     hook: pluggy.HookRelay
+    tape: Tape
 
 
 class Simulation:
@@ -74,7 +76,7 @@ class Simulation:
         self.reducing: Optional[float] = None  # since when a collective is under way
         self._parts = parts
         self._tell = Listeners(parts.hook)
-        self._servers = Servers(params)
+        self._servers = Servers(params, parts.tape)
         self._wire = Wire(parts.codec, params, parts.wire_bytes)
         self._budget_steps = parts.budget.steps(parts.tokens_per_step)
         self.jobs = Jobs(
@@ -121,19 +123,27 @@ class Simulation:
         return self._servers.globally.version
 
     @property
+    def closing(self) -> bool:
+        """Whether no more rounds will be opened."""
+        return self._rounds.closed
+
+    @property
     def now(self) -> float:
         """Virtual seconds."""
         return self.clock.now
 
-    def run(self, policy: SyncPolicy) -> None:
-        """Let `policy` train until the budget is spent or it returns; evaluates at the start and at the end."""
+    def run(self, policy: SyncPolicy, between: Optional[Callable[[], None]] = None) -> None:
+        """Let `policy` train until the budget is spent or it returns; evaluates at the start and at the end.
+
+        `between` is called before every timed event.
+        """
         self._tell.bind()
         if self._evaluate_global():  # as good as wanted before it began
             self.done = True
             return
         self.clock.spawn(policy.run(self))
         try:
-            self.clock.run(until=self._parts.budget.seconds)
+            self.clock.run(self._parts.budget.seconds, between)
         finally:
             self.done = True
             self.clock.close()
@@ -279,6 +289,10 @@ class Simulation:
         if isinstance(updates, Update):
             raise TypeError("updates are a list, also when there is one")
         self.ledger.drop(updates)
+
+    def scalar(self, compute: Callable[[], float]) -> float:
+        """A number out of parameters to branch on, as in `sim.scalar(delta.norm)`: a resumed run is told it again."""
+        return self._parts.tape.number(compute)
 
     def evaluate(self, params: Params, of: str = GLOBAL) -> dict[str, float]:
         """Losses by evaluation set, recorded as those of `of`; takes no virtual time. Empty in timing mode."""

@@ -189,6 +189,20 @@ class Trainer:
             self._states[worker] = WorkerState(self._optimizer(), scaler)
         return self._states[worker]
 
+    def state(self) -> dict[str, Any]:
+        """Of all workers that had a job, in plain values and tensors (not copied)."""
+        return {
+            str(worker): {"optimizer": each.optimizer.state_dict(), "scaler": each.scaler.state_dict()}
+            for worker, each in self._states.items()
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        for worker, saved in state.items():
+            mine = self.state_of(int(worker))
+            mine.optimizer.load_state_dict(saved["optimizer"])
+            mine.scaler.load_state_dict(saved["scaler"])
+
     def train(
         self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[Tensor], time: float
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:

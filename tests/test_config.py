@@ -20,7 +20,9 @@ TIMING = "executor.name=timing"
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [
-    file for file in sorted(ROOT.glob("configs/**/*.yaml")) if file.name != "common.yaml" and file.parent.name != "env"
+    file
+    for file in sorted(ROOT.glob("configs/**/*.yaml"))
+    if file.name != "common.yaml" and file.parent.name not in ("env", "utilization")
 ]
 
 # key=value on top of a config that works; below it, what the error's one line says (…: and so on)
@@ -253,10 +255,12 @@ seed=-1
     seed: -1 is not a number from 0 to 2^63 - 1
 observers.records=some
     observers.records: 'some' is not one of all, commits, none
-checkpoint.every_minutes=5
-    checkpoint.every_minutes: 5.0 is not null (this version writes no checkpoints)
-checkpoint.every_local_steps=5
-    checkpoint.every_local_steps: 5 is not null (this version writes no checkpoints)
+checkpoint.every_minutes=0
+    checkpoint.every_minutes: 0.0 is not a positive number, or null
+checkpoint.every_local_steps=-5
+    checkpoint.every_local_steps: -5 is not a positive number, or null
+checkpoint.keep=0
+    checkpoint.keep: 0 is not a positive number of checkpoints
 faults=node
     faults.name: 'node' is not none (this version simulates no faults)
 out=env.yaml

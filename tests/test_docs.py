@@ -40,9 +40,8 @@ PLUGINS, CONFIG = ROOT / "docs/plugins.md", ROOT / "docs/config.md"
 MARKDOWN = sorted(
     path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
-CONFIGS = sorted(  # of runs
-    path for path in (ROOT / "configs").rglob("*.yaml") if not {"env", "utilization"} & set(path.relative_to(ROOT).parts)
-)
+NO_RUNS = {"env", "utilization"}  # folders of other configs
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not NO_RUNS & {*path.relative_to(ROOT).parts})
 QUIET = ["observers.progress=false", "observers.tensorboard=false", "observers.trace=false"]
 
 # Reading the pages

@@ -11,7 +11,7 @@ from halos.cluster import Cluster, Region, Worker
 from halos.errors import ConfigError, UserError
 from halos.experiment import Experiment
 from halos.observers import ObserverOptions, build
-from halos.observers.records import Lines, read, recorder, truncate, write_summary
+from halos.observers.records import Lines, read, recorder, write_summary
 from halos.params import Layout, Params
 from halos.records import Commit, Evaluation, Share, Transfer, Update
 
@@ -75,27 +75,55 @@ def test_the_summary_has_null_for_what_is_no_finite_number(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
-def test_a_resumed_run_continues_its_files_where_the_checkpoint_was(tmp_path):
+def resume(folder, *, before=1, after=1):
+    """All records come again, then the run goes on."""
+    observer = recorder("all")
+    observer.on_start(experiment(folder, resumed_at=2.0))
+    for _ in range(before):
+        record(observer)
+    observer.on_resume(2.0)
+    for _ in range(after):
+        record(observer)
+    return observer
+
+
+def test_a_resumed_run_cuts_off_what_came_after_its_checkpoint_and_goes_on(tmp_path):
     first = recorder("all")
     first.on_start(experiment(tmp_path))
     record(first)
-    lengths = first.lengths()
     record(first)  # after the checkpoint; then it died
-    first.lengths()
-    truncate(tmp_path, lengths)
-    second = recorder("all")
-    second.on_start(experiment(tmp_path, resumed_at=2.0))
-    record(second)
-    record(second)
-    second.on_finish({})
-    assert len(list(read(tmp_path / "updates.jsonl"))) == 3
-    assert second.lengths() == {name: 3 * length for name, length in lengths.items()}
+    first.on_finish({})
+    with (tmp_path / "updates.jsonl").open("a") as file:
+        file.write('{"time": 3.0, "wor')
+    resume(tmp_path, before=1, after=2).on_finish({})
+    for name in ("updates", "transfers", "commits", "evaluations"):
+        lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        assert len(lines) == 3
+        assert len(set(lines)) == 1
 
 
-def test_a_record_file_shorter_than_at_the_checkpoint_is_refused(tmp_path):
-    (tmp_path / "updates.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match=r"updates.jsonl is shorter than at the checkpoint"):
-        truncate(tmp_path, {"updates.jsonl": 100})
+@pytest.mark.parametrize("left", [0, 10, 1000])
+def test_a_resumed_run_writes_again_what_had_not_reached_its_files(tmp_path, left):
+    """Killed before the last lines were written, or in the middle of one: `left` bytes of 5 records are there."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    expected = recorder("all")
+    expected.on_start(experiment(whole))
+    for _ in range(6):
+        record(expected)
+    expected.on_finish({})
+    for name in ("updates", "transfers", "commits", "evaluations"):
+        (tmp_path / f"{name}.jsonl").write_bytes((whole / f"{name}.jsonl").read_bytes()[:left])
+    resume(tmp_path, before=5, after=1).on_finish({})
+    for name in ("updates", "transfers", "commits", "evaluations"):
+        assert (tmp_path / f"{name}.jsonl").read_bytes() == (whole / f"{name}.jsonl").read_bytes()
+
+
+def test_record_files_that_hold_something_else_are_refused_and_left_alone(tmp_path):
+    (tmp_path / "updates.jsonl").write_text('{"time": 1.0}\n')
+    with pytest.raises(UserError, match=r"updates.jsonl is not what this run wrote: it was changed, so the run cannot"):
+        resume(tmp_path)
+    assert (tmp_path / "updates.jsonl").read_text() == '{"time": 1.0}\n'
 
 
 class FullDisk:
@@ -116,7 +144,7 @@ class FullDisk:
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_whole_lines(tmp_path):
-    lines = Lines(tmp_path / "updates.jsonl", append=False)
+    lines = Lines(tmp_path / "updates.jsonl")
     lines.add('{"n": 1}')
     lines.flush()
     lines._file = FullDisk(lines._file, room=12)  # the next line fits, the one after it does not

@@ -11,9 +11,7 @@ import torch
 
 from halos.budget import BudgetOptions
 from halos.cluster import Cluster, Region, Worker
-from halos.errors import UserError
 from halos.experiment import Experiment
-from halos.observers.records import recorder
 from halos.observers.results import Results
 from halos.params import Layout, Params
 from halos.records import Commit, Evaluation, Share, Update
@@ -97,33 +95,6 @@ def test_a_run_that_does_not_train_has_empty_losses_and_every_time(tmp_path):
     assert found["loss_history"].tolist() == []
     assert found["time_history"].tolist() == [1000.0]
     assert math.isnan(found["loss_over_time_history"][0])
-
-
-def test_a_resumed_run_has_the_histories_of_one_that_was_never_interrupted(tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    whole.mkdir()
-    cut.mkdir()
-    evaluation = Evaluation(1.5, 1, 11, 11, 110, 5.0, "validation")
-    expected = results(whole, [commit(1.5, FIRST), evaluation, commit(2.5, SECOND)])
-    files = recorder("all")
-    files.on_start(experiment(cut))
-    files.on_update(FIRST[0])
-    files.on_update(SECOND[0])  # arrived, not committed yet
-    files.on_commit(commit(1.5, FIRST))
-    files.on_evaluate(evaluation)
-    files.on_finish({})
-    assert lists(results(cut, [commit(2.5, SECOND)], resumed_at=2.0)) == lists(expected)
-
-
-def test_a_resumed_run_without_update_records_says_what_to_do(tmp_path):
-    files = recorder("commits")
-    files.on_start(experiment(tmp_path))
-    files.on_commit(commit(1.5, FIRST))
-    files.on_finish({})
-    with pytest.raises(
-        UserError, match=r"updates.jsonl does not say .* version 1 took; resume with observers.results=false"
-    ):
-        Results().on_start(experiment(tmp_path, resumed_at=2.0))
 
 
 @pytest.mark.parametrize("name", ["async_local_sgd", "diloco", "diloco_dynupd"])

@@ -7,7 +7,6 @@ from collections import defaultdict
 from halos.budget import BudgetOptions
 from halos.cluster import Cluster, Region, Worker
 from halos.experiment import Experiment
-from halos.observers.records import recorder
 from halos.observers.trace import LANES, Trace, lanes
 from halos.params import Layout, Params
 from halos.records import Commit, Evaluation, Share, Transfer, Update
@@ -162,28 +161,3 @@ def test_an_odd_name_does_not_break_the_file(tmp_path):
     content = json.loads((tmp_path / "trace.json").read_text())
     assert content["otherData"]["name"] == 'x "y"'
     assert content["traceEvents"][2]["args"]["name"] == 'a "b" \\ é'
-
-
-def test_a_resumed_run_draws_what_the_records_say_happened_before(tmp_path):
-    whole = []
-    for start in (0.0, 10.0):
-        round_trips = [*round_trip(0, start, start + 10), *round_trip(1, start, start + 10, steps=2)]
-        whole += [*round_trips, Transfer(start + 9, start + 10, None, None, 8, "all_reduce")]
-        updates = [record for record in round_trips if isinstance(record, Update)]
-        whole.append(commit(start + 10, int(start / 10) + 1, updates))
-        whole.append(Evaluation(start + 10, 1, 8, 8, 64, 3.5, "validation"))
-    half = len(whole) // 2
-    (tmp_path / "whole").mkdir()
-    expected = trace(tmp_path / "whole", whole)
-
-    recorded = recorder("all")
-    recorded.on_start(experiment(tmp_path))
-    tell(recorded, whole[:half])
-    recorded.on_finish({})
-    observer = Trace()
-    observer.on_start(experiment(tmp_path, resumed_at=10.0))
-    tell(observer, whole[half:])
-    observer.on_finish({})
-    resumed = Picture(json.loads((tmp_path / "trace.json").read_text()))
-    assert resumed.rows == expected.rows
-    assert len(resumed.events) == len(expected.events) - 1  # without the first commit's training loss

@@ -1,4 +1,4 @@
-"""Every command of the README and of pages in docs runs (training ones as a timeline, cut short; installing is CI's)."""
+"""Every command of the README and of pages in docs runs (training as a timeline, cut short; installing is CI's)."""
 
 from __future__ import annotations
 

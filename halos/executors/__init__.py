@@ -55,7 +55,8 @@ class Executor(Protocol):
 
     A worker has one job at a time; its optimizer state lives here, for the whole run. Jobs that ask for a
     `gradient` come only to executors that also have `step(params, gradient, lr_step) → params`: one step
-    of the inner optimizer along a gradient, with a state that is no worker's.
+    of the inner optimizer along a gradient, with a state that is no worker's. Runs are checkpointed only if
+    it has `state() → dict` (plain values and tensors) and `restore(state)`. `result` makes one `Params`.
     """
 
     def open(self, task: Task) -> Params:

@@ -71,6 +71,14 @@ class Inline:
         samples = len(self._corpus)
         return {"hash": self._corpus.hash, "samples": samples, "tokens": samples * self._task.data.sequence_length}
 
+    def state(self) -> dict[str, Any]:
+        """What the workers' optimizers hold, for a checkpoint."""
+        return self._trainer.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self._trainer.restore(state)
+
     def close(self) -> None:
         pass
 

@@ -35,6 +35,12 @@ class Timing:
     def describe(self) -> dict[str, Any]:
         return {}
 
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -42,14 +42,19 @@ class Progress:
         self._steps = budget.steps(experiment.tokens_per_step)
         self._seconds = budget.seconds
         self._tokens_per_step = experiment.tokens_per_step
-        self._simulated = experiment.resumed_at or 0.0
-        self._resumed = experiment.resumed_at is not None
+        self._replaying = experiment.resumed_at is not None
         self._console = Console(stderr=True, highlight=False)
         self._live = sys.stderr.isatty() and not self._console.is_dumb_terminal
         self._interval = LIVE_SECONDS if self._live else PLAIN_SECONDS
         self._began = self._drawn = self._glanced = time.monotonic()
         if self._live:
             self._write(self._line(self._drawn), last=False)
+
+    @hookimpl
+    def on_resume(self) -> None:
+        self._replaying = False
+        self._share_at_start = self._share()
+        self._began = time.monotonic()
 
     @hookimpl
     def on_update(self, update: Update) -> None:
@@ -63,9 +68,6 @@ class Progress:
         if commit.server == "global" and commit.kind == "update":
             self._simulated = commit.time
             self._local_steps = commit.local_steps
-            if self._resumed:
-                self._resumed = False
-                self._share_at_start = self._share()
             if self._real:  # seldom enough; a timing run has no losses
                 loss = mean_loss(commit)
                 if loss is not None:
@@ -115,7 +117,7 @@ class Progress:
         gained = share - self._share_at_start
         if not left:
             parts.append(f"took {duration(now - self._began)}")
-        elif gained > 0 and not self._resumed:
+        elif gained > 0 and not self._replaying:
             parts.append(f"{duration((now - self._began) * (1 - share) / gained)} left")
         names = sorted(self._losses, key=lambda name: (name != "train", name != "val"))
         parts += [f"{name} {self._losses[name]:.3f}" for name in names]

@@ -51,14 +51,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 class Lines:
-    """A file of lines, written in batches; continued at its end if `append`."""
+    """A file of lines, written in batches.
 
-    def __init__(self, path: Path, append: bool) -> None:
+    In a resumed run, where all lines come again, what is in the file already must be the same lines;
+    nothing of it is touched before `go_on`, which cuts off what is behind the lines that came so far.
+    """
+
+    def __init__(self, path: Path, resumed: bool = False) -> None:
         self.path = path
+        self.length = 0  # bytes of whole lines
         self._pending: list[str] = []
+        self._comparing = resumed and path.exists()
+        self._held: list[bytes] = []  # what came again beyond the end of the file
         with writing(path):
-            self._file = path.open("ab" if append else "wb", buffering=0)
-            self.length = os.fstat(self._file.fileno()).st_size  # bytes of whole lines in the file
+            self._file = path.open("r+b" if self._comparing else "wb", buffering=0)
 
     def add(self, line: str) -> None:
         pending = self._pending
@@ -72,6 +78,37 @@ class Lines:
             return
         batch = ("\n".join(self._pending) + "\n").encode()
         self._pending.clear()
+        if self._comparing:
+            self._compare(batch)
+        else:
+            self._write(batch)
+
+    def go_on(self) -> None:
+        """All lines have come again up to where a resumed run goes on."""
+        self.flush()
+        if self._comparing:
+            self._comparing = False
+            with writing(self.path):
+                os.truncate(self._file.fileno(), self.length)
+                self._file.seek(self.length)
+            held, self._held = b"".join(self._held), []
+            self._write(held)
+
+    def _compare(self, batch: bytes) -> None:
+        there = b""
+        while not self._held and len(there) < len(batch):  # a raw read may return less than there is
+            more = self._file.read(len(batch) - len(there))
+            if not more:
+                break
+            there += more
+        whole = there[: there.rfind(b"\n") + 1]  # a process that was killed may have left half a line
+        if not batch.startswith(there):
+            raise UserError(f"{self.path} is not what this run wrote: it was changed, so the run cannot go on")
+        self.length += len(whole)
+        if len(whole) < len(batch):
+            self._held.append(batch[len(whole) :])
+
+    def _write(self, batch: bytes) -> None:
         rest = memoryview(batch)
         with writing(self.path):
             try:
@@ -92,8 +129,7 @@ class Lines:
 class Recorder:
     """Writes evaluations and the summary (`records: none`); its heirs write more.
 
-    A resumed run (`experiment.resumed_at`) continues the files, which must have been cut to the
-    checkpoint's lengths before (`truncate`).
+    A resumed run writes what is not yet in the files.
     """
 
     names: tuple[str, ...] = (EVALUATIONS,)
@@ -106,7 +142,12 @@ class Recorder:
     def on_start(self, experiment: Experiment) -> None:
         self._folder = experiment.folder
         for name in self.names:
-            self.files[name] = Lines(self._folder / name, append=experiment.resumed_at is not None)
+            self.files[name] = Lines(self._folder / name, resumed=experiment.resumed_at is not None)
+
+    @hookimpl
+    def on_resume(self, time: float) -> None:
+        for lines in self.files.values():
+            lines.go_on()
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
@@ -131,12 +172,6 @@ class Recorder:
             self._flushed = now
             for lines in self.files.values():
                 lines.flush()
-
-    def lengths(self) -> dict[str, int]:
-        """Bytes in each record file, all records so far included: what a checkpoint notes."""
-        for lines in self.files.values():
-            lines.flush()
-        return {name: lines.length for name, lines in self.files.items()}
 
 
 class CommitRecorder(Recorder):
@@ -192,20 +227,10 @@ def recorder(records: str) -> Recorder:
     return {"all": FullRecorder, "commits": CommitRecorder, "none": Recorder}[records]()
 
 
-def truncate(folder: Path, lengths: dict[str, int]) -> None:
-    """Cut the record files in `folder` back to a checkpoint's `lengths`, before `on_start`."""
-    for name, length in lengths.items():
-        path = folder / name
-        with writing(path):
-            if path.stat().st_size < length:
-                raise UserError(f"{path} is shorter than at the checkpoint; it was changed, so the run cannot go on")
-            os.truncate(path, length)
-
-
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The records in `path`, one after another, as dictionaries; nothing if there is no such file."""
     if path.exists():
-        with path.open() as lines:
+        with path.open(encoding="utf-8") as lines:
             for line in lines:
                 yield json.loads(line)
 

@@ -7,18 +7,15 @@ scripts do. (Plain tensors would load under torch's default as well, but those s
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from halos.errors import UserError
 from halos.experiment import Experiment
 from halos.hookspecs import hookimpl
-from halos.observers.records import COMMITS, EVALUATIONS, UPDATES, read, replacing
+from halos.observers.records import replacing
 from halos.records import Commit, Evaluation, Summary
 
 
@@ -41,8 +38,6 @@ class Results:
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
         self._path = experiment.folder / "results.pt"
-        if experiment.resumed_at is not None:
-            self._restore(experiment.folder, experiment.loss_average_steps)
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
@@ -94,30 +89,3 @@ class Results:
             self._val_steps.append(local_steps)
             self._val_times.append(time)
             self._val_losses.append(loss)
-
-    def _restore(self, folder: Path, chunk: int) -> None:
-        """Take the histories so far from the record files: each worker's updates are committed in order."""
-        waiting: dict[int, deque[dict[str, Any]]] = defaultdict(deque)
-        for update in read(folder / UPDATES):
-            waiting[update["worker"]].append(update)
-        for commit in read(folder / COMMITS):
-            if commit["server"] != "global" or commit["kind"] != "update":
-                continue
-            updates = []
-            for contribution in commit["contributions"]:
-                several = [waiting[worker].popleft() for worker in contribution["workers"] if waiting[worker]]
-                if sum(update["steps"] for update in several) != contribution["steps"]:
-                    raise UserError(
-                        f"{self._path} cannot be continued: updates.jsonl does not say which updates the commit of "
-                        f"version {commit['version']} took; resume with observers.results=false"
-                    )
-                for update in several:
-                    last = update["steps"] - chunk * (len(update["losses"]) - 1)
-                    chunks = [*[chunk] * (len(update["losses"]) - 1), last] if update["losses"] else []
-                    losses = [np.nan if loss is None else loss for loss in update["losses"]]
-                    updates.append((chunks, losses))
-            self._commit(commit["time"], updates)
-        for evaluation in read(folder / EVALUATIONS):
-            if evaluation["set"] == "validation" and evaluation["of"] == "global":
-                loss = evaluation["loss"]
-                self._evaluation(evaluation["time"], evaluation["local_steps"], np.nan if loss is None else loss)

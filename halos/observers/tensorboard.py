@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from halos.errors import UserError
 from halos.experiment import Experiment
 from halos.hookspecs import hookimpl
-from halos.observers.records import TRANSFERS, UPDATES, read, writing
+from halos.observers.records import writing
 from halos.records import Commit, Evaluation, Summary, Transfer, Update
 from halos.tally import mean_loss
 
@@ -66,7 +65,7 @@ class Mean:
 
 
 class TensorBoard:
-    """Writes `events.out.tfevents…`; a resumed run takes over the points up to where it goes on."""
+    """Writes `events.out.tfevents…`; a resumed run writes them all again, into a new file."""
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
@@ -76,7 +75,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UserError(f"observers.tensorboard: {error}; pip install tensorboard, or set it to false") from error
-        self._summary, self._value = Scalars, Scalars.Value
+        self._summary, self._value, self._make_writer = Scalars, Scalars.Value, SummaryWriter
         self._folder, self._real = experiment.folder, experiment.real
         self._tokens_per_step = experiment.tokens_per_step
         self._steps, self._seconds = experiment.budget.steps(experiment.tokens_per_step), experiment.budget.seconds
@@ -87,21 +86,23 @@ class TensorBoard:
         self._bytes: dict[str, int] = {}
         self._pending: tuple[int, float, int] | None = None  # the last commit, if it has no point of its own
         self._lr_step = 0
-        earlier: list[Any] = []
-        files: list[Path] = []
-        if experiment.resumed_at is not None:
-            files = sorted(self._folder.glob("events.out.tfevents*"))
-            earlier = [event for file in files for event in _points(file, until=experiment.resumed_at)]
-            self._trained = sum(line["steps"] for line in read(self._folder / UPDATES))
-            for line in read(self._folder / TRANSFERS):
-                self._bytes[line["kind"]] = self._bytes.get(line["kind"], 0) + line["bytes"]
+        self._experiment = experiment
+        self._waiting: Optional[list[tuple[dict[str, float], int, float]]] = None  # points, before there is a file
+        if experiment.resumed_at is None:
+            self._open()
+        else:
+            self._waiting = []
+
+    @hookimpl
+    def on_resume(self, time: float) -> None:
+        """All points have come again: into a new file, in the place of those of the run so far."""
+        before, waiting, self._waiting = sorted(self._folder.glob("events.out.tfevents*")), self._waiting or [], None
+        self._open()
         with self._writing():
-            self._writer = SummaryWriter(str(self._folder), flush_secs=10)
-            for event in earlier:
-                self._writer._get_file_writer().event_writer.add_event(event)  # type: ignore[no-untyped-call]
-            self._writer.add_text("config", _table(("key", "value"), _flat(experiment.config)), 0, walltime=0.0)
+            for scalars, step, at in waiting:
+                self._write(scalars, step, at)
             self._writer.flush()
-            for file in files:
+            for file in before:
                 file.unlink()
 
     @hookimpl
@@ -148,8 +149,14 @@ class TensorBoard:
             self._writer.add_text("time", table, steps, walltime=now)
             self._writer.close()
 
+    def _open(self) -> None:
+        with self._writing():
+            self._writer = self._make_writer(str(self._folder), flush_secs=10)
+            self._writer.add_text("config", _table(("key", "value"), _flat(self._experiment.config)), 0, walltime=0.0)
+            self._writer.flush()
+
     def _point(self, steps: int, time: float, version: int) -> None:
-        tokens = max(self._trained, steps) * self._tokens_per_step  # trained, unless resumed without updates.jsonl
+        tokens = max(self._trained, steps) * self._tokens_per_step
         loss = self._loss.take()
         scalars = {
             "loss/train": loss,
@@ -167,6 +174,9 @@ class TensorBoard:
 
     def _write(self, scalars: dict[str, float], step: int, time: float) -> None:
         """All of them as one event: ten times cheaper than `add_scalar` for each."""
+        if self._waiting is not None:
+            self._waiting.append((scalars, step, time))
+            return
         values = [self._value(tag=tag, simple_value=value) for tag, value in scalars.items() if math.isfinite(value)]
         if values:
             self._writer._get_file_writer().add_summary(self._summary(value=values), step, time)  # type: ignore[no-untyped-call]
@@ -183,17 +193,6 @@ class TensorBoard:
     def _writing(self) -> Iterator[None]:
         with writing(self._folder / "events.out.tfevents"):
             yield
-
-
-def _points(file: Path, until: float) -> Iterator[Any]:
-    """The scalars in an event file of this observer, up to simulated time `until`."""
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader  # type: ignore[import-untyped]
-    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
-
-    for record in RawEventFileLoader(str(file)).Load():
-        event = Event.FromString(record)
-        if event.wall_time <= until and any(value.HasField("simple_value") for value in event.summary.value):
-            yield event
 
 
 def _flat(config: Any, key: str = "") -> Iterator[tuple[str, ...]]:

@@ -15,13 +15,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush, merge
 from operator import itemgetter
-from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from halos.cluster import Cluster
 from halos.experiment import Experiment
 from halos.hookspecs import hookimpl
-from halos.observers.records import COMMITS, EVALUATIONS, TRANSFERS, UPDATES, read, replacing
+from halos.observers.records import replacing
 from halos.records import Commit, Evaluation, Summary, Transfer, Update
 from halos.tally import ALL_REDUCE, mean_loss
 
@@ -60,8 +59,6 @@ class Trace:
     def on_start(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._collective_cost = 1 + len(experiment.cluster.workers)  # it is drawn on every worker's row as well
-        if experiment.resumed_at is not None:
-            self._restore(experiment.folder)
 
     @hookimpl
     def on_update(self, update: Update) -> None:
@@ -134,36 +131,6 @@ class Trace:
             if math.isfinite(loss):
                 ts, args = _microseconds(time), f"{{{json.dumps(name)}: {loss!r}}}"
                 yield ts, f'{{"ph": "C", "name": "loss", "pid": {MODEL}, "tid": 1, "ts": {ts}, "args": {args}}}'
-
-    def _restore(self, folder: Path) -> None:
-        """Take what happened so far from the record files (the losses of commits are not in them)."""
-        latest: dict[tuple[str, int], tuple[float, float]] = {}  # each worker's pull and push
-        lines = [_timed(folder, name) for name in (TRANSFERS, UPDATES, COMMITS)]
-        for time, name, each in merge(*lines, key=itemgetter(0)):
-            if self._cut_at is not None:
-                break
-            if name == TRANSFERS:
-                start, worker = each["start_time"], each["worker"]
-                self._carry((start, time, each["src"], each["dst"], each["bytes"], each["kind"], worker))
-                latest[each["kind"], worker] = (start, time)
-            elif name == UPDATES:
-                worker, start, end = each["worker"], each["start_time"], time
-                if each["server"] is not None:
-                    start = latest.get(("pull", worker), (start, start))[1]
-                    end = latest.get(("push", worker), (end, end))[0]
-                self._computed.append((start, end, worker, each["steps"], each["start_version"], each["lr_step"]))
-                self._count(1, time)
-            elif each["server"] == "global" and each["kind"] == "update":
-                self._commits.append((time, each["version"], each["local_steps"], None))
-                self._count(2, time)
-        for each in read(folder / EVALUATIONS):
-            if each["of"] == "global" and each["loss"] is not None:
-                self._evaluated.append((each["time"], each["set"], each["loss"]))
-
-
-def _timed(folder: Path, name: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
-    for each in read(folder / name):
-        yield each["time"], name, each
 
 
 def worker_rows(computed: Iterable[Compute], carried: Iterable[Carried], cluster: Cluster) -> Iterator[Row]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from halos.errors import ConfigError
-from halos.testing import Recording, record, tiny
+from halos.testing import Recording, record, tiny, two_workers
+from halos.testing.conformance import PolicyConformance
 
 PLUGIN = ["halos_eager_diloco"]
 LR, MU = 0.2, 0.5
@@ -16,19 +17,8 @@ OUTER = {"name": "nesterov", "lr": LR, "momentum": MU}
 
 
 def run(delay: int = 1, rounds: int = 5, **changes: Any) -> Recording:
-    """Two workers of 1 and 2 steps a round on a quadratic with its optimum at 1, from 0."""
-    sections = tiny(
-        model={"dtype": "float64", "size": 1},
-        cluster={"regions": [{"workers": [1.0, 0.5]}]},
-        steps={"name": "by_speed", "base": 2},
-        policy={"name": "eager_diloco", "outer": OUTER, "outer_delay": delay},
-        budget={"local_steps": 3 * rounds},
-    )
-    return record(sections | changes, PLUGIN)
-
-
-def thetas(recording: Recording) -> list[float]:
-    return [float(commit.params.flat[0]) for commit in recording.globally]  # type: ignore[index]
+    policy = {"name": "eager_diloco", "outer": OUTER, "outer_delay": delay}
+    return record(two_workers(rounds, policy=policy) | changes, PLUGIN)
 
 
 def by_hand(delay: int, rounds: int) -> list[float]:
@@ -61,13 +51,13 @@ def test_the_first_two_rounds_in_full() -> None:
     # and −.145 + ½ (−.0985 + .1) = −.14425; v = −.1897925 and −.16925;
     # θ = .0285 + .2 (.1422925 + .09489625) = .07593775 and .015 + .2 (.14425 + .084625) = .060775.
     second = (0.07593775 + 0.060775) / 2
-    assert thetas(run(rounds=2))[:2] == pytest.approx([first, second], abs=1e-12)
+    assert run(rounds=2).thetas[:2] == pytest.approx([first, second], abs=1e-12)
 
 
 @pytest.mark.parametrize("delay", [1, 2, 3])
 @pytest.mark.parametrize("rounds", [1, 2, 5])
 def test_rounds_and_the_end_of_the_run_equal_the_formulas(delay: int, rounds: int) -> None:
-    assert thetas(run(delay, rounds)) == pytest.approx(by_hand(delay, rounds), abs=1e-12)
+    assert run(delay, rounds).thetas == pytest.approx(by_hand(delay, rounds), abs=1e-12)
 
 
 def test_updates_are_counted_when_nothing_of_them_is_outstanding() -> None:
@@ -158,21 +148,13 @@ def test_the_mean_replica_takes_one_linear_outer_step_on_a_mixture_of_two_means(
         torch.testing.assert_close(commit.params.flat, theta, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("delay", [1, 2])
-@pytest.mark.parametrize("transfer", [0.1, 1.0, 3.0])
-def test_rounds_overlap_as_the_closed_form_says(delay: int, transfer: float) -> None:
-    compute, rounds = 2.0, 6
-    a = compute * transfer
-    recording = run(
-        delay,
-        cluster={"regions": [{"workers": [1.0, 1.0]}], "step_time_ms": 1000.0},
-        model={"name": "sized", "parameters": 250_000},
-        executor={"name": "timing"},
-        network={"bandwidth_gbps": 0.008 / a},  # 1 MB among two workers
-        steps={"name": "fixed", "base": 2},
-        budget={"local_steps": 4 * rounds},
-    )
-    assert recording.simulation.now == pytest.approx(rounds * max(compute, a) + min(compute, a), rel=1e-9)
+class TestConformance(PolicyConformance):
+    plugins = PLUGIN
+    sections = ({"name": "eager_diloco"}, {"name": "eager_diloco", "outer_delay": 2, "outer": {"lr": 0.1}})
+
+    def seconds(self, section: dict[str, Any], rounds: int, compute: float, all_reduce: float) -> float:
+        """However late means are awaited: collectives are serial."""
+        return rounds * max(compute, all_reduce) + min(compute, all_reduce)
 
 
 def test_no_delay_at_all_is_refused() -> None:

@@ -8,20 +8,15 @@ import numpy as np
 import pytest
 
 from halos.errors import ConfigError
-from halos.testing import Recording, record, tiny
+from halos.testing import Recording, record, two_workers
+from halos.testing.conformance import ComputeConformance, StepsConformance, WeightsConformance
 
 PLUGIN = ["halos_heterogeneous_steps"]
 
 
 def run(**changes: Any) -> Recording:
-    """Two workers of speeds 1 and ½, a step of a second at the fastest; a quadratic from 0 with its optimum at 1."""
-    sections = tiny(
-        model={"dtype": "float64", "size": 1},
-        cluster={"regions": [{"workers": [1.0, 0.5]}], "step_time_ms": 1000.0},
-        steps={"name": "by_speed", "base": 4},
-        budget={"local_steps": 60},
-    )
-    return record(sections | changes, PLUGIN)
+    """Workers of speeds 1 and ½ that take 4 and 2 steps, of a second at the fastest; a quadratic from 0 to 1."""
+    return record(two_workers(20, steps={"name": "by_speed", "base": 4}) | changes, PLUGIN)
 
 
 def by_round(recording: Recording) -> list[list[int]]:
@@ -109,6 +104,22 @@ def test_jitter_may_be_of_another_model() -> None:
     of = {"name": "schedule", "changes": [{"worker": 0, "at_seconds": 0.0, "speed": 4.0}]}
     recording = run(compute={"name": "jitter", "sigma": 0.0, "of": of}, steps={"name": "fixed", "base": 4})
     assert next(each.compute for each in recording.updates if each.worker == 0) == (0.0, 1.0)
+
+
+class TestSteps(StepsConformance):
+    plugins = PLUGIN
+
+
+class TestWeights(WeightsConformance):
+    plugins = PLUGIN
+
+
+class TestCompute(ComputeConformance):
+    plugins = PLUGIN
+    sections = (
+        {"name": "schedule", "changes": [{"worker": 0, "at_seconds": 4.0, "speed": 0.5}]},
+        {"name": "jitter", "of": {"name": "stragglers", "probability": 0.5}},
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,30 +7,17 @@ from typing import Any
 import pytest
 
 from halos.errors import ConfigError
-from halos.testing import Recording, record, tiny
+from halos.testing import Recording, record, two_workers
+from halos.testing.conformance import PolicyConformance
 
 PLUGIN = ["halos_one_step_delay"]
 LR, MU = 0.2, 0.5
 
 
 def run(delay: int = 1, rounds: int = 5, **changes: Any) -> Recording:
-    """Two workers of 1 and 2 steps a round on a quadratic with its optimum at 1, from 0."""
-    sections = tiny(
-        model={"dtype": "float64", "size": 1},
-        cluster={"regions": [{"workers": [1.0, 0.5]}]},
-        steps={"name": "by_speed", "base": 2},
-        policy={
-            "name": "one_step_delay",
-            "outer": {"name": "nesterov", "lr": LR, "momentum": MU},
-            "outer_delay": delay,
-        },
-        budget={"local_steps": 3 * rounds},
-    )
-    return record(sections | changes, PLUGIN)
-
-
-def thetas(recording: Recording) -> list[float]:
-    return [float(commit.params.flat[0]) for commit in recording.globally]  # type: ignore[index]
+    outer = {"name": "nesterov", "lr": LR, "momentum": MU}
+    policy = {"name": "one_step_delay", "outer": outer, "outer_delay": delay}
+    return record(two_workers(rounds, policy=policy) | changes, PLUGIN)
 
 
 def test_five_rounds_and_the_last_mean_by_hand() -> None:
@@ -47,7 +34,7 @@ def test_five_rounds_and_the_last_mean_by_hand() -> None:
     assert expected[0] == pytest.approx(0.0435)
     # The second: the same Δ̄ (round 2 began at 0, too), v = −.2175, θ = .0435 + .2 (.145 + .10875) = .09425.
     assert expected[1] == pytest.approx(0.09425)
-    assert thetas(run()) == pytest.approx(expected, abs=1e-12)
+    assert run().thetas == pytest.approx(expected, abs=1e-12)
 
 
 def test_every_trained_step_is_in_the_final_model() -> None:
@@ -57,37 +44,28 @@ def test_every_trained_step_is_in_the_final_model() -> None:
 
 def test_contributions_drift_from_the_model_they_began_at_to_the_one_they_are_applied_to() -> None:
     recording = run()
-    model = [0.0, 0.0, *thetas(recording)]
+    model = [0.0, 0.0, *recording.thetas]
     for r, commit in enumerate(recording.globally):
         for share in commit.shares:
             assert share.drift == pytest.approx(abs(model[r + 1] - model[r]))
         assert commit.shares[0].staleness == min(r, 1)
 
 
-@pytest.mark.parametrize("delay", [0, 1, 2])
-@pytest.mark.parametrize("transfer", [0.1, 1.0, 3.0])
-def test_rounds_overlap_as_the_closed_form_says(delay: int, transfer: float) -> None:
-    """R (C + A) one after the other; R · max(C, A) + min(C, A) overlapped, however late: the collectives are serial."""
-    compute, rounds = 2.0, 6
-    recording = run(
-        delay,
-        rounds,
-        cluster={"regions": [{"workers": [1.0, 1.0]}], "step_time_ms": 1000.0},
-        model={"name": "sized", "parameters": 250_000},
-        executor={"name": "timing"},
-        network={"bandwidth_gbps": 0.008 / (compute * transfer)},  # 1 MB for two workers: A = transfer · C
-        steps={"name": "fixed", "base": 2},
-        budget={"local_steps": 4 * rounds},
-    )
-    a = compute * transfer
-    expected = rounds * (compute + a) if delay == 0 else rounds * max(compute, a) + min(compute, a)
-    assert recording.simulation.now == pytest.approx(expected, rel=1e-9)
+class TestConformance(PolicyConformance):
+    plugins = PLUGIN
+    sections = tuple({"name": "one_step_delay", "outer_delay": k, "outer": {"momentum": 0.5}} for k in (0, 1, 2))
+
+    def seconds(self, section: dict[str, Any], rounds: int, compute: float, all_reduce: float) -> float:
+        """One after the other without delay; overlapped with any, however late: the collectives are serial."""
+        if section["outer_delay"] == 0:
+            return rounds * (compute + all_reduce)
+        return rounds * max(compute, all_reduce) + min(compute, all_reduce)
 
 
 def test_without_delay_it_is_diloco() -> None:
     outer = {"name": "nesterov", "lr": LR, "momentum": MU}
     diloco = run(policy={"name": "diloco", "outer": outer})
-    assert thetas(run(0)) == pytest.approx(thetas(diloco), abs=1e-15)
+    assert run(0).thetas == pytest.approx(diloco.thetas, abs=1e-15)
 
 
 def test_on_a_linear_loss_it_is_diloco_a_round_later() -> None:

@@ -8,26 +8,16 @@ import pytest
 import torch
 
 from halos.errors import ConfigError
-from halos.testing import Recording, record, tiny
+from halos.testing import Recording, record, two_workers
+from halos.testing.conformance import PolicyConformance
 
 PLUGIN = ["halos_overlap_local_sgd"]
 NOISY = {"name": "quadratic", "size": 3, "noise": 0.3, "dtype": "float64", "curvature": [1, 2, 3]}
 
 
 def run(pullback: float = 0.6, momentum: float = 0.7, rounds: int = 5, **changes: Any) -> Recording:
-    """Two workers of 1 and 2 steps a round on a quadratic with its optimum at 1, from 0."""
-    sections = tiny(
-        model={"dtype": "float64", "size": 1},
-        cluster={"regions": [{"workers": [1.0, 0.5]}]},
-        steps={"name": "by_speed", "base": 2},
-        policy={"name": "overlap_local_sgd", "pullback": pullback, "momentum": momentum},
-        budget={"local_steps": 3 * rounds},
-    )
-    return record(sections | changes, PLUGIN)
-
-
-def anchors(recording: Recording) -> list[float]:
-    return [float(commit.params.flat[0]) for commit in recording.globally]  # type: ignore[index]
+    policy = {"name": "overlap_local_sgd", "pullback": pullback, "momentum": momentum}
+    return record(two_workers(rounds, policy=policy) | changes, PLUGIN)
 
 
 def test_the_first_two_rounds_in_full() -> None:
@@ -35,7 +25,7 @@ def test_the_first_two_rounds_in_full() -> None:
     # Round 2 from x: 1 − .81 · .924 = .25156 and 1 − .9 · .96 = .136. Sync 2, z = .058: x = .4 · .25156 + .6 · .058
     # = .135424 and .4 · .136 + .0348 = .0892; v = .7 · .076 + .077424 = .130624 and .7 · .04 + .0312 = .0592;
     # the anchor: .058 + (.130624 + .0592) / 2.
-    assert anchors(run(rounds=2)) == pytest.approx([0.058, 0.058 + 0.094912], abs=1e-12)
+    assert run(rounds=2).thetas == pytest.approx([0.058, 0.058 + 0.094912], abs=1e-12)
 
 
 def test_five_rounds_equal_the_equations() -> None:
@@ -47,7 +37,7 @@ def test_five_rounds_equal_the_equations() -> None:
             v[m] = beta * v[m] + x[m] - z
         z = z + sum(v) / 2
         expected.append(z)
-    assert anchors(run()) == pytest.approx(expected, abs=1e-12)
+    assert run().thetas == pytest.approx(expected, abs=1e-12)
 
 
 def test_without_momentum_the_anchor_moves_by_the_mean_difference() -> None:
@@ -60,7 +50,7 @@ def test_without_momentum_the_anchor_moves_by_the_mean_difference() -> None:
     for fast, slow in zip(rounds[0], rounds[1], strict=True):
         z -= 0.7 * (fast + slow) / 2
         expected.append(z)
-    assert anchors(recording) == pytest.approx(expected, abs=1e-12)
+    assert recording.thetas == pytest.approx(expected, abs=1e-12)
 
 
 def test_with_one_worker_and_no_momentum_it_is_diloco_with_outer_sgd() -> None:
@@ -74,11 +64,11 @@ def test_with_one_worker_and_no_momentum_it_is_diloco_with_outer_sgd() -> None:
 def test_without_pull_back_and_momentum_workers_are_independent_and_the_anchor_is_their_mean() -> None:
     recording = run(pullback=0.0, momentum=0.0, rounds=4)
     # Each goes its own way: 1 − .81^r and 1 − .9^r.
-    assert anchors(recording) == pytest.approx([1 - (0.81**r + 0.9**r) / 2 for r in range(1, 5)], abs=1e-12)
+    assert recording.thetas == pytest.approx([1 - (0.81**r + 0.9**r) / 2 for r in range(1, 5)], abs=1e-12)
 
 
 def test_fully_pulled_back_it_never_leaves_the_initial_model() -> None:
-    assert anchors(run(pullback=1.0)) == [0.0] * 5
+    assert run(pullback=1.0).thetas == [0.0] * 5
 
 
 def test_on_a_linear_loss_the_anchor_moves_at_the_known_share_of_the_workers_speed() -> None:
@@ -86,7 +76,7 @@ def test_on_a_linear_loss_the_anchor_moves_at_the_known_share_of_the_workers_spe
     alpha, beta, rounds = 0.5, 0.6, 200
     flat = {"name": "quadratic", "size": 1, "curvature": 1e-9, "optimum": 1e9, "dtype": "float64"}
     recording = run(alpha, beta, rounds, model=flat)
-    speed = anchors(recording)[-1] - anchors(recording)[-2]
+    speed = recording.thetas[-1] - recording.thetas[-2]
     plain = 0.1 * 1.5  # lr · gradient 1 · mean steps
     assert speed == pytest.approx(plain * (1 - alpha) / (1 - alpha * beta), rel=1e-6)
 
@@ -96,19 +86,11 @@ def test_the_mean_of_the_workers_is_evaluated_beside_the_anchor() -> None:
     assert [each.of for each in recording.evaluations] == ["global"] + ["global", "workers"] * 5
 
 
-@pytest.mark.parametrize("transfer", [0.1, 1.0, 3.0])
-def test_rounds_overlap_as_the_closed_form_says(transfer: float) -> None:
-    compute, rounds = 2.0, 6
-    a = compute * transfer
-    recording = run(
-        cluster={"regions": [{"workers": [1.0, 1.0]}], "step_time_ms": 1000.0},
-        model={"name": "sized", "parameters": 250_000},
-        executor={"name": "timing"},
-        network={"bandwidth_gbps": 0.008 / a},  # 1 MB among two workers
-        steps={"name": "fixed", "base": 2},
-        budget={"local_steps": 4 * rounds},
-    )
-    assert recording.simulation.now == pytest.approx(rounds * max(compute, a) + min(compute, a), rel=1e-9)
+class TestConformance(PolicyConformance):
+    plugins = PLUGIN
+
+    def seconds(self, section: dict[str, Any], rounds: int, compute: float, all_reduce: float) -> float:
+        return rounds * max(compute, all_reduce) + min(compute, all_reduce)
 
 
 @pytest.mark.parametrize(

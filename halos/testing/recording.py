@@ -1,9 +1,9 @@
-"""For tests of plugins (and of halos): run a configuration in memory and look at everything that happened."""
+"""Run a configuration in memory and look at everything that happened."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from halos.assembly import assemble
 from halos.config import Config, resolve
@@ -33,13 +33,17 @@ TINY: Section = {
 }
 
 
+Heard = Union[Update, Transfer, Commit, Evaluation]
+
+
 class Recording:
-    """A run and everything its observers heard, in order."""
+    """A run and everything its observers heard, in order: all of it, and by kind."""
 
     def __init__(self, config: Config, experiment: Experiment, simulation: Simulation) -> None:
         self.config = config
         self.experiment = experiment
         self.simulation = simulation
+        self.heard: list[Heard] = []
         self.updates: list[Update] = []
         self.transfers: list[Transfer] = []
         self.commits: list[Commit] = []
@@ -50,20 +54,29 @@ class Recording:
         """The commits of the global server."""
         return [commit for commit in self.commits if commit.server == "global"]
 
+    @property
+    def thetas(self) -> list[float]:
+        """The first parameter of the global model after each of its commits: all there is, in a model of size 1."""
+        return [float(commit.params.flat[0]) for commit in self.globally if commit.params.flat is not None]
+
     @hookimpl
     def on_update(self, update: Update) -> None:
+        self.heard.append(update)
         self.updates.append(update)
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
+        self.heard.append(transfer)
         self.transfers.append(transfer)
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
+        self.heard.append(commit)
         self.commits.append(commit)
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
+        self.heard.append(evaluation)
         self.evaluations.append(evaluation)
 
 
@@ -72,17 +85,36 @@ def tiny(**changes: Any) -> Section:
     return merge(TINY, changes)
 
 
+def two_workers(rounds: int = 5, **changes: Any) -> Section:
+    """The smallest run in which workers differ: one takes 2 steps of 0.1 a round and the other, half as fast, 1.
+
+    In float64, on one parameter with its optimum at 1, from 0: a round from θ leaves 0.81 and 0.9 of 1 − θ.
+    """
+    different = tiny(
+        model={"dtype": "float64", "size": 1},
+        cluster={"regions": [{"workers": [1.0, 0.5]}]},
+        steps={"name": "by_speed", "base": 2},
+        budget={"local_steps": 3 * rounds},
+    )
+    return different | changes
+
+
 def record(sections: Section, plugins: Sequence[str] = (), policy: Optional[Any] = None) -> Recording:
     """Run a configuration, writing nothing; `policy` (an instance) takes the place of the configured one."""
-    found = Plugins(list(plugins))
+    found = Plugins([*sections.get("plugins", ()), *plugins])
     config = resolve(merge(DEFAULTS, sections), found)
     if policy is not None:
         config.policy = policy
-    experiment, simulation = assemble(config, found)
+    experiment, simulation, checkpointing = assemble(config, found)
     recording = Recording(config, experiment, simulation)
     found.manager.register(recording)
     try:
-        simulation.run(config.policy)
+        simulation.run(config.policy, None if checkpointing is None else checkpointing.between)
     finally:
         config.executor.close()
     return recording
+
+
+def tiny_run(**changes: Any) -> Recording:
+    """Run `tiny(**changes)`; plugins are named as in a config, `plugins=["my_idea.py"]`."""
+    return record(tiny(**changes))

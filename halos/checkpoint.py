@@ -1,0 +1,170 @@
+"""Checkpoints: files that hold what a run cannot work out again from its configuration.
+
+A file is written under a temporary name, flushed, and renamed to a name that holds its own digest; so
+what has such a name is complete, and what is damaged is found out before it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, Optional, cast
+
+import torch
+from torch import Tensor
+
+from halos.cluster import positive
+from halos.errors import UserError, require
+
+FORMAT = 1
+NAME = re.compile(r"events-(\d+)-([0-9a-f]{32})\.pt")
+
+
+@dataclass
+class CheckpointOptions:
+    """`checkpoint:`; both intervals null: none are written."""
+
+    every_minutes: Optional[float] = None  # of wall time
+    every_local_steps: Optional[int] = None  # trained
+    keep: int = 2  # of the newest
+
+    def __post_init__(self) -> None:
+        for key in ("every_minutes", "every_local_steps"):
+            value = getattr(self, key)
+            require(value is None or positive(value), key, value, "a positive number, or null")
+        require(self.keep >= 1, "keep", self.keep, "a positive number of checkpoints")
+
+    @property
+    def wanted(self) -> bool:
+        return self.every_minutes is not None or self.every_local_steps is not None
+
+
+@dataclass
+class Checkpoint:
+    """A moment of a run, after `events` timed events.
+
+    `timeline` are facts that a replay up to there must arrive at, `numbers` what came out of tensors on
+    the way, `params` the flat tensors of all parameters then alive, by serial number.
+    """
+
+    config: dict[str, Any]  # resolved
+    versions: dict[str, str]
+    data: dict[str, Any]  # what the executor says of its data
+    events: int
+    time: float  # virtual seconds
+    timeline: dict[str, int]
+    numbers: Tensor  # float64
+    params: dict[int, Tensor]
+    executor: dict[str, Any]
+    wall_seconds: float
+
+    def save(self, folder: Path, keep: int) -> Path:
+        """Write into `folder`, and leave only the newest `keep` there. UserError if it cannot be written."""
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        temporary = folder / f".part-{os.getpid()}"
+        try:
+            folder.mkdir(exist_ok=True)
+            with temporary.open("wb") as file:
+                hashing = Hashing(file)
+                torch.save({"format": FORMAT, **content}, cast(BinaryIO, hashing))
+                file.flush()
+                os.fsync(file.fileno())
+            path = folder / f"events-{self.events:012d}-{hashing.digest}.pt"
+            os.replace(temporary, path)
+            _sync(folder)
+            for _, older in _named(folder)[keep:]:
+                older.unlink()
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(f"no checkpoint could be written to {folder}: {why}; earlier ones are intact") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return path
+
+
+class Hashing:
+    """A file that can only be written to; `digest` is that of all that was."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def write(self, data: Any) -> int:
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def load(path: Path) -> Checkpoint:
+    """The checkpoint in `path`; UserError says what is wrong with the file."""
+    named = NAME.fullmatch(path.name)
+    if named is None:
+        raise UserError(f"{path.name} is no checkpoint: its name is not events-NUMBER-DIGEST.pt")
+    try:
+        digest = hashlib.blake2b(digest_size=16)
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != named[2]:
+            raise UserError(f"{path.name} is damaged: its content has another digest than its name says")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read: {error.strerror or error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever unpickling foreign bytes may raise
+        raise UserError(f"{path.name} is no checkpoint: {str(error).splitlines()[0][:120]}") from None
+    known = {each.name for each in fields(Checkpoint)}
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path.name} is no checkpoint of halos")
+    if content.pop("format") != FORMAT or set(content) != known:
+        raise UserError(f"{path.name} was written by another version of halos")
+    return Checkpoint(**content)
+
+
+def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
+    """The newest intact checkpoint in `folder`, and what was wrong with newer ones. UserError if there is none."""
+    problems: list[str] = []
+    for _, path in _named(folder):
+        try:
+            return load(path), problems
+        except UserError as problem:
+            problems.append(str(problem))
+    if not problems:
+        raise UserError(f"{folder} holds no checkpoint; set checkpoint.every_minutes before a run that may be resumed")
+    raise UserError(f"{folder} holds no intact checkpoint: {'; '.join(problems)}")
+
+
+def _named(folder: Path) -> list[tuple[int, Path]]:
+    """(events, path) of what is named as a checkpoint is, newest first."""
+    return sorted(_numbered(folder), reverse=True)
+
+
+def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:
+    if folder.is_dir():
+        for path in folder.iterdir():
+            named = NAME.fullmatch(path.name)
+            if named:
+                yield int(named[1]), path
+
+
+def _sync(folder: Path) -> None:
+    """Make a renaming survive a loss of power, where a folder can be opened for that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

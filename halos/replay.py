@@ -1,0 +1,72 @@
+"""An executor whose outcomes are on tape: of an earlier run at first, without training anything, then real ones."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from halos.errors import UserError
+from halos.executors import Executor, Job, Outcome, Task
+from halos.params import Params
+from halos.tape import Tape
+
+
+class Taped:
+    """Stands before an executor: replays outcomes, with hollow parameters, or passes jobs on and keeps numbers."""
+
+    def __init__(self, executor: Executor, tape: Tape) -> None:
+        self._executor = executor
+        self._tape = tape
+        self._pending: dict[int, Job] = {}  # by job id: submitted, not yet asked for
+
+    def open(self, task: Task) -> Params:
+        return self._executor.open(task)
+
+    def submit(self, job: Job) -> None:
+        self._pending[job.id] = job
+        if not self._tape.replaying:
+            self._executor.submit(job)
+
+    def result(self, job: Job) -> Outcome:
+        del self._pending[job.id]
+        if self._tape.replaying:
+            (count,) = self._tape.take(1)
+            losses, chunks = self._tape.take(int(count)), self._tape.take(int(count))
+            return Outcome(Params(job.start.layout, None), tuple(losses), tuple(int(each) for each in chunks))
+        outcome = self._executor.result(job)
+        self._tape.add(len(outcome.losses), *outcome.losses, *outcome.chunks)
+        return outcome
+
+    def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
+        if self._tape.replaying:
+            return Params(params.layout, None)
+        stepped: Params = getattr(self._executor, "step")(params, gradient, lr_step)  # noqa: B009 - optional
+        return stepped
+
+    def evaluate(self, params: Params, name: str) -> Optional[float]:
+        if self._tape.replaying:
+            (known,) = self._tape.take(1)
+            return self._tape.take(1)[0] if known else None
+        loss = self._executor.evaluate(params, name)
+        self._tape.add(*((0,) if loss is None else (1, loss)))
+        return loss
+
+    def describe(self) -> dict[str, Any]:
+        return self._executor.describe()
+
+    def close(self) -> None:
+        self._executor.close()
+
+    def state(self) -> dict[str, Any]:
+        """The real executor's, for a checkpoint."""
+        save = getattr(self._executor, "state", None)
+        if save is None:
+            name = type(self._executor).__name__
+            raise UserError(f"executor {name} cannot say what it would go on from (it has no method `state`)")
+        state: dict[str, Any] = save()
+        return state
+
+    def go_live(self, state: dict[str, Any]) -> None:
+        """The real executor takes over, from `state`; jobs under way are submitted to it."""
+        getattr(self._executor, "restore")(state)  # noqa: B009 - there is one where there is `state`
+        for job in self._pending.values():
+            self._executor.submit(job)

@@ -1,0 +1,104 @@
+"""Resuming: which configuration a run goes on with, and what of it may have changed."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from halos import checkpoint as checkpoints
+from halos.assembly import versions
+from halos.builder import to_sections
+from halos.checkpoint import Checkpoint
+from halos.config import Config, resolve
+from halos.errors import ConfigError, UserError
+from halos.layers import Section, interpolate, merge, overrides
+from halos.plugins import Plugins, unique
+
+logger = logging.getLogger(__name__)
+
+FREE = ("observers", "checkpoint", "executor.device", "executor.threads")  # may change
+LIMITS = ("budget.local_steps", "budget.tokens", "budget.simulated_hours")  # may grow
+
+
+def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) -> tuple[Config, Plugins, Checkpoint]:
+    """The configuration of the run in `folder`, with `key=value` changes, and its newest intact checkpoint.
+
+    UserError names what stands in the way: no checkpoint, a key that must not change, another version
+    of a plugin or of halos.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--resume: {folder} is no run folder")
+    checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
+    for problem in damaged:
+        logger.warning("%s; going on from the checkpoint before it", problem)
+    section = merge({**checkpoint.config, "out": str(folder)}, overrides(changes))
+    section = interpolate(section)
+    section["plugins"] = unique([*section.get("plugins", []), *(plugins or [])])
+    found = Plugins(section["plugins"])
+    config = resolve(section, found)
+    _check_keys(checkpoint.config, to_sections(config, found))
+    _check_budget(checkpoint, config)
+    _check_versions(checkpoint.versions, versions(found))
+    return config, found, checkpoint
+
+
+def _check_keys(before: Section, after: Section) -> None:
+    ours, theirs = dict(_leaves(after)), dict(_leaves(before))
+    for key in sorted({*ours, *theirs}):
+        if ours.get(key) == theirs.get(key) or key.startswith(FREE):
+            continue
+        if key in LIMITS:
+            if _limit(ours.get(key)) < _limit(theirs.get(key)):
+                raise ConfigError(
+                    key, f"{ours.get(key)} is less than the run's {theirs.get(key)}; a budget may only grow"
+                )
+        elif key == "budget.target_loss":
+            if ours.get(key) is not None and not ours[key] <= (theirs.get(key) or -math.inf):
+                raise ConfigError(
+                    key, f"{ours[key]} is easier than the run's {theirs.get(key)}; a budget may only grow"
+                )
+        elif key not in ("out", "plugins"):
+            raise ConfigError(
+                key,
+                f"is {theirs.get(key)!r} in this run and cannot become {ours.get(key)!r}; what may change is the budget"
+                " (to a larger one), observers, checkpoint, executor.device and executor.threads",
+            )
+
+
+def _check_budget(checkpoint: Checkpoint, config: Config) -> None:
+    tokens_per_step = config.train.batch_size * config.data.sequence_length
+    steps = config.budget.steps(tokens_per_step)
+    if checkpoint.timeline["committed"] >= steps:
+        raise ConfigError("budget", f"is spent: {checkpoint.timeline['committed']} local steps are committed already")
+
+
+def _check_versions(before: dict[str, str], now: dict[str, str]) -> None:
+    for name in sorted({*before, *now}):
+        if before.get(name) == now.get(name):
+            continue
+        if name in ("python", "torch"):
+            logger.warning(
+                "%s was %s and is %s now: what follows may differ in the last bits", name, before[name], now.get(name)
+            )
+        elif name not in before:
+            logger.warning("%s was not there when the run began", name)
+        else:
+            raise UserError(
+                f"{name} is {now.get(name, 'not installed')}, but the run was made with {before[name]}: it would go on"
+                " as another experiment"
+            )
+
+
+def _limit(value: Any) -> float:
+    return math.inf if value is None else float(value)
+
+
+def _leaves(section: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(section, dict) and section:
+        for name, value in section.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, section

@@ -1,0 +1,128 @@
+"""Everything that is installed, and every package in plugins/, does what its kind must do."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import pytest
+
+from halos.testing.conformance import (
+    CodecConformance,
+    ComputeConformance,
+    DataConformance,
+    ExecutorConformance,
+    MergeRuleConformance,
+    ModelConformance,
+    NetworkConformance,
+    PolicyConformance,
+    StepsConformance,
+    WeightsConformance,
+)
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted([*ROOT.glob("plugins/*/halos_*.py"), ROOT / "third_party/example-variant/noloco_gossip.py"])
+PLUGINS = [module.stem for module in MODULES]
+sys.path.extend(str(module.parent) for module in MODULES if str(module.parent) not in sys.path)
+
+
+@pytest.fixture(autouse=True)
+def only_halos_itself() -> None:
+    """Here, all that is installed counts."""
+
+
+class TestPolicies(PolicyConformance):
+    plugins, everything = PLUGINS, True
+    sections = (
+        {
+            "name": "async_local_sgd",
+            "outer": {"name": "delayed_nesterov", "lr": 0.7, "beta": 0.5, "buffer": 4},
+        },
+        {
+            "name": "halos",
+            "outer": {"name": "delayed_nesterov", "lr": 1.0, "beta": 0.5, "buffer": 2},
+            "local": {"name": "delayed_nesterov", "lr": 1.0, "beta": 0.5, "buffer": 4},
+            "local_updates": 4,
+        },
+    )
+
+    def seconds(self, section: dict[str, Any], rounds: int, compute: float, all_reduce: float) -> Optional[float]:
+        return rounds * (compute + all_reduce) if section["name"] == "diloco" else None
+
+
+class TestMergeRules(MergeRuleConformance):
+    plugins, everything = PLUGINS, True
+    sections = ({"name": "adam", "lr": 0.01},)
+
+    def tolerance(self, section: dict[str, Any]) -> float:
+        return 1e-3 if section["name"] == "adam" else 1e-6
+
+    def elementwise(self, section: dict[str, Any]) -> bool:
+        return section["name"] in ("sgd", "nesterov", "delayed_nesterov", "adam")
+
+
+class TestNetworks(NetworkConformance):
+    plugins, everything = PLUGINS, True
+    sections = (
+        {"name": "matrix", "bandwidth_gbps": [[100, 1, 2], [0.5, 100, 1], [0.3, 1, 100]], "latency_ms": 40},
+        {"name": "matrix", "bandwidth_gbps": float("inf")},
+        {"name": "matrix", "bandwidth_gbps": [[100, 1, 2], [0.5, 100, 1], [0.3, 1, 100]], "return_path": "forward"},
+    )
+
+
+class TestSteps(StepsConformance):
+    plugins, everything = PLUGINS, True
+
+
+class TestWeights(WeightsConformance):
+    plugins, everything = PLUGINS, True
+
+
+class TestCompute(ComputeConformance):
+    plugins, everything = PLUGINS, True
+    sections = ({"name": "schedule", "changes": [{"worker": 0, "at_seconds": 4.0, "speed": 0.5}]},)
+
+
+class TestCodecs(CodecConformance):
+    plugins, everything = PLUGINS, True
+
+
+class TestModels(ModelConformance):
+    plugins, everything = PLUGINS, True
+    sections = (
+        {"name": "gpt_neox", "hidden_size": 16, "layers": 2, "heads": 2},
+        {"name": "sized", "parameters": 10},
+        {"name": "quadratic", "noise": 0.5},
+    )
+
+
+class TestData(DataConformance):
+    plugins, everything = PLUGINS, True
+    sections = (
+        {"name": "text", "path": "folder"},
+        {"name": "tokens", "path": "tokens.npy"},
+        {"name": "megatron", "path": "corpus"},
+    )
+
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the sections name: each 40 samples or so of 8 + 1 tokens."""
+        monkeypatch.chdir(tmp_path)
+        tokens = np.arange(40 * 9, dtype=np.uint16) % 50
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder/one.txt").write_bytes(tokens.astype(np.uint8).tobytes())
+        (tmp_path / "folder/two.txt").write_bytes(b"something else")
+        np.save("tokens.npy", tokens)
+        (tmp_path / "corpus.bin").write_bytes(tokens.tobytes())
+        header = struct.pack("<9sQBQQ", b"MMIDIDX\0\0", 1, 8, 40, 41)
+        lengths, offsets = np.full(40, 9, np.int32), np.arange(40, dtype=np.int64) * 18
+        (tmp_path / "corpus.idx").write_bytes(
+            header + lengths.tobytes() + offsets.tobytes() + np.arange(41, dtype=np.int64).tobytes()
+        )
+
+
+class TestExecutors(ExecutorConformance):
+    plugins, everything = PLUGINS, True
