@@ -265,6 +265,8 @@ def _load_file(path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[module_name]
         raise
+    if path.stem.isidentifier() and path.stem not in sys.modules and importlib.util.find_spec(path.stem) is None:
+        sys.modules[path.stem] = module  # a plugin file named after it may import it
     return module
 
 

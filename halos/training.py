@@ -243,7 +243,6 @@ class Trainer:
         if state.scaler.is_enabled():
             state.scaler.unscale_(state.optimizer)
             state.scaler.update()
-            torch.nan_to_num_(self.grad, nan=0.0, posinf=0.0, neginf=0.0)  # too large a scale: lowered for the next
         return Params(self.layout, self.grad / steps), tuple(losses.means), tuple(losses.chunks)
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
@@ -251,6 +250,8 @@ class Trainer:
         state = self.state_of(SHARED)
         self.flat.copy_(_data(params))
         self.grad.copy_(_data(gradient))
+        if state.scaler.is_enabled() and not bool(torch.isfinite(self.grad).all()):
+            return Params(self.layout, self.flat.detach().clone())  # a scale too large, lowered by now: no step
         self._descend(state, self.options.schedule.at(self.options.optimizer.lr, lr_step + 1), scaled=False)
         return Params(self.layout, self.flat.detach().clone())
 

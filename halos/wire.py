@@ -37,6 +37,8 @@ class Wire:
         self.lossless = codec.roundtrip(params) is params
         self._size = params.size
         self._wire_bytes = wire_bytes
+        # By layout and the codec's id, which is its own as long as it is kept: bytes depend on nothing else.
+        self._sizes: dict[tuple[Layout, int], tuple[Codec, int]] = {}
         self.model_bytes = self._scaled(4 * params.size)  # models, unlike differences, travel in fp32
         self.delta_bytes = self.bytes(params, codec)  # of a whole model's difference, under the configured codec
         # By sender and what part of the model it sends: what its codec has left out so far.
@@ -44,7 +46,10 @@ class Wire:
 
     def bytes(self, payload: Params, codec: Codec) -> int:
         """As the link sees them: in proportion, if the whole model is said to weigh `wire_bytes`."""
-        return self._scaled(codec.wire_bytes(payload))
+        key = (payload.layout, id(codec))
+        if key not in self._sizes:
+            self._sizes[key] = codec, self._scaled(codec.wire_bytes(payload))
+        return self._sizes[key][1]
 
     def arriving(self, sender: Hashable, payload: Params, codec: Codec) -> Params:
         """The payload as decoded at the other end.

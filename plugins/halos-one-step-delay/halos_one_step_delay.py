@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from halos import Contribution, Event, Params, Register, Update, hookimpl, require
 from halos.cluster import Worker
+from halos.collectives import Collective
 from halos.merge import MergeRule, Nesterov
 from halos.simulation import Simulation
 
@@ -33,7 +34,7 @@ class OneStepDelay:
             sim.spawn(self._work(sim, worker))
         theta, state = sim.params, self.outer.init(sim.params)
         for r in sim.rounds():
-            delta = await sim.collective(r.index).arrival
+            delta = await self.collective(sim, r.index).arrival
             self._models.pop(r.index - 1 - self.outer_delay, None)  # everybody has begun this round from it
             contributions = [Contribution([each], start, theta) for each, start in self._updates.pop(r.index)]
             theta, state = self.outer.step(theta, delta, state)  # θ^{r+1} ← Outer(θ^r, Δ̄^r)
@@ -48,7 +49,11 @@ class OneStepDelay:
                 theta = await self._model(sim, late)
             update = await sim.train(worker, theta, round=r)  # Δ_m ← θ − InnerOpt(θ), H steps
             self._updates.setdefault(r.index, []).append((update.receipt(), theta))
-            sim.collective(r.index).join(worker, update.delta)  # start averaging, do not wait
+            self.collective(sim, r.index).join(worker, update.delta)  # start averaging, do not wait
+
+    def collective(self, sim: Simulation, index: int) -> Collective:
+        """The averaging of a round's pseudo-gradients."""
+        return sim.collective(index)
 
     def _model(self, sim: Simulation, index: int) -> Event[Params]:
         return self._models.setdefault(index, Event(sim.clock))
