@@ -25,75 +25,63 @@ INDEX = 4  # bytes, an unsigned integer
 
 
 @dataclass(frozen=True)
-class Int8:
-    """Whole multiples, −127 to 127, of each block's largest magnitude / 127."""
+class Blocks:
+    """So many bits a number, in blocks of consecutive numbers that share one fp32 scale."""
 
-    block: Optional[int] = 256  # consecutive numbers that share a scale; null: all
+    bits: ClassVar[int]
+
+    block: Optional[int] = 256  # null: all numbers are one block
     error_feedback: bool = False  # senders add what was lost to their next payload
 
     def __post_init__(self) -> None:
         check_block(self.block)
+
+    def wire_bytes(self, payload: Params) -> int:
+        return -(-payload.size * self.bits // 8) + SCALE * blocks(payload.size, self.block)
+
+
+@dataclass(frozen=True)
+class Int8(Blocks):
+    """Whole multiples, −127 to 127, of each block's largest magnitude / 127."""
+
+    bits: ClassVar[int] = 8
 
     def roundtrip(self, payload: Params) -> Params:
         return payload.map(lambda flat: by_block(flat, self.block, lambda rows: rounded(rows, 127)))
 
-    def wire_bytes(self, payload: Params) -> int:
-        return payload.size + SCALE * blocks(payload.size, self.block)
-
 
 @dataclass(frozen=True)
-class Int4:
+class Int4(Blocks):
     """Whole multiples, −7 to 7, of each block's largest magnitude / 7; two numbers a byte."""
 
-    block: Optional[int] = 256  # consecutive numbers that share a scale; null: all
-    error_feedback: bool = False  # senders add what was lost to their next payload
-
-    def __post_init__(self) -> None:
-        check_block(self.block)
+    bits: ClassVar[int] = 4
 
     def roundtrip(self, payload: Params) -> Params:
         return payload.map(lambda flat: by_block(flat, self.block, lambda rows: rounded(rows, 7)))
 
-    def wire_bytes(self, payload: Params) -> int:
-        return -(-payload.size // 2) + SCALE * blocks(payload.size, self.block)
-
 
 @dataclass(frozen=True)
-class Fp4E3M0:
+class Fp4E3M0(Blocks):
     """Sign and three bits of exponent (arXiv 2501.18512): 0 or ± a block's largest magnitude · 2^−k, k = 0 … 6.
 
     To the nearest of these, upwards from the middle of two: an error of at most a third of the number, or
     1/128 of the block's largest magnitude for what is smaller than the smallest of them.
     """
 
-    block: Optional[int] = 256  # consecutive numbers that share a scale; null: all
-    error_feedback: bool = False  # senders add what was lost to their next payload
-
-    def __post_init__(self) -> None:
-        check_block(self.block)
+    bits: ClassVar[int] = 4
 
     def roundtrip(self, payload: Params) -> Params:
         return payload.map(lambda flat: by_block(flat, self.block, nearest_powers))
 
-    def wire_bytes(self, payload: Params) -> int:
-        return -(-payload.size // 2) + SCALE * blocks(payload.size, self.block)
-
 
 @dataclass(frozen=True)
-class Sign:
+class Sign(Blocks):
     """One bit a number, times each block's mean magnitude (arXiv 1901.09847); zero counts as positive."""
 
-    block: Optional[int] = 256  # consecutive numbers that share a scale; null: all
-    error_feedback: bool = False  # senders add what was lost to their next payload
-
-    def __post_init__(self) -> None:
-        check_block(self.block)
+    bits: ClassVar[int] = 1
 
     def roundtrip(self, payload: Params) -> Params:
         return payload.map(self._signs)
-
-    def wire_bytes(self, payload: Params) -> int:
-        return -(-payload.size // 8) + SCALE * blocks(payload.size, self.block)
 
     def _signs(self, flat: Tensor) -> Tensor:
         def signs(rows: Tensor) -> Tensor:
