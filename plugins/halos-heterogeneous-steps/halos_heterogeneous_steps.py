@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Optional
 
-from halos import ConfigError, Register, Update, UserError, hookimpl, require
+from halos import ConfigError, Register, Update, hookimpl, require
 from halos.cluster import Cluster, Worker
 from halos.compute import ComputeModel, Constant
 from halos.seeds import generator
@@ -68,16 +68,22 @@ class Deadline:
         self._rates = Rates(self.smoothing)
         self._step_time = cluster.step_time
 
+    def prepare(self, sim: Simulation) -> None:
+        """At least one step of every worker must fit."""
+        for worker in sim.workers:
+            self.steps(worker, sim)
+
     def steps(self, worker: Worker, sim: Simulation) -> int:
         left = self.seconds - self._exchange_seconds(worker, sim)
         shown = self._rates.of.get(worker.id)
         rate = worker.speed / self._step_time if shown is None else shown  # steps per second
         fitting = math.floor(left * rate * (1.0 + 1e-12))  # a time that fits to the last bit, fits
         if fitting < 1 and shown is None:
-            raise UserError(
-                f"steps.seconds: {self.seconds:g} s is too short a round for worker {worker.id}, whose local step takes"
+            raise ConfigError(
+                "seconds",
+                f"{self.seconds:g} s is too short a round for worker {worker.id}, whose local step takes"
                 f" {1 / rate:.6g} s, beside {self.seconds - left:.6g} s of exchange; give at least"
-                f" {self.seconds - left + 1 / rate:.6g}"
+                f" {self.seconds - left + 1 / rate:.6g}",
             )
         return max(1, fitting)  # who has become too slow for even one step still takes it
 

@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 
 import torch
 
-from halos import ConfigError, Contribution, Event, Params, Register, Update, all_of, hookimpl, require
+from halos import ConfigError, Contribution, Event, Params, Register, Update, UserError, all_of, hookimpl, require
 from halos.cluster import Cluster, Worker
 from halos.errors import under
 from halos.fragments import PATTERNS, cut
@@ -19,6 +19,8 @@ from halos.params import mean
 from halos.rounds import Round
 from halos.servers import distance
 from halos.simulation import Simulation
+
+SAME_STEPS = "streaming_diloco needs the same for all: steps: {name: fixed, base: …}"
 
 
 @dataclass
@@ -55,6 +57,13 @@ class StreamingDiLoCo:
         """One τ for everybody or one for each."""
         if isinstance(self.tau, list) and len(self.tau) != len(cluster.workers):
             raise ConfigError("tau", f"has {len(self.tau)} numbers for {len(cluster.workers)} workers")
+
+    def prepare(self, sim: Simulation) -> None:
+        """What can be known before the first round: whether schedule and fragments fit steps and model."""
+        steps = [sim.steps(worker) for worker in sim.workers]
+        if len(set(steps)) > 1:
+            raise UserError(f"workers take {min(steps)} to {max(steps)} local steps; {SAME_STEPS}")
+        (Streaming if self.overlap == "none" else Eager)(self, sim, Round(0, 0, tuple(steps)))
 
     async def run(self, sim: Simulation) -> None:
         for first in sim.rounds():
@@ -196,7 +205,7 @@ class Streaming:
         """The worker's learning-rate step at the start of a round, which must have as many steps as all others."""
         if r.lr_step is None or r.steps[worker.id] != self.period:
             found = f"round {r.index} has {min(r.steps)} to {max(r.steps)} local steps, the first had {self.period}"
-            raise ConfigError("steps", f"{found}; streaming_diloco needs the same for all: {{name: fixed, base: …}}")
+            raise ConfigError("steps", f"{found}; {SAME_STEPS}")
         return r.lr_step[worker.id] if isinstance(r.lr_step, tuple) else r.lr_step
 
 

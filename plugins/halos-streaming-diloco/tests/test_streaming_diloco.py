@@ -373,7 +373,9 @@ def test_unequal_local_steps_are_refused() -> None:
         "cluster": {"regions": [{"workers": [1.0, 0.5]}]},
         "steps": {"name": "by_speed", "base": 4},
     }
-    with pytest.raises(UserError, match=r"steps: round 0 has 2 to 4 local steps.*the same for all"):
+    with pytest.raises(
+        UserError, match=r"policy: workers take 2 to 4 local steps; streaming_diloco needs the same for all: steps:"
+    ):
         run({"fragments": 2}, 4, 1, model=NOISY, **changes)
 
 
