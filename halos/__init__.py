@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from halos.clock import Event, all_of, first_of
+from halos.clock import Event, all_of, arrived, first_of
 from halos.errors import ConfigError, Diverged, Lost, UserError, require
 from halos.hookspecs import Register, hookimpl
 from halos.params import Layout, Params
@@ -28,6 +28,7 @@ __all__ = [
     "Update",
     "UserError",
     "all_of",
+    "arrived",
     "first_of",
     "hookimpl",
     "require",

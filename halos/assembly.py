@@ -20,6 +20,7 @@ from halos.data.order import DataOrder
 from halos.errors import ConfigError, UserError, under
 from halos.executors import Executor, Task
 from halos.experiment import Experiment
+from halos.faults import NoFaults
 from halos.params import Params
 from halos.plugins import Plugins
 from halos.replay import Taped
@@ -41,6 +42,8 @@ def assemble(
         config.network.connect(cluster)
     with under("compute"):
         config.compute.connect(cluster, config.seed)
+    with under("faults"):
+        config.faults.connect(cluster, config.seed)
     connect = getattr(config.steps, "connect", None)  # optional
     if connect is not None:
         with under("steps"):
@@ -58,6 +61,8 @@ def assemble(
     try:
         params = _open(config, cluster)
         _check_budget(config, params)
+        if config.faults.inner_state == "gone" and not (params.hollow or hasattr(config.executor, "forget")):
+            raise ConfigError("faults.inner_state", "cannot be gone: this executor has no method `forget`; inline has")
         real, initial = not params.hollow, params.shell()
         initial.flat = params.flat  # to know its device
         tape = Tape()
@@ -65,7 +70,8 @@ def assemble(
         if config.checkpoint.wanted or earlier is not None:
             tape = Tape(recording=True, earlier=None if earlier is None else earlier.numbers.tolist())
             executor = Taped(config.executor, tape)
-            params.layout.serials.live = WeakValueDictionary({params.serial: params})
+            serials = params.layout.serials
+            serials.tape, serials.live = tape, WeakValueDictionary({params.serial: params}) if real else None
             if earlier is not None:
                 _check_data(earlier, config.executor)
                 params.flat = None
@@ -87,6 +93,7 @@ def assemble(
             evaluation_sets=("validation", *config.evaluate.sets),
             hook=plugins.manager.hook,
             tape=tape,
+            faults=None if isinstance(config.faults, NoFaults) else config.faults,
         )
         experiment = Experiment(
             name=config.name,
@@ -101,9 +108,15 @@ def assemble(
             loss_average_steps=config.train.loss_average_steps,
             real=real,
             versions=versions(plugins),
+            faults=config.faults,
             resumed_at=None if earlier is None else earlier.time,
         )
         simulation = Simulation(parts, params)
+        for key, component in (("policy", config.policy), ("steps", config.steps)):
+            prepare = getattr(component, "prepare", None)  # optional: what it asks of everything else
+            if prepare is not None:
+                with under(key):
+                    prepare(simulation)
         checkpointing = None
         if isinstance(executor, Taped):
             facts = {"config": experiment.config, "versions": experiment.versions, "data": executor.describe()}

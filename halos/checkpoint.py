@@ -63,12 +63,26 @@ class Checkpoint:
     executor: dict[str, Any]
     wall_seconds: float
 
+    @property
+    def sound(self) -> bool:
+        """Whether its parts are of the kinds they should be; of a file, anything may have been read."""
+        dicts = (self.config, self.versions, self.data, self.timeline, self.params, self.executor)
+        return (
+            all(isinstance(each, dict) for each in dicts)
+            and all(isinstance(each, (int, float)) for each in (self.events, self.time, self.wall_seconds))
+            and all(isinstance(each, Tensor) for each in (self.numbers, *self.params.values()))
+            and isinstance(self.timeline.get("committed"), int)
+        )
+
     def save(self, folder: Path, keep: int) -> Path:
         """Write into `folder`, and leave only the newest `keep` there. UserError if it cannot be written."""
         content = {each.name: getattr(self, each.name) for each in fields(self)}
         temporary = folder / f".part-{os.getpid()}"
+        hashing: Optional[Hashing] = None
         try:
             folder.mkdir(exist_ok=True)
+            for left in folder.glob(".part-*"):  # by a process that was killed: nobody else writes here now
+                left.unlink()
             with temporary.open("wb") as file:
                 hashing = Hashing(file)
                 torch.save({"format": FORMAT, **content}, cast(BinaryIO, hashing))
@@ -77,10 +91,14 @@ class Checkpoint:
             path = folder / f"events-{self.events:012d}-{hashing.digest}.pt"
             os.replace(temporary, path)
             _sync(folder)
-            for _, older in _named(folder)[keep:]:
-                older.unlink()
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            others = [(events, other) for events, other in _named(folder) if other != path]
+            later = [other for events, other in others if events >= self.events]  # damaged, or replaced by this one
+            earlier = [other for events, other in others if events < self.events]
+            for unwanted in (*later, *earlier[keep - 1 :]):
+                unwanted.unlink()
+        except (OSError, RuntimeError) as error:
+            reason = error if hashing is None or hashing.problem is None else hashing.problem
+            why = getattr(reason, "strerror", None) or next(iter(str(reason).splitlines()), type(reason).__name__)
             raise UserError(f"no checkpoint could be written to {folder}: {why}; earlier ones are intact") from error
         finally:
             with contextlib.suppress(OSError):
@@ -92,12 +110,17 @@ class Hashing:
     """A file that can only be written to; `digest` is that of all that was."""
 
     def __init__(self, file: BinaryIO) -> None:
+        self.problem: Optional[OSError] = None  # why something could not be: torch says that less clearly
         self._file = file
         self._hash = hashlib.blake2b(digest_size=16)
 
     def write(self, data: Any) -> int:
         self._hash.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.problem = self.problem or error
+            raise
 
     def flush(self) -> None:
         self._file.flush()
@@ -125,13 +148,16 @@ def load(path: Path) -> Checkpoint:
     except UserError:
         raise
     except Exception as error:  # whatever unpickling foreign bytes may raise
-        raise UserError(f"{path.name} is no checkpoint: {str(error).splitlines()[0][:120]}") from None
-    known = {each.name for each in fields(Checkpoint)}
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path.name} is no checkpoint: {said[:120]}") from None
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path.name} is no checkpoint of halos")
-    if content.pop("format") != FORMAT or set(content) != known:
+    if content.pop("format") != FORMAT or set(content) != {each.name for each in fields(Checkpoint)}:
         raise UserError(f"{path.name} was written by another version of halos")
-    return Checkpoint(**content)
+    checkpoint = Checkpoint(**content)
+    if not checkpoint.sound:
+        raise UserError(f"{path.name} is no checkpoint of halos: its parts are not what they should be")
+    return checkpoint
 
 
 def newest(folder: Path) -> tuple[Checkpoint, list[str]]:

@@ -6,11 +6,14 @@ import gc
 import logging
 import struct
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 from zlib import crc32
 
+import numpy as np
+import pluggy
 import torch
 
 from halos.checkpoint import Checkpoint, CheckpointOptions
@@ -18,7 +21,7 @@ from halos.errors import UserError
 from halos.params import Params
 from halos.replay import Taped
 from halos.simulation import Simulation
-from halos.tape import Tape
+from halos.tape import Strayed, Tape
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class Checkpointing:
         self._tape = tape
         self._serials = initial.layout.serials
         self._earlier = earlier
-        self._crc = 0  # of the times of all events so far
+        self._crc = 0  # of all events so far: when, and how many parameters and numbers there were by then
         self._began = time.monotonic()
         self._written_at = self._began
         self._written_after = 0  # local steps
@@ -62,9 +65,10 @@ class Checkpointing:
         return self._earlier is not None
 
     def between(self) -> None:
-        """Between two events: note the time of the last; go live, or write a checkpoint, if it is time to."""
+        """Between two events: note the moment; go live, or write a checkpoint, if it is time to."""
         clock = self._simulation.clock
-        self._crc = crc32(struct.pack("<d", clock.now), self._crc)
+        moment = struct.pack("<dqq", clock.now, self._serials.last, self._tape.count)
+        self._crc = crc32(moment, self._crc)
         if self._earlier is not None:
             if clock.happened == self._earlier.events:
                 self._go_live(self._earlier)
@@ -85,6 +89,9 @@ class Checkpointing:
             self.checkpoint().save(self._folder, self._options.keep)
         except UserError as problem:
             logger.error("%s; the run goes on", problem)
+        self._restart_intervals()
+
+    def _restart_intervals(self) -> None:
         self._written_at = time.monotonic()
         every = self._options.every_local_steps or 1
         self._written_after = self._simulation.ledger.trained // every * every
@@ -92,25 +99,34 @@ class Checkpointing:
     def checkpoint(self) -> Checkpoint:
         """This moment."""
         simulation = self._simulation
-        live = self._serials.live
-        assert live is not None, "kept in every run that writes checkpoints"
-        tensors = {serial: params.flat for serial, params in sorted(live.items()) if params.flat is not None}
+        live = sorted((self._serials.live or {}).items())
+        tensors = {serial: params.flat for serial, params in live if params.flat is not None}
         return Checkpoint(
             **self._facts,
             events=simulation.clock.happened,
             time=simulation.now,
             timeline=self._timeline(),
-            numbers=torch.tensor(self._tape.numbers, dtype=torch.float64),
+            numbers=torch.from_numpy(np.array(self._tape.numbers)),
             params=tensors,
             executor=self._taped.state(),
             wall_seconds=self.wall_before + time.monotonic() - self._began,
+        )
+
+    def refusal(self, error: Exception) -> UserError:
+        """What an error during the replay means: the line of a plugin, where there is one, and what to do."""
+        where = blamed(error)
+        what = str(error) if isinstance(error, Strayed) else f"{type(error).__name__}: {error}"
+        return UserError(
+            f"the run cannot be resumed: replayed without tensors, {where}{what}. Does a plugin keep state outside the"
+            " run, or tensors outside of parameters, or branch on a number that did not come through norm(), dot() or"
+            " sim.scalar?"
         )
 
     def _timeline(self) -> dict[str, int]:
         """What a replay must have come to, in whole numbers."""
         simulation = self._simulation
         return {
-            "times": self._crc,
+            "events": self._crc,
             "parameters": self._serials.last,
             "jobs": simulation.jobs.count,
             "trained": simulation.ledger.trained,
@@ -118,31 +134,43 @@ class Checkpointing:
             "version": simulation.version,
         }
 
+    def _lacking(self, earlier: Checkpoint) -> list[int]:
+        """Parameters in use that the checkpoint does not hold."""
+        return [serial for serial in dict(self._serials.live or {}) if serial not in earlier.params]
+
     def _go_live(self, earlier: Checkpoint) -> None:
         ours = self._timeline()
         different = [name for name, value in earlier.timeline.items() if ours.get(name) != value]
         if different:
-            raise UserError(
-                f"the run cannot be resumed: replayed up to {earlier.time:.6g} simulated seconds, its"
-                f" {', '.join(different)} differ from the checkpoint's; does a plugin keep state outside the run, or"
-                " branch on a number that it did not take through sim.scalar?"
-            )
+            raise Strayed(f"by {earlier.time:.6g} simulated seconds its {', '.join(different)} differ")
         self._tape.go_live()
-        gc.collect()
-        live = self._serials.live
-        assert live is not None, "kept in every run that is resumed"
-        lacking = [serial for serial in live if serial not in earlier.params] if earlier.params else []
+        if lacking := self._lacking(earlier):
+            gc.collect()  # unreachable ones may not have been freed yet
+            lacking = self._lacking(earlier)
         if lacking:
-            raise UserError(
-                f"the run cannot be resumed: {len(lacking)} sets of parameters are in use that the checkpoint does not"
-                " hold; does a plugin keep parameters of an earlier run?"
-            )
+            raise Strayed(f"{len(lacking)} sets of parameters are in use that were not; does an observer keep them?")
+        live = dict(self._serials.live or {})
         for serial, tensor in earlier.params.items():
             if serial in live:
                 live[serial].flat = tensor.to(self._device)
         self._taped.go_live(earlier.executor)
+        self._restart_intervals()
+        self._tape.beside(self.on_live)(earlier.time)
         self._earlier = None
-        self._written_at = time.monotonic()
-        every = self._options.every_local_steps or 1
-        self._written_after = self._simulation.ledger.trained // every * every
-        self.on_live(earlier.time)
+        if self._options.wanted and self._facts["config"] != earlier.config:
+            self._write()  # or a run that is killed soon would go on as it was configured before
+        earlier.params, earlier.executor = {}, {}  # whoever loaded it must not keep all tensors alive
+
+
+def blamed(error: Exception) -> str:
+    """`name (file:line): ` of the innermost frame of a policy or plugin that an error went through, if any."""
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not ours(Path(each.filename))]
+    return f"{frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno}): " if frames else ""
+
+
+def ours(file: Path) -> bool:
+    """Whether code is neither a policy's nor a plugin's: the core of halos, or a library it uses."""
+    core = Path(__file__).parent
+    inside = file.parent if file.parent == core else file.parent.parent
+    built_in = inside == core and file.parent.name != "policies"
+    return built_in or any(Path(str(module.__file__)).parent in file.parents for module in (torch, np, pluggy))

@@ -118,7 +118,7 @@ class Clock:
         self._order = count()
 
     def timeout(self, seconds: float, produce: Callable[[], T] | None = None) -> Event[T]:
-        """An event `seconds` from now; its value is what `produce` returns at that moment."""
+        """An event `seconds` from now; its value is what `produce` returns then. Infinitely far: it never happens."""
         if not seconds >= 0.0:
             raise ValueError(f"an event cannot be {seconds} s from now")
         event: Event[T] = Event(self, produce)
@@ -149,7 +149,7 @@ class Clock:
                 callback(event)
             elif not processes:
                 return
-            elif heap:
+            elif heap and (heap[0][0] < math.inf or until < math.inf):
                 if heap[0][0] > until:
                     self.now = until
                     return
@@ -161,7 +161,7 @@ class Clock:
                     try:
                         event.value = event.produce()
                     except Exception as error:
-                        if not event.waiters:
+                        if not event.waiters and not isinstance(error, Lost):
                             raise
                         event.error = error
                     event.produce = None
@@ -202,9 +202,18 @@ def _not_swallowed(event: Event[Any]) -> None:
 
 def all_of(events: Iterable[Event[T]]) -> Event[list[T]]:
     """Happens with the list of all values when the last has happened, or with the first error."""
+    return _gathered(events, but_lost=False)
+
+
+def arrived(events: Iterable[Event[T]]) -> Event[list[T]]:
+    """Happens when all have, with the values of those that were not lost, or with the first other error."""
+    return _gathered(events, but_lost=True)
+
+
+def _gathered(events: Iterable[Event[T]], but_lost: bool) -> Event[list[T]]:
     pending = list(events)
     if not pending:
-        raise ValueError("all_of needs at least one event")
+        raise ValueError("there must be at least one event to wait for")
     result: Event[list[T]] = Event(pending[0].clock)
     missing = len(pending)
 
@@ -213,10 +222,10 @@ def all_of(events: Iterable[Event[T]]) -> Event[list[T]]:
         missing -= 1
         if result.done:
             _not_swallowed(event)
-        elif event.error is not None:
+        elif event.error is not None and not (but_lost and isinstance(event.error, Lost)):
             result.fail(event.error)
         elif missing == 0:
-            result.succeed([each.value for each in pending])
+            result.succeed([each.value for each in pending if each.error is None])
 
     for event in pending:
         event.when_done(one_done)

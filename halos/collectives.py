@@ -68,10 +68,10 @@ class Collectives:
         self._waiting.append(collective)
         return collective
 
-    def all_at_once(self, payloads: Iterable[Params], codec: Codec) -> Event[Params]:
-        """One that everybody has joined already."""
+    def all_at_once(self, payloads: Iterable[Params], codec: Codec, senders: Optional[list[int]]) -> Event[Params]:
+        """One that everybody has joined already; `senders` are 0, 1, … unless given."""
         collective = Collective(self, 0, codec)
-        collective.reduction = self.reduce(enumerate(payloads), codec)
+        collective.reduction = self.reduce(enumerate(payloads) if senders is None else zip(senders, payloads), codec)
         self._waiting.append(collective)
         self.advance()
         return collective.arrival

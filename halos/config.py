@@ -16,6 +16,7 @@ from halos.data import DataSource
 from halos.errors import ConfigError, require, shown
 from halos.evaluation import EvaluateOptions
 from halos.executors import Executor
+from halos.faults import FaultModel
 from halos.layers import DEFAULTS, Section, interpolate, merge, overrides, read
 from halos.models import Model
 from halos.network import NetworkModel
@@ -25,16 +26,6 @@ from halos.simulation import SyncPolicy
 from halos.steps import StepAllocation
 from halos.training import TrainOptions
 from halos.weights import ContributionWeights
-
-
-@dataclass
-class FaultOptions:
-    """`faults:`; this version simulates none."""
-
-    name: str = "none"
-
-    def __post_init__(self) -> None:
-        require(self.name == "none", "name", self.name, "none (this version simulates no faults)")
 
 
 @dataclass
@@ -52,12 +43,12 @@ class Config:
     codec: Codec
     executor: Executor
     steps: StepAllocation
+    faults: FaultModel
     name: str = "run"
     out: Optional[str] = None
     seed: int = 1234
     plugins: list[str] = field(default_factory=list)
     train: TrainOptions = field(default_factory=TrainOptions)
-    faults: FaultOptions = field(default_factory=FaultOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     observers: ObserverOptions = field(default_factory=ObserverOptions)

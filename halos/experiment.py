@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from halos.budget import BudgetOptions
 from halos.cluster import Cluster
+from halos.faults import FaultModel, NoFaults
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,4 @@ class Experiment:
     real: bool  # whether training is real (losses are numbers)
     versions: dict[str, str]  # of halos, torch, Python and the plugins in use
     resumed_at: Optional[float] = None  # virtual seconds
+    faults: FaultModel = field(default_factory=NoFaults)

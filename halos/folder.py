@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from halos.errors import ConfigError, shown
@@ -54,14 +54,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def made(folder: Path) -> Iterator[None]:
-    """Make `folder`, for what begins a run inside; if that fails, nothing is left of either."""
+def made(folder: Path, stack: ExitStack) -> Iterator[None]:
+    """Make `folder`, lock it until `stack` ends, for what begins a run inside; if that fails, nothing is left."""
     new = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unusable(folder, error) from None
+        stack.enter_context(locked(folder))
         refuse_used(folder)  # again: another run may have been faster
         try:
             yield

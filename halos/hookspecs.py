@@ -62,6 +62,11 @@ def register_codecs(register: Register) -> None:
 
 
 @hookspec
+def register_fault_models(register: Register) -> None:
+    """What goes wrong, and when: `faults:` (faults.FaultModel)."""
+
+
+@hookspec
 def register_models(register: Register) -> None:
     """What is trained: `model:` (models.Model)."""
 

@@ -7,11 +7,13 @@ import math
 from functools import partial
 from typing import Optional
 
-from halos.clock import Clock, Event
+from halos.clock import Clock, Deadlock, Event
 from halos.cluster import Cluster, Worker
 from halos.compute import ComputeModel
-from halos.data.order import DataOrder
+from halos.data.order import DataOrder, Range
+from halos.errors import Lost
 from halos.executors import Executor, Job
+from halos.hazards import Hazards, Loss
 from halos.ledger import Ledger
 from halos.listeners import Listeners
 from halos.network import NetworkModel
@@ -22,12 +24,14 @@ from halos.wire import Wire
 
 logger = logging.getLogger(__name__)
 
+Times = tuple[float, float, float, float]  # of a job: when it begins, computes from, computes until, and is lost
+
 
 class Jobs:
     """Dispatches jobs, one per worker at a time, and records what comes of them.
 
-    Samples and learning-rate step are those of the dispatch. `running` holds, by worker, when its job
-    began, when it computes from, and until when.
+    Samples and learning-rate step are those of the dispatch; the learning-rate clock counts the samples
+    of all jobs so far but those known to be lost.
     """
 
     def __init__(
@@ -45,10 +49,13 @@ class Jobs:
         batch_size: int,
         global_batch_size: int,
         patience: float,
+        hazards: Optional[Hazards],
     ) -> None:
-        self.running: dict[int, tuple[float, float, float]] = {}
+        self.running: dict[int, Times] = {}  # by worker
+        self.spent: list[tuple[int, Times]] = []  # by workers, on jobs that were lost
         self.count = 0
         self.dispatched = 0  # local steps
+        self.lost = 0  # jobs
         self._clock = clock
         self._tie_break = cluster.tie_break
         self._network = network
@@ -61,8 +68,11 @@ class Jobs:
         self._tell = tell
         self._batch_size = batch_size
         self._global_batch_size = global_batch_size
-        self._patience = patience  # trained local steps after which something should be committed
+        self._hazards = hazards
+        self._limit = self._patience = patience  # trained local steps after which something should be committed
         self._first_round = 64 * len(cluster.workers)  # jobs, generously
+        self._begun: dict[int, float] = {}  # by worker: when its latest job began, where crashes cost its inner state
+        self._lost_at, self._lost_now = 0.0, 0  # when the latest job was lost, and how many at that moment
         self._latest: dict[int, int] = {}  # steps of each worker's latest job
         self._latest_sum = 0
 
@@ -88,7 +98,8 @@ class Jobs:
             raise ValueError(f"worker {worker.id} is to take {steps} local steps; a job has at least one")
         now = self._clock.now
         if lr_step is None:
-            lr_step = self._order.taken // self._global_batch_size
+            counted = self._order.taken - self._ledger.lost * self._batch_size
+            lr_step = counted // self._global_batch_size
         dealt = self._order.take(worker, steps * self._batch_size)
         job = Job(self.count, worker.id, start, steps, dealt.shard, dealt.first, dealt.end, lr_step, now, gradient)
         self.count += 1
@@ -101,12 +112,69 @@ class Jobs:
             pull, push = self._network.round_trip(
                 self._wire.model_bytes, self._wire.delta_bytes, region, worker.region, now
             )
-        compute = self._compute.seconds(worker, steps, now + pull, job.id)
-        self.running[worker.id] = (now, now + pull, now + pull + compute)
+        if self._hazards is None:
+            compute = self._compute.seconds(worker, steps, now + pull, job.id)
+        else:
+            pull, compute, push, lost = self._under(self._hazards, worker, job, region, pull, push)
+            if lost is not None:
+                return lost
+        self.running[worker.id] = (now, now + pull, now + pull + compute, math.inf)
         self._executor.submit(job)
         return self._clock.timeout(
             pull + push + compute + tie, partial(self._arrive, worker, job, region, version, push, mean_steps)
         )
+
+    def _under(
+        self, hazards: Hazards, worker: Worker, job: Job, region: Optional[int], pull: float, push: float
+    ) -> tuple[float, float, float, Optional[Event[Update]]]:
+        """What pull, compute and push take; of a job that will be lost, also the event of that."""
+        start, pulled, pushed = job.time, None, None
+        if hazards.model.inner_state == "gone":
+            if hazards.crash(worker, self._begun.get(worker.id, 0.0), start) is not None:
+                self._forget(worker)
+            self._begun[worker.id] = start
+        if region is not None:
+            pull, pulled = hazards.message(region, worker.region, start, pull)
+        compute = self._compute.seconds(worker, job.steps, start + pull, job.id)
+        end = start + pull + compute
+        if region is not None:
+            push, pushed = hazards.message(worker.region, region, end, push)
+        losses = (hazards.crash(worker, start, end + push), pulled, pushed)  # at one moment, the crash is what counts
+        loss = min((each for each in losses if each is not None), key=lambda each: each.at, default=None)
+        if loss is None:
+            return pull, compute, push, None
+        self.running[worker.id] = (start, start + pull, end, max(start, loss.at))
+        if loss is pushed:  # it was trained, and only lost on its way back
+            self._executor.submit(job)
+        detected = max(0.0, loss.at + hazards.model.detection_seconds - start)
+        lose = partial(self._lose, hazards, worker, job, loss, loss is pushed, loss in (pulled, pushed))
+        return pull, compute, push, self._clock.timeout(detected, lose)
+
+    def _lose(self, hazards: Hazards, worker: Worker, job: Job, loss: Loss, trained: bool, message: bool) -> Update:
+        """The end of a job that is lost: what was trained has changed the worker's inner state."""
+        self.spent.append((worker.id, self.running.pop(worker.id)))
+        self.lost += 1
+        self._ledger.lost += job.steps
+        hazards.lost_messages += message
+        if trained:
+            self._executor.result(job)
+        if hazards.model.samples == "again":
+            self._order.give_back(Range(job.shard, job.first_sample, job.end_sample))
+        now = self._clock.now
+        self._lost_at, self._lost_now = now, self._lost_now + 1 if now == self._lost_at else 1
+        if self._lost_now > self._first_round:
+            raise RuntimeError(
+                f"{self._lost_now} jobs lost at {now:.6g} s, the last because {loss.why}: before it is"
+                " given another job, await sim.returned(worker) of a worker whose job was lost"
+            )
+        raise Lost(f"job {job.id} of worker {worker.id}", loss.at, loss.why)
+
+    def _forget(self, worker: Worker) -> None:
+        """A worker's inner state is gone, if its executor can say so, and what its codec has kept."""
+        forget = getattr(self._executor, "forget", None)
+        if forget is not None:
+            forget(worker.id)
+        self._wire.forget(worker.id)
 
     def _arrive(
         self,
@@ -118,7 +186,7 @@ class Jobs:
         mean_steps: Optional[float],
     ) -> Update:
         now, wire = self._clock.now, self._wire
-        began, computes, until = self.running.pop(worker.id)
+        began, computes, until, _ = self.running.pop(worker.id)
         params, losses, chunks = self._executor.result(job)
         if region is not None:
             if not wire.lossless:
@@ -150,13 +218,26 @@ class Jobs:
             params if job.gradient else None,
         )
         self._ledger.add(update)
-        if self._ledger.trained > self._patience and self.count > self._first_round:
-            self._warn()
         self._tell.update(update)
+        if self._ledger.trained > self._patience and self.count > self._first_round:
+            self._look()
         return update
 
-    def _warn(self) -> None:
-        """Once, if nothing was committed so far."""
+    def _look(self) -> None:
+        """Whether so much is trained for nothing: a warning, once, if nothing was ever committed.
+
+        Under faults the global server may be out of reach for ever, and then the run would never end.
+        """
+        if self._hazards is not None:
+            settled = self._ledger.committed + self._ledger.dropped
+            limit = self._limit + self._first_round * self._latest_sum / len(self._latest)
+            if self._ledger.trained > settled + limit:
+                raise Deadlock(
+                    f"{self._ledger.trained - settled} local steps trained, several times the budget, and not committed"
+                    f" at {self._clock.now:.6g} s; is the global server out of reach?"
+                )
+            self._patience = settled + limit
+            return
         self._patience = math.inf
         if not self._ledger.committed:
             logger.warning(

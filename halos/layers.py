@@ -19,6 +19,7 @@ Section = dict[str, Any]
 # What a section is when no layer names its component.
 DEFAULTS: Section = {
     "network": {"name": "matrix"},
+    "faults": {"name": "none"},
     "compute": {"name": "constant"},
     "data": {"name": "text"},
     "weights": {"name": "uniform"},

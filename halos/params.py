@@ -15,25 +15,36 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from halos.tape import Tape
+
 Fragment = tuple[slice, ...]  # slices of the flat vector, in order
 NO_VERSIONS: Mapping[str, int] = MappingProxyType({})
 
 
 class Serials:
-    """Serial numbers of a run's parameters, in order of creation; with `live`, also who bears them."""
+    """Serial numbers of a run's parameters, in order of creation; of a run to be resumed, also who bears them."""
 
-    __slots__ = ("last", "live")
+    __slots__ = ("last", "live", "tape")
 
     def __init__(self) -> None:
         self.last = -1
-        self.live: Optional[WeakValueDictionary[int, Params]] = None  # kept only for runs that are to be resumed
+        self.live: Optional[WeakValueDictionary[int, Params]] = (
+            None  # of runs that train for real and are to be resumed
+        )
+        self.tape: Optional[Tape] = None
 
     def give(self, params: Params) -> int:
-        """The next one."""
+        """The next one; -1 for what is no part of the run."""
+        if self.tape is not None and self.tape.aside:
+            return -1
         self.last += 1
         if self.live is not None:
             self.live[self.last] = params
         return self.last
+
+    def number(self, compute: Callable[[], float]) -> float:
+        """A number out of parameters, which a replay is told again."""
+        return compute() if self.tape is None else self.tape.number(compute)
 
 
 class Layout:
@@ -196,13 +207,19 @@ class Params:
         return Params(self.layout, flat)
 
     def norm(self) -> float:
-        """Euclidean norm, accumulated in float64; NaN when hollow."""
+        """Euclidean norm, accumulated in float64; NaN when hollow (but not in a replay: there it is what it was)."""
+        return self.layout.serials.number(self._norm)
+
+    def dot(self, other: Params) -> float:
+        """Inner product, accumulated in float64; NaN when either is hollow (in a replay, what it was)."""
+        return self.layout.serials.number(lambda: self._dot(other))
+
+    def _norm(self) -> float:
         if self.flat is None:
             return math.nan
         return float(torch.linalg.vector_norm(self.flat, dtype=torch.float64))
 
-    def dot(self, other: Params) -> float:
-        """Inner product, accumulated in float64; NaN when either is hollow."""
+    def _dot(self, other: Params) -> float:
         if self.flat is None or other.flat is None:
             return math.nan
         return float(torch.dot(self.flat.double(), other.flat.double()))

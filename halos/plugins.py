@@ -26,6 +26,7 @@ from halos.compute import ComputeModel
 from halos.data import DataSource
 from halos.errors import UserError, did_you_mean, shown
 from halos.executors import Executor
+from halos.faults import FaultModel
 from halos.merge import MergeRule
 from halos.models import Model
 from halos.network import NetworkModel
@@ -44,11 +45,12 @@ KINDS: dict[str, tuple[type[Any], str]] = {
     "contribution weights": (ContributionWeights, "register_contribution_weights"),
     "compute model": (ComputeModel, "register_compute_models"),
     "codec": (Codec, "register_codecs"),
+    "fault model": (FaultModel, "register_fault_models"),
     "model": (Model, "register_models"),
     "data source": (DataSource, "register_data_sources"),
     "executor": (Executor, "register_executors"),
 }
-MODULES = ("merge", "network", "steps", "weights", "compute", "codecs")
+MODULES = ("merge", "network", "steps", "weights", "compute", "codecs", "faults")
 FOLDERS = ("policies", "models", "data", "executors")  # every module in them registers itself
 
 

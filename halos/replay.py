@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Optional
 
-from halos.errors import UserError
+from halos.errors import ConfigError
 from halos.executors import Executor, Job, Outcome, Task
 from halos.params import Params
 from halos.tape import Tape
@@ -16,18 +17,22 @@ class Taped:
     def __init__(self, executor: Executor, tape: Tape) -> None:
         self._executor = executor
         self._tape = tape
-        self._pending: dict[int, Job] = {}  # by job id: submitted, not yet asked for
+        self._pending: dict[int, Job] = {}  # by worker: submitted, not yet asked for; a lost one until the next
+        if not (hasattr(executor, "state") and hasattr(executor, "restore")):
+            name = type(executor).__name__
+            raise ConfigError("checkpoint", f"executor {name} cannot: it has no methods state and restore")
 
     def open(self, task: Task) -> Params:
         return self._executor.open(task)
 
     def submit(self, job: Job) -> None:
-        self._pending[job.id] = job
+        self._pending.pop(job.worker, None)
+        self._pending[job.worker] = job
         if not self._tape.replaying:
             self._executor.submit(job)
 
     def result(self, job: Job) -> Outcome:
-        del self._pending[job.id]
+        del self._pending[job.worker]
         if self._tape.replaying:
             (count,) = self._tape.take(1)
             losses, chunks = self._tape.take(int(count)), self._tape.take(int(count))
@@ -36,11 +41,18 @@ class Taped:
         self._tape.add(len(outcome.losses), *outcome.losses, *outcome.chunks)
         return outcome
 
-    def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
+    @property
+    def step(self) -> Callable[[Params, Params, int], Params]:
+        """There is one where the executor has one."""
+        real: Callable[[Params, Params, int], Params] = getattr(self._executor, "step")  # noqa: B009 - optional
         if self._tape.replaying:
-            return Params(params.layout, None)
-        stepped: Params = getattr(self._executor, "step")(params, gradient, lr_step)  # noqa: B009 - optional
-        return stepped
+            return lambda params, gradient, lr_step: Params(params.layout, None)
+        return real
+
+    def forget(self, worker: int) -> None:
+        forget = getattr(self._executor, "forget", None)
+        if forget is not None and not self._tape.replaying:
+            forget(worker)
 
     def evaluate(self, params: Params, name: str) -> Optional[float]:
         if self._tape.replaying:
@@ -58,15 +70,11 @@ class Taped:
 
     def state(self) -> dict[str, Any]:
         """The real executor's, for a checkpoint."""
-        save = getattr(self._executor, "state", None)
-        if save is None:
-            name = type(self._executor).__name__
-            raise UserError(f"executor {name} cannot say what it would go on from (it has no method `state`)")
-        state: dict[str, Any] = save()
+        state: dict[str, Any] = getattr(self._executor, "state")()  # noqa: B009 - seen to be there
         return state
 
     def go_live(self, state: dict[str, Any]) -> None:
         """The real executor takes over, from `state`; jobs under way are submitted to it."""
-        getattr(self._executor, "restore")(state)  # noqa: B009 - there is one where there is `state`
+        getattr(self._executor, "restore")(state)  # noqa: B009 - seen to be there
         for job in self._pending.values():
             self._executor.submit(job)

@@ -13,7 +13,7 @@ from rich.text import Text
 from halos.records import Summary
 
 REGIONS = 12  # rows, before the rest becomes one
-BAR = (("compute", "#", "green"), ("transfer", "=", "yellow"), ("idle", ".", "dim"))
+BAR = (("compute", "#", "green"), ("transfer", "=", "yellow"), ("idle", ".", "dim"), ("down", "x", "red"))
 
 
 def show(summary: Summary, folder: Path, regions: Sequence[str] = (), console: Optional[Console] = None) -> None:
@@ -70,8 +70,9 @@ def _facts(summary: Summary) -> Table:
         f"{steps[key]:,} {text}"
         for key, text in (
             ("trained", "trained"), ("committed", "committed"), ("dropped", "dropped"), ("in_flight", "in flight"),
+            ("lost", "lost"),
         )
-        if key in steps
+        if key in steps and (key != "lost" or steps[key])
     )  # fmt: skip
     links = summary.get("bytes") or {}
     total = sum(links.values())
@@ -92,6 +93,7 @@ def _facts(summary: Summary) -> Table:
         ("commits", commits),
         ("staleness", stale),
         ("bytes sent", sent),
+        ("lost", _lost(summary)),
     )
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
@@ -100,6 +102,20 @@ def _facts(summary: Summary) -> Table:
         if value is not None and not (name.endswith("loss") and value == "-"):  # timing runs have no losses
             table.add_row(name, Text(value))
     return table
+
+
+def _lost(summary: Summary) -> Optional[str]:
+    """What faults have taken, if there were any."""
+    lost, goodput = summary.get("lost") or {}, summary.get("goodput")
+    if not _down(summary.get("workers") or []) and not any(lost.values()):
+        return None
+    counts = f"{lost.get('jobs', 0):,} jobs, {lost.get('messages', 0):,} messages"
+    return counts if goodput is None else f"{counts}; goodput {goodput:.1%}"
+
+
+def _down(workers: list[dict[str, Any]]) -> bool:
+    """Whether any worker ever was."""
+    return any(worker.get("down") for worker in workers)
 
 
 def _regions(workers: list[dict[str, Any]], names: Sequence[str], bar: int) -> Table:
@@ -115,22 +131,23 @@ def _regions(workers: list[dict[str, Any]], names: Sequence[str], bar: int) -> T
         groups.append(("all", workers))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("region", no_wrap=True)
-    for name in ("workers", *(name for name, _, _ in BAR)):
+    shown = BAR if _down(workers) else BAR[:-1]
+    for name in ("workers", *(name for name, _, _ in shown)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("of simulated time", no_wrap=True)
     for name, each in groups:
-        shares = {key: sum(worker[key] for worker in each) / len(each) for key, _, _ in BAR}
+        shares = {key: sum(worker.get(key, 0.0) for worker in each) / len(each) for key, _, _ in BAR}
         name = name if len(name) <= 20 else name[:18] + ".."
-        table.add_row(Text(name), f"{len(each):,}", *(f"{shares[key]:.1%}" for key, _, _ in BAR), _bar(shares, bar))
+        table.add_row(Text(name), f"{len(each):,}", *(f"{shares[key]:.1%}" for key, _, _ in shown), _bar(shares, bar))
     return table
 
 
 def _bar(shares: dict[str, float], width: int) -> Text:
-    """`####==....`, the three shares as one line of `width` characters."""
+    """`####==....`, the shares as one line of `width` characters."""
     text, upto, drawn = Text(), 0.0, 0
     for key, mark, style in BAR:
         upto += shares[key]
-        end = width if key == "idle" else min(width, round(upto * width))
+        end = width if key == BAR[-1][0] else min(width, round(upto * width))
         text.append(mark * (end - drawn), style)
         drawn = end
     return text

@@ -13,7 +13,7 @@ from halos.assembly import versions
 from halos.builder import to_sections
 from halos.checkpoint import Checkpoint
 from halos.config import Config, resolve
-from halos.errors import ConfigError, UserError
+from halos.errors import ConfigError, UserError, shown
 from halos.layers import Section, interpolate, merge, overrides
 from halos.plugins import Plugins, unique
 
@@ -34,7 +34,12 @@ def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) 
     checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
     for problem in damaged:
         logger.warning("%s; going on from the checkpoint before it", problem)
-    section = merge({**checkpoint.config, "out": str(folder)}, overrides(changes))
+    before = checkpoint.config
+    if not _same(Path("runs") / before["name"] if before["out"] is None else Path(before["out"]), folder):
+        before = {**before, "out": str(folder)}  # it was moved
+    section = merge(before, overrides(changes))
+    if section["out"] != before["out"]:
+        raise ConfigError("out", f"is {folder}, where the run is, and cannot become {shown(section['out'])}")
     section = interpolate(section)
     section["plugins"] = unique([*section.get("plugins", []), *(plugins or [])])
     found = Plugins(section["plugins"])
@@ -47,7 +52,7 @@ def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) 
 
 def _check_keys(before: Section, after: Section) -> None:
     ours, theirs = dict(_leaves(after)), dict(_leaves(before))
-    for key in sorted({*ours, *theirs}):
+    for key in sorted({*ours, *theirs}, key=lambda key: (not key.endswith(".name"), key)):  # first the reason
         if ours.get(key) == theirs.get(key) or key.startswith(FREE):
             continue
         if key in LIMITS:
@@ -56,7 +61,8 @@ def _check_keys(before: Section, after: Section) -> None:
                     key, f"{ours.get(key)} is less than the run's {theirs.get(key)}; a budget may only grow"
                 )
         elif key == "budget.target_loss":
-            if ours.get(key) is not None and not ours[key] <= (theirs.get(key) or -math.inf):
+            earlier = theirs.get(key)
+            if ours.get(key) is not None and (earlier is None or ours[key] > earlier):
                 raise ConfigError(
                     key, f"{ours[key]} is easier than the run's {theirs.get(key)}; a budget may only grow"
                 )
@@ -90,6 +96,10 @@ def _check_versions(before: dict[str, str], now: dict[str, str]) -> None:
                 f"{name} is {now.get(name, 'not installed')}, but the run was made with {before[name]}: it would go on"
                 " as another experiment"
             )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _limit(value: Any) -> float:

@@ -50,17 +50,24 @@ class Rounds:
         """Whether a round was refused."""
         return bool(self._rounds) and self._rounds[-1] is None
 
-    def each(self, spent: Callable[[], float]) -> Iterator[Round]:
-        """The rounds from the first on, until one is refused: `spent()` or planned steps make up the budget."""
+    def each(
+        self, spent: Callable[[], float], lost: Callable[[], int] = lambda: 0, unused: Callable[[], int] = lambda: 0
+    ) -> Iterator[Round]:
+        """The rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
+
+        `lost()` of these count for nothing, another `unused()` only for learning rates.
+        """
         index = 0
-        while (current := self._at(index, spent)) is not None:
+        while (current := self._at(index, spent, lost, unused)) is not None:
             yield current
             index += 1
 
-    def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
+    def _at(
+        self, index: int, spent: Callable[[], float], lost: Callable[[], int], unused: Callable[[], int]
+    ) -> Optional[Round]:
         if index == len(self._rounds):
-            before = max(self._planned, spent())
-            if before >= self._budget:
+            before = max(self._planned, spent()) - lost()
+            if before - unused() >= self._budget:
                 self._rounds.append(None)
             else:
                 steps = self._steps()

@@ -26,13 +26,14 @@ from halos.builder import to_sections
 from halos.checkpoint import Checkpoint
 from halos.clock import Deadlock
 from halos.config import Config, load
-from halos.errors import ConfigError, Diverged, UserError, shown
+from halos.errors import ConfigError, Diverged, Lost, UserError, shown
 from halos.experiment import Experiment
 from halos.layers import to_yaml
 from halos.plugins import Plugins
 from halos.records import Summary
 from halos.simulation import Simulation
 from halos.tally import Tally
+from halos.tape import Strayed
 
 logger = logging.getLogger("halos.run")
 
@@ -78,11 +79,13 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
         try:
             simulation.run(config.policy, between)
             if checkpointing is not None and checkpointing.replaying:
-                raise UserError("the run cannot be resumed: replayed, it ended before its checkpoint")
+                raise Strayed("it ends before its checkpoint")
             _save_model(simulation, config.folder)
         except BaseException as error:
-            if checkpointing is not None and checkpointing.replaying:
-                raise  # nothing has been touched yet
+            if checkpointing is not None and checkpointing.replaying:  # nothing has been touched yet
+                if isinstance(error, Exception) and not isinstance(error, UserError):
+                    raise checkpointing.refusal(error) from error
+                raise
             try:
                 finish(_ended_by(error))
             except Exception as another:  # must not hide the first
@@ -119,6 +122,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return FAILED
     except Deadlock as error:
         print(f"stopped: the policy is stuck: {error}", file=sys.stderr)
+        return FAILED
+    except Lost as error:
+        policy = plugins.name_of(type(config.policy))
+        print(f"stopped: policy {policy} does not go on without what is lost: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted; what was recorded until then is kept", file=sys.stderr)
@@ -185,8 +192,7 @@ def _list_plugins(plugins: Plugins) -> None:
 def _begin(experiment: Experiment, plugins: Plugins) -> Iterator[None]:
     """The run folder, locked, config.yaml in it, and the observers told; if that fails, nothing is left."""
     with ExitStack() as stack:
-        with folders.made(experiment.folder):
-            stack.enter_context(folders.locked(experiment.folder))
+        with folders.made(experiment.folder, stack):
             _write_config(experiment)
             plugins.manager.hook.on_start(experiment=experiment)
         yield
@@ -194,8 +200,9 @@ def _begin(experiment: Experiment, plugins: Plugins) -> Iterator[None]:
 
 def _go_on(experiment: Experiment, plugins: Plugins, time: float) -> None:
     """A resumed run goes on for real, from virtual `time`: under its present configuration."""
-    _write_config(experiment)
     plugins.manager.hook.on_resume(time=time)
+    (experiment.folder / "summary.json").unlink(missing_ok=True)  # it is not over, as that may have said
+    _write_config(experiment)
 
 
 def _write_config(experiment: Experiment) -> None:
@@ -210,7 +217,7 @@ def _ended_by(error: BaseException) -> str:
     """What the summary says of a run that did not finish."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    expected = isinstance(error, (UserError, Diverged, Deadlock))
+    expected = isinstance(error, (UserError, Diverged, Deadlock, Lost))
     return f"failed: {error}" if expected else f"failed: {type(error).__name__}: {error}"
 
 
@@ -232,8 +239,9 @@ def _summarise(
     finished: Union[bool, str],
 ) -> Summary:
     ledger = simulation.ledger
-    books = tally.finish(simulation.now, simulation.jobs.running, simulation.reducing)
-    computing = sum(worker["compute"] for worker in books["workers"]) / len(books["workers"])
+    jobs = simulation.jobs
+    cut_short = [*jobs.spent, *jobs.running.items()]
+    books = tally.finish(simulation.now, cut_short, simulation.reducing, simulation.outages())
     return {
         "name": experiment.name,
         "policy": experiment.policy,
@@ -246,9 +254,11 @@ def _summarise(
             "committed": ledger.committed,
             "dropped": ledger.dropped,
             "in_flight": ledger.in_flight,
+            "lost": ledger.lost,
         },
+        "lost": simulation.lost(),
         "data": config.executor.describe(),
-        "goodput": computing * ledger.committed / ledger.trained if ledger.trained else None,
+        "goodput": tally.goodput(simulation.now),
         "policy_report": _policy_report(config.policy, finished),
         "versions": experiment.versions,
         "finished": finished,

@@ -10,15 +10,17 @@ from typing import Any, Optional, Protocol, TypeVar, Union
 import pluggy
 
 from halos.budget import BudgetOptions
-from halos.clock import Clock, Event, Process
+from halos.clock import Clock, Deadlock, Event, Process
 from halos.cluster import Cluster, Region, Worker
 from halos.codecs import Codec
 from halos.collectives import Collective, Collectives
 from halos.compute import ComputeModel
 from halos.data.order import DataOrder
-from halos.errors import Diverged, UserError
+from halos.errors import Diverged, Lost, UserError
 from halos.evaluation import Schedule
 from halos.executors import Executor
+from halos.faults import FaultModel
+from halos.hazards import Hazards, Outage, outages
 from halos.jobs import Jobs
 from halos.ledger import Ledger
 from halos.listeners import Listeners
@@ -64,6 +66,7 @@ class Parts:
     evaluation_sets: tuple[str, ...]
     hook: pluggy.HookRelay
     tape: Tape
+    faults: Optional[FaultModel] = None
 
 
 class Simulation:
@@ -75,10 +78,11 @@ class Simulation:
         self.done = False
         self.reducing: Optional[float] = None  # since when a collective is under way
         self._parts = parts
-        self._tell = Listeners(parts.hook)
+        self._tell = Listeners(parts.hook, parts.tape)
         self._servers = Servers(params, parts.tape)
         self._wire = Wire(parts.codec, params, parts.wire_bytes)
         self._budget_steps = parts.budget.steps(parts.tokens_per_step)
+        self._hazards = None if parts.faults is None else Hazards(parts.faults)
         self.jobs = Jobs(
             self.clock,
             parts.cluster,
@@ -93,6 +97,7 @@ class Simulation:
             parts.batch_size,
             parts.global_batch_size,
             patience=4 * self._budget_steps,
+            hazards=self._hazards,
         )
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
@@ -144,11 +149,28 @@ class Simulation:
         self.clock.spawn(policy.run(self))
         try:
             self.clock.run(self._parts.budget.seconds, between)
+        except Deadlock as error:
+            raise Deadlock(f"{error}{self._gone()}") from None
         finally:
             self.done = True
             self.clock.close()
         if self._evaluated != self.params.serial:
             self._evaluate_global()
+
+    def lost(self) -> dict[str, int]:
+        """How many jobs and messages faults have taken; of the latter, those of jobs as well."""
+        return {"jobs": self.jobs.lost, "messages": 0 if self._hazards is None else self._hazards.lost_messages}
+
+    def outages(self) -> list[Outage]:
+        """When workers were down so far."""
+        return [] if self._parts.faults is None else list(outages(self._parts.faults, self.workers, self.now))
+
+    def _gone(self) -> str:
+        """For a message: which workers are down for ever."""
+        hazards = self._hazards
+        gone = [] if hazards is None else [each.id for each in self.workers if hazards.back(each, self.now) == math.inf]
+        named = ", ".join(map(str, gone[:10])) + (", …" if len(gone) > 10 else "")
+        return f"; workers {named} are down for ever" if gone else ""
 
     def rounds(self) -> Iterator[Round]:
         """The rounds still to open, from the first; whoever asks, the same rounds.
@@ -156,7 +178,14 @@ class Simulation:
         A round is opened or refused once, for all, when first asked for: refused as soon as the
         rounds before it (or the jobs dispatched) make up the budget's local steps.
         """
-        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
+        ledger = self.ledger
+        if self._hazards is None:
+            return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
+        return self._rounds.each(
+            lambda: math.inf if self.done else self.jobs.dispatched,
+            lambda: ledger.lost,
+            lambda: ledger.dropped + ledger.unheard,
+        )
 
     def steps(self, worker: Worker) -> int:
         """Local steps of the worker's next job, as the step allocation has it."""
@@ -231,24 +260,65 @@ class Simulation:
         """
         codec = codec or self._parts.codec
         source, target = (each.index if isinstance(each, Region) else each for each in (src, dst))
-        start, nbytes = self.clock.now, self._wire.bytes(payload, codec)
+        start, nbytes, hazards = self.clock.now, self._wire.bytes(payload, codec), self._hazards
+        seconds, loss = self._parts.network.transfer(nbytes, source, target, start), None
+        if hazards is not None:
+            seconds, loss = hazards.message(source, target, start, seconds)
+            if loss is not None:
+                seconds += hazards.model.detection_seconds
 
         def arrive() -> Params:
+            if hazards is not None and loss is not None:
+                hazards.lost_messages += 1
+                raise Lost(f"a transfer from region {source} to region {target}", loss.at, loss.why)
             self._tell.transfer(Transfer(start, self.clock.now, source, target, nbytes, "send"))
             return self._wire.arriving((source, target), payload, codec)
 
-        return self.clock.timeout(self._parts.network.transfer(nbytes, source, target, start), arrive)
+        return self.clock.timeout(seconds, arrive)
 
-    def all_reduce(self, payloads: Iterable[Params], codec: Optional[Codec] = None) -> Event[Params]:
+    def all_reduce(
+        self, payloads: Iterable[Params], codec: Optional[Codec] = None, workers: Optional[Iterable[Worker]] = None
+    ) -> Event[Params]:
         """The mean of all payloads, one per participant: one collective, after those opened before it.
 
-        Payloads are summed as they are iterated over, so a generator saves holding them all.
+        Payloads are summed as they are iterated over, so a generator saves holding them all. `workers` says
+        whose they are, where that is not all of them in order (codecs with error feedback need to know).
         """
-        return self._collectives.all_at_once(payloads, codec or self._parts.codec)
+        senders = None if workers is None else [worker.id for worker in workers]
+        return self._collectives.all_at_once(payloads, codec or self._parts.codec, senders)
 
     def collective(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
         """The collective of that name, which all workers (or `members` of them) join one by one."""
         return self._collectives.open(members or len(self.workers), codec or self._parts.codec, key)
+
+    def returned(self, worker: Worker, server: Union[Region, int, None] = None) -> Event[None]:
+        """When `worker` is up, and the links between it and its `server` are: now, unless a fault keeps one down."""
+        region = server.index if isinstance(server, Region) else server
+        return self._at(self.now if self._hazards is None else self._hazards.back(worker, self.now, region))
+
+    def reachable(self, src: Union[Region, int], dst: Union[Region, int]) -> Event[None]:
+        """When the link from region to region is up: now, unless a fault keeps it down."""
+        source, target = (each.index if isinstance(each, Region) else each for each in (src, dst))
+        return self._at(self.now if self._hazards is None else self._hazards.up(source, target, self.now))
+
+    def _at(self, time: float) -> Event[None]:
+        """The moment `time`, which may never come."""
+        return self.clock.timeout(time - self.now)
+
+    def up(self, worker: Worker, since: Optional[float] = None) -> bool:
+        """Whether `worker` is up, and has been so since then: what it had and did not deliver is gone otherwise."""
+        start = self.now if since is None else since
+        return self._hazards is None or self._hazards.stays_up(worker, start, self.now)
+
+    def delivers(self, update: Update) -> bool:
+        """Whether this update arrives at a collective that its worker brings it to now; asked once for each message.
+
+        One that does not stays with its worker, and does not count towards the budget until it is committed.
+        """
+        if self._hazards is None or self._hazards.delivers():
+            return True
+        self.ledger.miss(update)
+        return False
 
     def sleep(self, seconds: float) -> Event[None]:
         """Nothing but time."""
@@ -314,13 +384,23 @@ class Simulation:
 
     def _all_reduce(self, reduction: Reduction) -> Event[Params]:
         start = self.reducing = self.clock.now
+        seconds, loss = self._collective_seconds(reduction, start), None
+        if self._hazards is not None and reduction.members > 1:
+            workers = self.workers
+            members = [each for each in reduction.senders if isinstance(each, int) and each < len(workers)]
+            regions = [workers[each].region for each in members]
+            seconds, loss = self._hazards.collective(regions, start, seconds)
+            if loss is not None:
+                seconds += self._hazards.model.detection_seconds
 
         def arrive() -> Params:
             self.reducing = None
+            if loss is not None:
+                raise Lost("a collective", loss.at, loss.why)
             self._tell.transfer(Transfer(start, self.clock.now, None, None, reduction.crossing, "all_reduce"))
             return reduction.mean
 
-        return self.clock.timeout(self._collective_seconds(reduction, start), arrive)
+        return self.clock.timeout(seconds, arrive)
 
     def _collective_seconds(self, reduction: Reduction, start: float) -> float:
         network, nbytes, members = self._parts.network, reduction.bytes, reduction.members

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from halos.cluster import Cluster
+from halos.hazards import Outage
 from halos.hookspecs import hookimpl
 from halos.records import Commit, Evaluation, Transfer, Update
 
@@ -22,10 +23,11 @@ ALL_REDUCE = "all_reduce"
 class Tally:
     """Counts a run's records; `finish` gives the sums.
 
-    A worker's time is *compute* (its jobs' compute intervals), *transfer* (its own pulls and
-    pushes, and whatever else of a collective it did not spend computing: every worker takes part
-    in every collective) and *idle*, the rest. Relies on promises of the simulation: a worker has
-    one job at a time, its pull and push lie inside its job, and collectives are serial.
+    A worker's time is *down* (so a fault has it), *compute* (its jobs' compute intervals, those of lost
+    jobs too), *transfer* (its own pulls and pushes, and whatever else of a collective it did not spend
+    computing or down: every worker takes part in every collective) and *idle*, the rest. Relies on
+    promises of the simulation: a worker has one job at a time, its pull and push lie inside its job, it
+    has no job while it is down, and collectives are serial.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -40,6 +42,7 @@ class Tally:
         self._steps = [0] * count
         self._compute = [0.0] * count
         self._own_transfer = [0.0] * count
+        self._useful = 0.0  # seconds of computing what was committed
         self._bytes: dict[tuple[Optional[int], Optional[int]], int] = {}
         self._staleness_sum = self._staleness_max = self._shares = 0
         self._drift_sum, self._drifts = 0.0, 0
@@ -82,6 +85,9 @@ class Tally:
         for share in commit.shares:
             staleness, drift = share.staleness, share.drift
             self._shares += 1
+            for update in share.updates:
+                start, end = update.compute
+                self._useful += end - start
             self._staleness_sum += staleness
             if staleness > self._staleness_max:
                 self._staleness_max = staleness
@@ -95,39 +101,55 @@ class Tally:
         if evaluation.set == "validation" and evaluation.of == "global":
             self.final_validation_loss = evaluation.loss
 
+    def goodput(self, now: float) -> Optional[float]:
+        """Useful compute over allocated compute: seconds of computing what was committed, over workers · seconds."""
+        return self._useful / (len(self._workers) * now) if now > 0 else None
+
     def finish(
-        self, now: float, running: Mapping[int, tuple[float, ...]] | None = None, collective: Optional[float] = None
+        self,
+        now: float,
+        cut_short: Iterable[tuple[int, tuple[float, ...]]] = (),
+        collective: Optional[float] = None,
+        outages: Iterable[Outage] = (),
     ) -> dict[str, Any]:
         """The books at simulated time `now`, under the summary's keys; call it once.
 
-        `running` are the jobs under way then, by worker: when each began, when it computes from,
-        and until when if it pushes afterwards. `collective`: since when one was under way.
+        `cut_short` are jobs that did not arrive, with their workers: when each began, when it computes from,
+        until when if it pushes afterwards, and when it was lost if it was. `collective`: since when one was
+        under way. `outages`: when which workers were down.
         """
         if collective is not None:
             self._collective(collective, now)
-        for index, (began, computes, *until) in (running or {}).items():
-            computes = min(now, computes)
-            pushes = min([now, *until])
+        for index, (began, computes, *rest) in cut_short:
+            stops = min([now, *rest[1:]])
+            computes = min(stops, computes)
+            pushes = min([stops, *rest[:1]])
             self._compute[index] += pushes - computes
-            self._own_transfer[index] += (computes - began) + (now - pushes)
-            self._busy(index, began, now)
+            self._own_transfer[index] += (computes - began) + (stops - pushes)
+            self._busy(index, began, stops)
+        down = [0.0] * len(self._workers)
+        for index, start, end in outages:
+            down[index] += end - start
+            self._busy(index, start, end)
         collectives = self._taken[-1] if self._taken else 0.0
         workers = []
         for worker in self._workers:
             index = worker.id
             self._settle(index)
-            compute = transfer = 0.0
+            compute = transfer = off = 0.0
             if now > 0:
-                compute = min(1.0, self._compute[index] / now)
+                off = min(1.0, down[index] / now)
+                compute = min(1.0 - off, self._compute[index] / now)
                 uncovered = max(0.0, collectives - self._hidden[index])
-                transfer = min(1.0 - compute, (self._own_transfer[index] + uncovered) / now)
+                transfer = min(1.0 - off - compute, (self._own_transfer[index] + uncovered) / now)
             workers.append(
                 {
                     "worker": index,
                     "region": worker.region,
                     "compute": compute,
                     "transfer": transfer,
-                    "idle": max(0.0, 1.0 - compute - transfer),
+                    "idle": max(0.0, 1.0 - off - compute - transfer),
+                    "down": off,
                     "local_steps": self._steps[index],
                 }
             )

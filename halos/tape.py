@@ -4,25 +4,43 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Optional
+from typing import Any, Optional
 
-from halos.errors import UserError
+
+class Strayed(Exception):
+    """A replay does something else than the run did."""
 
 
 class Tape:
-    """Passes numbers through; keeps them if `recording`; returns those of an earlier run while `replaying`."""
+    """Passes numbers through; keeps them if `recording`; returns those of an earlier run while `replaying`.
+
+    `aside`: what happens now is no part of the run and leaves no trace, as in observers, which may be others
+    next time, and while a number is computed, which in a replay it is not.
+    """
 
     def __init__(self, recording: bool = False, earlier: Optional[Iterable[float]] = None) -> None:
         self.replaying = earlier is not None
         self.recording = recording or self.replaying
+        self.aside = False
         self.numbers = array("d", earlier or ())
         self._position = 0  # of the next number to be returned
 
+    @property
+    def count(self) -> int:
+        """How many numbers have come out of tensors so far."""
+        return self._position if self.replaying else len(self.numbers)
+
     def number(self, compute: Callable[[], float]) -> float:
         """What `compute` returns, or returned at this place of the earlier run."""
+        if self.aside or not self.recording:
+            return compute()
         if self.replaying:
             return self.take(1)[0]
-        made = compute()
+        self.aside = True
+        try:
+            made = compute()
+        finally:
+            self.aside = False
         self.add(made)
         return made
 
@@ -35,11 +53,23 @@ class Tape:
         """The next numbers of the earlier run."""
         first, self._position = self._position, self._position + count
         if self._position > len(self.numbers):
-            raise UserError("it takes more numbers out of its parameters than it did before the checkpoint")
+            raise Strayed("it takes more numbers out of parameters than before the checkpoint")
         return self.numbers[first : self._position].tolist()
 
     def go_live(self) -> None:
-        """From here on numbers are computed. UserError unless all of the earlier run have been returned."""
+        """From here on numbers are computed. Strayed unless all of the earlier run have been returned."""
         if self._position != len(self.numbers):
-            raise UserError("it takes fewer numbers out of its parameters than it did before the checkpoint")
+            raise Strayed("it takes fewer numbers out of parameters than before the checkpoint")
         self.replaying = False
+
+    def beside(self, listener: Callable[[Any], Any]) -> Callable[[Any], None]:
+        """`listener`, called aside."""
+
+        def called(record: Any) -> None:
+            before, self.aside = self.aside, True
+            try:
+                listener(record)
+            finally:
+                self.aside = before
+
+        return called

@@ -203,6 +203,10 @@ class Trainer:
             mine.optimizer.load_state_dict(saved["optimizer"])
             mine.scaler.load_state_dict(saved["scaler"])
 
+    def forget(self, worker: int) -> None:
+        """The worker's state is gone; its next job begins with a new one."""
+        self._states.pop(worker, None)
+
     def train(
         self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[Tensor], time: float
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:

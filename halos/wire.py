@@ -21,6 +21,7 @@ class Reduction:
     bytes: int
     members: int
     gathered: bool = False
+    senders: tuple[Hashable, ...] = ()
 
     @property
     def crossing(self) -> int:
@@ -68,17 +69,22 @@ class Wire:
 
     def reduce(self, payloads: Iterable[tuple[Hashable, Params]], codec: Codec) -> Reduction:
         """The mean of (sender, payload) pairs, summed in the order given; holds one at a time if they are made so."""
-        members = nbytes = 0
+        nbytes, senders = 0, []
 
         def decoded() -> Iterator[Params]:
-            nonlocal members, nbytes
+            nonlocal nbytes
             for sender, payload in payloads:
-                members += 1
+                senders.append(sender)
                 nbytes = max(nbytes, self.bytes(payload, codec))
                 yield self.arriving(sender, payload, codec)
 
         average = mean(decoded())
-        return Reduction(average, nbytes, members, bool(getattr(codec, "gathered", False)))
+        return Reduction(average, nbytes, len(senders), bool(getattr(codec, "gathered", False)), tuple(senders))
+
+    def forget(self, sender: Hashable) -> None:
+        """What the sender has not sent so far is gone."""
+        for key in [each for each in self._residuals if each[0] == sender]:
+            del self._residuals[key]
 
     def _scaled(self, nbytes: int) -> int:
         return nbytes if self._wire_bytes is None else round(nbytes * self._wire_bytes / (4 * self._size))

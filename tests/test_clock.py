@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halos.clock import Clock, Deadlock, Event, all_of, first_of
+from halos.clock import Clock, Deadlock, Event, all_of, arrived, first_of
 from halos.errors import Lost
 
 
@@ -297,3 +297,65 @@ def test_a_loss_that_nobody_waits_for_is_no_error() -> None:
 
     run(process(), clock=clock)
     assert clock.now == 1.0
+
+
+def test_what_arrived_is_known_when_all_have_arrived_or_are_lost() -> None:
+    clock, log = Clock(), []
+
+    def lose() -> str:
+        raise Lost("a job", clock.now, "its worker was down")
+
+    async def waits() -> None:
+        several = [clock.timeout(2.0, lambda: "a"), clock.timeout(5.0, lose), clock.timeout(3.0, lambda: "b")]
+        log.append((await arrived(several), clock.now))
+        log.append((await arrived([clock.timeout(1.0, lose)]), clock.now))
+        with pytest.raises(Lost, match=r"^a job lost at 7 s: its worker was down$"):
+            await all_of([clock.timeout(1.0, lose), clock.timeout(2.0, lambda: "c")])
+
+    run(waits(), clock=clock)
+    assert log == [(["a", "b"], 5.0), ([], 6.0)]
+
+
+def test_what_arrived_is_an_error_if_there_was_one_beside_losses() -> None:
+    clock = Clock()
+
+    async def fails() -> None:
+        await clock.timeout(1.0)
+        raise KeyError("x")
+
+    async def waits() -> None:
+        await arrived([clock.spawn(fails()), clock.timeout(2.0)])
+
+    with pytest.raises(KeyError):
+        run(waits(), clock=clock)
+    assert clock.now == 1.0
+
+
+def test_a_loss_in_a_process_nobody_awaits_ends_the_run() -> None:
+    clock = Clock()
+
+    def lose() -> None:
+        raise Lost("a job", clock.now, "its worker was down")
+
+    async def works() -> None:
+        await clock.timeout(1.0, lose)
+
+    async def waits() -> None:
+        await clock.timeout(5.0)
+
+    with pytest.raises(Lost):
+        run(works(), waits(), clock=clock)
+    assert clock.now == 1.0
+
+
+def test_what_is_infinitely_far_never_happens() -> None:
+    clock = Clock()
+
+    async def waits() -> None:
+        await clock.timeout(float("inf"))
+
+    clock.spawn(waits())
+    clock.run(until=10.0)
+    assert clock.now == 10.0
+    with pytest.raises(Deadlock, match="nothing is left to happen at 10 s"):
+        clock.run()

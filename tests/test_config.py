@@ -261,8 +261,8 @@ checkpoint.every_local_steps=-5
     checkpoint.every_local_steps: -5 is not a positive number, or null
 checkpoint.keep=0
     checkpoint.keep: 0 is not a positive number of checkpoints
-faults=node
-    faults.name: 'node' is not none (this version simulates no faults)
+faults={samples: some}
+    faults.samples: 'some' is not one of lost, again
 out=env.yaml
     out: env.yaml cannot be the run's folder: Not a directory
 out=env.yaml/deep
@@ -365,6 +365,7 @@ NAMED = {
     "weights": "contribution weights",
     "compute": "compute model",
     "codec": "codec",
+    "faults": "fault model",
     "model": "model",
     "data": "data source",
     "executor": "executor",

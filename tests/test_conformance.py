@@ -47,7 +47,12 @@ class TestPolicies(PolicyConformance):
             "local": {"name": "delayed_nesterov", "lr": 1.0, "beta": 0.5, "buffer": 4},
             "local_updates": 4,
         },
+        {"name": "streaming_diloco", "fragments": 2, "pattern": "balanced"},
     )
+
+    def least_steps(self, section: dict[str, Any]) -> int:
+        """More than τ, where there is one."""
+        return 2 if section["name"] in ("streaming_diloco", "decoupled_diloco") else 1
 
     def seconds(self, section: dict[str, Any], rounds: int, compute: float, all_reduce: float) -> Optional[float]:
         return rounds * (compute + all_reduce) if section["name"] == "diloco" else None

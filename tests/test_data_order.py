@@ -47,3 +47,23 @@ def test_the_number_of_shards_follows_the_cluster() -> None:
 def test_an_unknown_kind_of_shards_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^shards: 'random' is not one of shared, iid, by_region, by_source$"):
         DataOrder("random", CLUSTER)
+
+
+def test_what_is_given_back_is_dealt_to_the_next_job_of_the_shard_that_takes_no_more() -> None:
+    order = DataOrder("by_region", CLUSTER)
+    lost = order.take(WORKERS[0], 8)
+    order.give_back(lost)
+    assert order.take(WORKERS[2], 4) == Range(1, 0, 4)  # another shard
+    assert order.take(WORKERS[0], 9) == Range(0, 8, 17)  # too many for what is there
+    assert order.take(WORKERS[1], 5) == Range(0, 0, 5)
+    assert order.take(WORKERS[0], 4) == Range(0, 17, 21)  # only three are left
+    assert order.take(WORKERS[1], 3) == Range(0, 5, 8)
+    assert order.take(WORKERS[1], 3) == Range(0, 21, 24)
+
+
+def test_what_is_given_back_first_is_dealt_first() -> None:
+    order = DataOrder("shared", CLUSTER)
+    several = [order.take(worker, 4) for worker in WORKERS]
+    for dealt in several:
+        order.give_back(dealt)
+    assert [order.take(WORKERS[0], 4) for _ in range(4)] == [*several, Range(0, 12, 16)]

@@ -25,10 +25,12 @@ from halos import hookspecs, records, simulation
 from halos.budget import BudgetOptions
 from halos.builder import Builder
 from halos.cluster import ClusterOptions, RegionOptions
-from halos.config import DEFAULTS, CheckpointOptions, Config, FaultOptions
+from halos.checkpoint import CheckpointOptions
+from halos.config import DEFAULTS, Config
 from halos.data import DataOptions
 from halos.evaluation import EvaluateOptions
 from halos.experiment import Experiment
+from halos.faults import Crash, FaultOptions, LinkFault, RegionOutage
 from halos.observers import ObserverOptions
 from halos.params import Params
 from halos.plugins import KINDS, Plugins
@@ -261,12 +263,18 @@ OPTIONS = {
     "`train`": TrainOptions,
     "`train.optimizer`": OptimizerOptions,
     "`train.schedule`": ScheduleOptions,
-    "`faults`": FaultOptions,
+    "Keys of every fault model": FaultOptions,
+    "`faults.at[]` of `crashes`": Crash,
+    "`faults.at[]` of `outages`": RegionOutage,
+    "`faults.at[]` of `links`": LinkFault,
     "`budget`": BudgetOptions,
     "`evaluate`": EvaluateOptions,
     "`checkpoint`": CheckpointOptions,
     "`observers`": ObserverOptions,
 }
+
+
+SHARED = {"data source": DataOptions, "fault model": FaultOptions}  # documented once, for all of the kind
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +328,7 @@ def test_every_built_in_component_is_documented_with_its_keys_types_and_defaults
     documented = [name for each in headings(CONFIG) for name in re.findall(rf"^{kind} `(\w+)`$", each)]
     assert sorted(documented) == sorted(built_in)
     for name, cls in built_in.items():
-        shared = tuple(each.name for each in fields(DataOptions)) if kind == "data source" else ()
+        shared = tuple(each.name for each in fields(SHARED[kind])) if kind in SHARED else ()
         check_keys(f"{kind} `{name}`", cls, plugins, leave_out=shared)
 
 

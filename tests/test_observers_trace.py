@@ -7,6 +7,7 @@ from collections import defaultdict
 from halos.budget import BudgetOptions
 from halos.cluster import Cluster, Region, Worker
 from halos.experiment import Experiment
+from halos.faults import Crash, Crashes
 from halos.observers.trace import LANES, Trace, lanes
 from halos.params import Layout, Params
 from halos.records import Commit, Evaluation, Share, Transfer, Update
@@ -105,6 +106,29 @@ def test_overlapping_transfers_of_a_link_get_lanes(tmp_path):
     assert picture.rows["links", "us -> eu"] == [(0, 3, "send"), (3, 6, "send")]
     assert picture.rows["links", "us -> eu #2"] == [(1, 4, "send")]
     assert picture.rows["links", "us -> eu #3"] == [(2, 5, "send")]
+
+
+def test_outages_are_slices_on_workers_rows_and_hide_collectives(tmp_path):
+    faults = Crashes(at=[Crash(0, 3.0, 4.0), Crash(1, 90.0, 50.0), Crash(1, 200.0)])
+    faults.connect(CLUSTER, 0)
+    observer = Trace(1000)
+    observer.on_start(Experiment(**{**vars(experiment(tmp_path)), "faults": faults}))
+    tell(observer, [job(1, 0, 4), Transfer(4, 9, None, None, 8, "all_reduce")])
+    observer.on_finish({"simulated_seconds": 100.0})
+    rows = Picture(json.loads((tmp_path / "trace.json").read_text())).rows
+    assert rows["us", "worker 0 (speed 1)"] == [(3, 7, "down"), (7, 9, "all_reduce")]
+    assert rows["eu", "worker 1 (speed 0.5)"] == [(0, 4, "steps 1"), (4, 9, "all_reduce"), (90, 100, "down")]
+
+
+def test_too_many_outages_are_counted_instead(tmp_path):
+    faults = Crashes(at=[Crash(0, 10.0 * each, 1.0) for each in range(9)])
+    faults.connect(CLUSTER, 0)
+    observer = Trace(5)
+    observer.on_start(Experiment(**{**vars(experiment(tmp_path)), "faults": faults}))
+    observer.on_finish({"simulated_seconds": 100.0})
+    picture = Picture(json.loads((tmp_path / "trace.json").read_text()))
+    assert len(picture.rows["us", "worker 0 (speed 1)"]) == 5
+    assert picture.about["outages_not_drawn"] == 4
 
 
 def test_a_link_has_only_so_many_lanes_and_the_file_says_what_is_missing(tmp_path):

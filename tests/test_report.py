@@ -69,6 +69,17 @@ def test_regions_have_the_mean_shares_of_their_workers(tmp_path):
     assert rows["all"][:4] == ["3", "50.0%", "8.3%", "41.7%"]
 
 
+def test_what_faults_have_taken_is_shown_if_there_were_any(tmp_path):
+    assert " down" not in printed(tmp_path) and " lost" not in printed(tmp_path)
+    workers = [{**WORKERS[0], "idle": 0.0, "down": 0.25}, {**WORKERS[1], "down": 0.0}]
+    steps = {**SUMMARY["steps"], "lost": 40}
+    text = printed(tmp_path, workers=workers, steps=steps, lost={"jobs": 5, "messages": 2}, goodput=0.625)
+    assert "288 in flight, 40 lost" in " ".join(text.split())
+    assert "lost             5 jobs, 2 messages; goodput 62.5%" in text
+    row = next(line for line in text.splitlines() if "%" in line and "region" in line)
+    assert row.split() == ["region", "0", "2", "75.0%", "12.5%", "0.0%", "12.5%", 15 * "#" + 3 * "=" + 2 * "x"]
+
+
 def test_many_regions_share_a_row(tmp_path):
     workers = [{**WORKERS[0], "region": region} for region in range(30)]
     text = printed(tmp_path, workers=workers)

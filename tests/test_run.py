@@ -127,13 +127,13 @@ def test_the_summary_has_the_documented_keys(folder):
     assert set(found) == {
         "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
         "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "data", "staleness", "drift",
-        "goodput", "policy_report", "versions", "finished",
+        "goodput", "policy_report", "versions", "finished", "lost",
     }  # fmt: skip
     assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
     assert (found["simulated_seconds"], found["tokens"], found["commits"], found["updates"]) == (4.0, 64, 2, 4)
-    assert found["steps"] == {"trained": 8, "committed": 8, "dropped": 0, "in_flight": 0}
+    assert found["steps"] == {"trained": 8, "committed": 8, "dropped": 0, "in_flight": 0, "lost": 0}
     assert found["workers"][1] == {
-        "worker": 1, "region": 0, "compute": 1.0, "transfer": 0.0, "idle": 0.0, "local_steps": 4,
+        "worker": 1, "region": 0, "compute": 1.0, "transfer": 0.0, "idle": 0.0, "down": 0.0, "local_steps": 4,
     }  # fmt: skip
     assert set(found["data"]) == {"hash", "samples", "tokens"} and found["data"]["tokens"] == 64 * 8
     assert set(found["versions"]) >= {"halos", "python", "torch"}
@@ -241,7 +241,7 @@ def test_a_policy_that_raises_shows_its_own_frame_with_code_1(tmp_path, tiny_yam
     assert f'File "{tmp_path}/mine.py", line 10, in run' in got.stderr
     found = summary(tmp_path / "runs" / "run")
     assert found["finished"] == "failed: IndexError: list index out of range"
-    assert found["steps"] == {"trained": 4, "committed": 0, "dropped": 0, "in_flight": 4}
+    assert found["steps"] == {"trained": 4, "committed": 0, "dropped": 0, "in_flight": 4, "lost": 0}
 
 
 def test_a_policy_that_waits_for_nothing_is_named_with_file_and_line(command, tiny_yaml, tmp_path):

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from halos.cluster import Cluster, Region, Worker
+from halos.hazards import Outage
 from halos.params import Layout, Params
 from halos.records import Commit, Evaluation, Share, Transfer, Update
 from halos.tally import Tally
@@ -88,7 +89,7 @@ def test_a_collective_beside_a_round_trip_is_counted_once():
 def test_jobs_that_the_end_cut_off_count_up_to_it():
     tally = Tally(cluster(3))
     # began, computes from, until: one still pulling, one computing, one pushing
-    books = tally.finish(10.0, {0: (8.0, 11.0, 20.0), 1: (4.0, 5.0), 2: (0.0, 1.0, 7.0)})
+    books = tally.finish(10.0, [(0, (8.0, 11.0, 20.0)), (1, (4.0, 5.0)), (2, (0.0, 1.0, 7.0))])
     assert shares(books, 0) == (0, 0.2, 0.8)
     assert shares(books, 1) == (0.5, 0.1, 0.4)
     assert shares(books, 2) == (0.6, 0.4, 0)
@@ -98,6 +99,30 @@ def test_a_collective_that_the_end_cut_off_counts_up_to_it():
     tally = Tally(cluster(1))
     tally.on_update(job(0, 0, 6))
     assert shares(tally.finish(10.0, collective=8.0), 0) == (0.6, 0.2, 0.2)
+
+
+def test_a_job_that_was_lost_counts_up_to_the_loss_and_its_worker_is_down_until_it_returns():
+    tally = Tally(cluster(3))
+    tally.on_transfer(collective(2, 10))  # of which worker 0 was down for 6 s, and worker 2 for 4 s
+    # began, computes from, until, lost at: while computing, before it was down, and while pulling
+    lost = [(0, (0.0, 1.0, 8.0, 4.0)), (1, (0.0, 0.0, 8.0, 0.0)), (2, (0.0, 3.0, 9.0, 2.0))]
+    books = tally.finish(20.0, lost, outages=[Outage(0, 4.0, 16.0), Outage(1, 0.0, 20.0), Outage(2, 2.0, 6.0)])
+    assert shares(books, 0) == (3 / 20, 1 / 20, 4 / 20)  # the collective was hidden
+    assert shares(books, 1) == (0, 0, 0)
+    assert shares(books, 2) == (0, 6 / 20, 10 / 20)  # 2 s of pull, and the collective's last 4 s
+    assert [each["down"] for each in books["workers"]] == [12 / 20, 1, 4 / 20]
+
+
+def test_goodput_is_the_compute_of_what_was_committed_over_all_workers_time():
+    tally = Tally(cluster(2))
+    first, second, third = job(0, 0, 4), job(1, 0, 5, pull=1, push=1), job(0, 4, 9)
+    for each in (first, second, third):
+        tally.on_update(each)
+    tally.on_commit(commit([first]))
+    tally.on_commit(commit([second]))
+    tally.on_commit(commit([third], server="local-0"))  # not by the global server
+    assert tally.goodput(10.0) == pytest.approx((4 + 3) / (2 * 10))
+    assert Tally(cluster(2)).goodput(0.0) is None
 
 
 def test_a_run_without_time_is_all_idle():

@@ -54,6 +54,7 @@ class Policies(PolicyConformance):
         ("Remembers", "is_deterministic", {}, r"run twice, its instance keeps something of the run before: record \d+"),
         ("TurnsBack", "commits_are_in_order", {}, r"a commit at -\d+ s comes after one at \d+ s"),
         ("LooksAtValues", "takes_the_same_time_without_training", {}, r"with and without training, the times differ"),
+        ("KeepsTensors", "resumes_exactly", {}, r"resumed after event \d+ of \d+: .*broken_plugins\.py:\d+"),
         ("Uphill", "reaches_the_optimum", {"workers": 2}, r"2 workers.*: (still|Diverged)"),
         ("Raises", "spends_the_budget", {"situation": SIXTEEN}, r"16 workers, free: IndexError: sixteen are too many"),
     ],

@@ -134,7 +134,7 @@ def test_its_config_runs_there(environment: Environment, tmp_path: Path) -> None
     assert summary["finished"] is True and summary["policy"] == "noloco_gossip"
     assert summary["versions"]["halos"] == "0.1.0" and "noloco-gossip 0.1.0" in summary["versions"]
     # Of 32 steps a round at speed 1 the six take 32, 32, 26, 32, 16 and 23: 161, so that 20 rounds make up 3,072.
-    assert summary["steps"] == {"trained": 3220, "committed": 3220, "dropped": 0, "in_flight": 0}
+    assert summary["steps"] == {"trained": 3220, "committed": 3220, "dropped": 0, "in_flight": 0, "lost": 0}
     assert summary["commits"] == 20
     assert summary["policy_report"]["exchanges"] == 20 * 3
     # Each of three pairs sends four messages of 281,706,496 bytes a round, and nobody sends any other.

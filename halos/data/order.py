@@ -26,17 +26,28 @@ class DataOrder:
 
     def __init__(self, shards: str, cluster: Cluster) -> None:
         self.shards = shards
-        self.taken = 0  # samples dealt so far, over all shards: what the learning-rate clock counts
+        self.taken = 0  # samples dealt so far, over all shards, those dealt again included
         self._cursors = [0] * shards_of(shards, cluster)
+        self._returned: list[Range] = []  # of lost jobs
 
     def take(self, worker: Worker, count: int) -> Range:
         """The next `count` samples of the worker's shard."""
         assert count >= 0, f"worker {worker.id} asked for {count} samples"
         shard = 0 if self.shards == "shared" else worker.id if self.shards == "iid" else worker.region
+        self.taken += count
+        for index, back in enumerate(self._returned):
+            if back.shard == shard and back.end - back.first >= count:
+                self._returned[index : index + 1] = (
+                    [Range(shard, back.first + count, back.end)] if back.end - back.first > count else []
+                )
+                return Range(shard, back.first, back.first + count)
         first = self._cursors[shard]
         self._cursors[shard] = first + count
-        self.taken += count
         return Range(shard, first, first + count)
+
+    def give_back(self, dealt: Range) -> None:
+        """Deal these again, to the next jobs of this shard that take no more than that."""
+        self._returned.append(dealt)
 
 
 def shards_of(shards: str, cluster: Cluster) -> int:

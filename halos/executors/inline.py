@@ -79,6 +79,10 @@ class Inline:
         """Go on from what `state` returned."""
         self._trainer.restore(state)
 
+    def forget(self, worker: int) -> None:
+        """A worker's optimizer state is gone."""
+        self._trainer.forget(worker)
+
     def close(self) -> None:
         pass
 

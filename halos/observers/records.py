@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Optional
 
 from halos.errors import UserError
 from halos.experiment import Experiment
@@ -61,10 +61,14 @@ class Lines:
         self.path = path
         self.length = 0  # bytes of whole lines
         self._pending: list[str] = []
-        self._comparing = resumed and path.exists()
+        self._comparing = resumed
         self._held: list[bytes] = []  # what came again beyond the end of the file
+        self._there: Optional[BinaryIO] = None  # what is there already, to compare with
         with writing(path):
-            self._file = path.open("r+b" if self._comparing else "wb", buffering=0)
+            if not resumed:
+                self._file = path.open("wb", buffering=0)
+            elif path.exists():
+                self._there = path.open("rb", buffering=0)
 
     def add(self, line: str) -> None:
         pending = self._pending
@@ -89,15 +93,15 @@ class Lines:
         if self._comparing:
             self._comparing = False
             with writing(self.path):
+                self._file = self.path.open("ab", buffering=0)
                 os.truncate(self._file.fileno(), self.length)
-                self._file.seek(self.length)
             held, self._held = b"".join(self._held), []
             self._write(held)
 
     def _compare(self, batch: bytes) -> None:
         there = b""
-        while not self._held and len(there) < len(batch):  # a raw read may return less than there is
-            more = self._file.read(len(batch) - len(there))
+        while self._there and not self._held and len(there) < len(batch):  # a raw read may return less than there is
+            more = self._there.read(len(batch) - len(there))
             if not more:
                 break
             there += more
@@ -146,6 +150,8 @@ class Recorder:
 
     @hookimpl
     def on_resume(self, time: float) -> None:
+        for lines in self.files.values():
+            lines.flush()  # compares: nothing is written before all are seen to be what they should be
         for lines in self.files.values():
             lines.go_on()
 

@@ -1,10 +1,11 @@
 """`trace.json`: the run's timeline for https://ui.perfetto.dev, in Chrome's Trace Event format.
 
-A process per region with a row per worker (compute, pull, push, and `all_reduce` where it did
-nothing else meanwhile; what is empty is idle), one with a row per link, one with the global
-model's commits and counters. Times are simulated microseconds. Slices on one row must not overlap
-in this format, so a row that needs it gets further lanes. Of a long run only the beginning is
-kept; `otherData.cut_at_seconds` says up to where. A job that the end cut off is not drawn.
+A process per region with a row per worker (compute, pull, push, `down` while a fault had it, and
+`all_reduce` where it did nothing else meanwhile; what is empty is idle), one with a row per link,
+one with the global model's commits and counters. Times are simulated microseconds. Slices on one
+row must not overlap in this format, so a row that needs it gets further lanes. Of a long run only
+the beginning is kept; `otherData.cut_at_seconds` says up to where. A job that was lost, or that the
+end cut off, is not drawn.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple, Optional, Union
 
 from halos.cluster import Cluster
 from halos.experiment import Experiment
+from halos.hazards import Outage, outages
 from halos.hookspecs import hookimpl
 from halos.observers.records import replacing
 from halos.records import Commit, Evaluation, Summary, Transfer, Update
@@ -33,7 +35,7 @@ Compute = tuple[float, float, int, int, int, int]  # start, end, worker, steps, 
 # start, end, src, dst, bytes, kind, worker
 Carried = tuple[float, float, Optional[int], Optional[int], int, str, Optional[int]]
 # start, end (microseconds), what; None: waiting for an all-reduce
-Slice = tuple[int, int, Union[Compute, Carried, None]]
+Slice = tuple[int, int, Union[Compute, Carried, Outage, None]]
 
 
 class Row(NamedTuple):
@@ -48,7 +50,7 @@ class Trace:
     """Collects tuples during the run and writes the file at its end."""
 
     def __init__(self, limit: int = SLICES) -> None:
-        self._left = limit  # slices, and what else is drawn
+        self._limit = self._left = limit  # slices, and what else is drawn; outages beside these
         self._cut_at: Optional[float] = None
         self._computed: list[Compute] = []
         self._carried: list[Carried] = []
@@ -89,7 +91,8 @@ class Trace:
     def on_finish(self, summary: Summary) -> None:
         experiment, path = self._experiment, self._experiment.folder / "trace.json"
         links, not_drawn = link_rows(self._carried, experiment.cluster)
-        rows = [*worker_rows(self._computed, self._carried, experiment.cluster), *links]
+        down, down_not_drawn = self._down(summary)
+        rows = [*worker_rows(self._computed, self._carried, down, experiment.cluster), *links]
         about = {
             "name": experiment.name,
             "policy": experiment.policy,
@@ -97,6 +100,7 @@ class Trace:
             "clock": "simulated",
             "cut_at_seconds": self._cut_at,
             "transfers_not_drawn": not_drawn,
+            "outages_not_drawn": down_not_drawn,
         }
         streams = [_slices(row, tid) for tid, row in enumerate(rows, start=2)]
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8", buffering=1 << 20) as file:
@@ -105,6 +109,12 @@ class Trace:
             for _, line in merge(self._counts(), self._losses(), *streams, key=itemgetter(0)):
                 file.write(",\n" + line)
             file.write("\n]}\n")
+
+    def _down(self, summary: Summary) -> tuple[list[Outage], int]:
+        """When workers were down, so far as the picture goes; and how many outages are too many for it."""
+        until = self._cut_at or summary.get("simulated_seconds", 0.0)
+        found = sorted(outages(self._experiment.faults, self._experiment.cluster.workers, until), key=itemgetter(1))
+        return found[: self._limit], max(0, len(found) - self._limit)
 
     def _carry(self, carried: Carried) -> None:
         self._carried.append(carried)
@@ -133,7 +143,9 @@ class Trace:
                 yield ts, f'{{"ph": "C", "name": "loss", "pid": {MODEL}, "tid": 1, "ts": {ts}, "args": {args}}}'
 
 
-def worker_rows(computed: Iterable[Compute], carried: Iterable[Carried], cluster: Cluster) -> Iterator[Row]:
+def worker_rows(
+    computed: Iterable[Compute], carried: Iterable[Carried], down: Iterable[Outage], cluster: Cluster
+) -> Iterator[Row]:
     """A row per worker; a further one where its slices overlap."""
     busy: dict[int, list[Slice]] = defaultdict(list)
     collectives: list[tuple[int, int]] = []
@@ -145,6 +157,8 @@ def worker_rows(computed: Iterable[Compute], carried: Iterable[Carried], cluster
             busy[worker].append((start, end, transfer))
         elif transfer[5] == ALL_REDUCE:
             collectives.append((start, end))
+    for outage in down:
+        busy[outage.worker].append((_microseconds(outage.start), _microseconds(outage.end), outage))
     for each in cluster.workers:
         slices = sorted(busy[each.id], key=itemgetter(0, 1))
         slices += [(start, end, None) for start, end in _waits(slices, collectives)]
@@ -211,6 +225,8 @@ def _slices(row: Row, tid: int) -> Iterator[tuple[int, str]]:
     for start, end, what in row.slices:
         if what is None:
             text = f'"name": "{ALL_REDUCE}", "cat": "transfer"'
+        elif isinstance(what, Outage):
+            text = '"name": "down", "cat": "fault"'
         elif len(what) == 6:
             steps, version, lr_step = what[3:]
             args = f'"from_version": {version}, "lr_step": {lr_step}'

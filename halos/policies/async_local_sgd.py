@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from halos.clock import Event
 from halos.cluster import Cluster, Worker
-from halos.errors import require
+from halos.errors import Lost, require
 from halos.hookspecs import Register, hookimpl
 from halos.merge import DelayedNesterov, MergeRule
 from halos.records import Update
@@ -45,7 +45,11 @@ class AsyncLocalSGD:
 
     async def _work(self, sim: Simulation, worker: Worker) -> None:
         while not sim.done:
-            self._merge(sim, sim.version, await sim.train(worker, sim.params, server=self.server_region))
+            try:
+                self._merge(sim, sim.version, await sim.train(worker, sim.params, server=self.server_region))
+            except Lost:  # an update less
+                await sim.returned(worker, self.server_region)
+                continue
             if self.grace_seconds > 0.0:
                 await self._restart(sim)
 

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from halos.clock import Event
 from halos.cluster import Cluster, Region, Worker
 from halos.codecs import FP32
-from halos.errors import ConfigError, require
+from halos.errors import ConfigError, Lost, require
 from halos.hookspecs import Register, hookimpl
 from halos.merge import DelayedNesterov, MergeRule
 from halos.params import Params
@@ -23,7 +22,8 @@ class Halos:
 
     Local servers send their progress to the global one after every K updates since they last took
     over its model, and go on serving meanwhile; what they merge during that round trip reaches no
-    other server (it is reported as `unsent_share`), unless `rebase: keep_local`.
+    other server (it is reported as `unsent_share`), unless `rebase: keep_local`. Under faults a lost job
+    is an update less, and a lost exchange is made again, with what has come in meanwhile.
     """
 
     outer: MergeRule = field(default_factory=lambda: DelayedNesterov(lr=0.3, beta=0.5, buffer=2))
@@ -61,7 +61,10 @@ class Halos:
 
     async def _work(self, sim: Simulation, server: LocalServer, worker: Worker) -> None:
         while not sim.done:
-            self._merge(sim, server, server.version, await sim.train(worker, server.params, server=server.region))
+            try:
+                self._merge(sim, server, server.version, await sim.train(worker, server.params, server=server.region))
+            except Lost:  # an update less
+                await sim.returned(worker, server.region)
 
     def _merge(self, sim: Simulation, server: LocalServer, started_at: int, update: Update) -> None:
         """One update into the local server's model, and off to the global one after K since it last took that over."""
@@ -73,25 +76,34 @@ class Halos:
         self._merged += 1
         sim.commit(server.params, [update], server=server.name)
         if server.version == server.merged_version + self.local_updates:
-            delta = server.merged - server.params
-            arrival = sim.send(delta, server.region, self.server_region)
-            updates, server.uncredited = server.uncredited, []
-            sim.spawn(self._exchange(sim, server, arrival, updates, sent=server.params))
+            sim.spawn(self._exchange(sim, server))
 
-    async def _exchange(
-        self, sim: Simulation, server: LocalServer, arrival: Event[Params], updates: list[Update], sent: Params
-    ) -> None:
-        delta = await arrival
+    async def _exchange(self, sim: Simulation, server: LocalServer) -> None:
+        updates: list[Update] = []
+        while True:  # once, unless a message is lost: then again, with what has come in meanwhile
+            sent, sent_version = server.params, server.version
+            updates, server.uncredited = updates + server.uncredited, []
+            try:
+                delta = await sim.send(server.merged - sent, server.region, self.server_region)
+                break
+            except Lost:
+                await sim.reachable(server.region, self.server_region)
         base, target = server.taken_over, sim.params
         staleness = sim.version - base.versions["global"]
         theta, self._state = self.outer.step(target, delta, self._state, base=base, staleness=staleness)
         sim.commit(theta, [Contribution(updates, base, target)])
-        received = await sim.send(theta, self.server_region, server.region, codec=FP32)
-        self._take_over(server, received, sent)
+        while True:
+            try:
+                received = await sim.send(theta, self.server_region, server.region, codec=FP32)
+                break
+            except Lost:
+                await sim.reachable(self.server_region, server.region)
+                theta = sim.params
+        self._take_over(server, received, sent, sent_version)
         server.taken_over = theta
         sim.commit(server.params, [], server=server.name)
 
-    def _take_over(self, server: LocalServer, theta: Params, sent: Params) -> None:
+    def _take_over(self, server: LocalServer, theta: Params, sent: Params, sent_version: int) -> None:
         """θ ← (1−α) θ + α Θ on the local server; its next difference is counted from there.
 
         As published, that leaves out of all later differences what was merged since `sent`. With
@@ -103,7 +115,7 @@ class Halos:
             server.merged = server.params - merged_meanwhile
         else:
             server.merged = server.params
-            self._unsent += server.version - server.merged_version - self.local_updates
+            self._unsent += server.version - sent_version
         server.merged_version = server.version
 
     def _groups(self, workers: tuple[Worker, ...], regions: tuple[Region, ...]) -> list[tuple[Worker, ...]]:

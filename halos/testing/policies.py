@@ -13,8 +13,9 @@ from halos.layers import Section
 from halos.records import Commit, Update
 from halos.testing.quadratic import QuadraticProblem
 from halos.testing.recording import Recording, tiny
+from halos.testing.resuming import problem
 from halos.testing.situations import SITUATIONS, Situation
-from halos.testing.suite import Suite
+from halos.testing.suite import JITTER, Suite
 from halos.testing.timeline import everything, first_difference, timeline
 from halos.testing.witness import watching
 
@@ -139,6 +140,14 @@ class PolicyConformance(Suite):
         hollow = self.run_of(section, situation, executor={"name": "timing"})
         what = first_difference(timeline(run), timeline(hollow))
         self.check(what is None, section, f"{situation}: with and without training, the times differ: {what}")
+
+    @pytest.mark.parametrize("situation", [each for each in SITUATIONS if each.workers == 2], ids=str)
+    def test_resumes_exactly(self, section: Section, situation: Situation) -> None:
+        """Cut anywhere and resumed, it is the run that was never cut."""
+        sections = situation.sections(2 * self.least_steps(section), self.rounds) | {"policy": section}
+        with self.about(section, f", {situation}"):
+            what = problem(sections, [*self.plugins, JITTER])
+        self.check(what is None, section, f"{situation}: {what}")
 
     @pytest.mark.parametrize("workers", [1, 2, 16])
     def test_reaches_the_optimum(self, section: Section, workers: int) -> None:

@@ -1,0 +1,164 @@
+"""Runs that are cut at an event and resumed, in memory: each must be the run that was never cut.
+
+What is not restored is traced to a line: that of the policy, or plugin, that made the first parameters
+which are others than before.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Optional
+from unittest import mock
+from zlib import crc32
+
+from torch import Tensor
+
+from halos.assembly import assemble
+from halos.checkpoint import Checkpoint, load
+from halos.checkpointing import ours
+from halos.config import resolve
+from halos.errors import UserError
+from halos.hookspecs import hookimpl
+from halos.layers import DEFAULTS, Section, merge
+from halos.params import Layout, Params
+from halos.plugins import Plugins
+from halos.records import Commit, Evaluation, Transfer, Update
+from halos.testing.timeline import first_difference
+from halos.testing.witness import content
+
+CHECKPOINTED: Section = {"checkpoint": {"every_local_steps": 2**62}}  # as if; this module says when
+
+
+@dataclass
+class Traced:
+    """What happened in a run, and by serial number, where parameters were made and what they were (None: hollow)."""
+
+    lines: list[str] = field(default_factory=list)
+    made: dict[int, tuple[str, Optional[int]]] = field(default_factory=dict)
+    events: int = 0
+
+    @hookimpl
+    def on_update(self, update: Update) -> None:
+        self.lines.append(update.as_json())
+
+    @hookimpl
+    def on_transfer(self, transfer: Transfer) -> None:
+        self.lines.append(transfer.as_json())
+
+    @hookimpl
+    def on_commit(self, commit: Commit) -> None:
+        self.lines.append(commit.as_json())
+
+    @hookimpl
+    def on_evaluate(self, evaluation: Evaluation) -> None:
+        self.lines.append(evaluation.as_json())
+
+
+def problem(
+    sections: Section,
+    plugins: Sequence[str] = (),
+    cuts: int = 3,
+    seed: int = 0,
+    policy: Optional[Callable[[], Any]] = None,
+) -> Optional[str]:
+    """What is different in a run that is resumed from one of `cuts` moments, and the line it comes from; None: nothing.
+
+    `policy()`, if given, makes the policy of each run, instead of what the configuration says.
+    """
+    whole = trace(sections, plugins, policy)[0]
+    events = random.Random(seed).sample(range(whole.events), min(cuts, whole.events))
+    run, checkpoints = trace(merge(sections, CHECKPOINTED), plugins, policy, at=events)
+    if run.lines != whole.lines:
+        return f"a run with checkpoints is another one: {first_difference(whole.lines, run.lines)}"
+    for checkpoint in checkpoints:
+        where = f"resumed after event {checkpoint.events} of {whole.events}"
+        resumed = Traced()
+        try:
+            trace(merge(sections, CHECKPOINTED), plugins, policy, checkpoint, into=resumed)
+        except Exception as error:
+            parted = _first_parting(run, resumed)
+            return f"{where}: {error}" + (f" The first difference: {parted}" if parted else "")
+        parted = _first_parting(run, resumed) or first_difference(run.lines, resumed.lines)
+        if parted is not None:
+            return f"{where}: {parted}"
+    return None
+
+
+def trace(
+    sections: Section,
+    plugins: Sequence[str] = (),
+    policy: Optional[Callable[[], Any]] = None,
+    earlier: Optional[Checkpoint] = None,
+    at: Collection[int] = (),
+    into: Optional[Traced] = None,
+) -> tuple[Traced, list[Checkpoint]]:
+    """A run, from `earlier` on if that is given, and its checkpoints before the events `at`, as read again."""
+    found = Plugins([*sections.get("plugins", ()), *plugins])
+    config = resolve(merge(DEFAULTS, sections), found)
+    if policy is not None:
+        config.policy = policy()
+    traced, checkpoints = into or Traced(), []
+    with tempfile.TemporaryDirectory() as folder, _noting(traced):
+        _, simulation, checkpointing = assemble(config, found, earlier)
+        found.manager.register(traced)
+
+        def between() -> None:
+            assert checkpointing is not None, "asked for"
+            checkpointing.between()
+            if simulation.clock.happened in at:
+                checkpoints.append(load(checkpointing.checkpoint().save(Path(folder), keep=1)))
+
+        try:
+            simulation.run(config.policy, None if checkpointing is None else between)
+            if checkpointing is not None and checkpointing.replaying:
+                raise UserError("it ends before its checkpoint")
+        except Exception as error:
+            if checkpointing is not None and checkpointing.replaying:
+                raise checkpointing.refusal(error) from error
+            raise
+        finally:
+            config.executor.close()
+            traced.events = simulation.clock.happened
+    return traced, checkpoints
+
+
+@contextmanager
+def _noting(traced: Traced) -> Iterator[None]:
+    """Note all parameters that become part of the run."""
+    original = Params.__init__
+
+    def noted(self: Params, layout: Layout, flat: Tensor | None) -> None:
+        original(self, layout, flat)
+        if self.serial >= 0:
+            traced.made[self.serial] = _maker(), None if flat is None else crc32(content(flat))
+
+    with mock.patch.object(Params, "__init__", noted):
+        yield
+
+
+def _maker() -> str:
+    """`file:line` of the innermost frame of a policy or plugin; "" if there is none."""
+    frame: Optional[FrameType] = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename != __file__:
+        if not ours(Path(frame.f_code.co_filename)):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def _first_parting(run: Traced, resumed: Traced) -> Optional[str]:
+    """The first parameters that a resumed run made elsewhere, or with another content."""
+    for serial, (place, value) in resumed.made.items():
+        there, before = run.made.get(serial, ("nowhere", None))
+        if place != there:
+            return f"parameters {serial} were made at {place or 'no line of a plugin'}, in the run itself at {there}"
+        if value is not None and value != before:
+            return f"parameters {serial}, made at {place or 'no line of a plugin'}, are not what they were in the run"
+    return None

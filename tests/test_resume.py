@@ -1,0 +1,641 @@
+"""A run that was cut off and is resumed is, bit for bit, the run that was never cut off; or it is refused, by name."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from halos import resume
+from halos.checkpointing import Checkpointing
+from halos.config import load
+from halos.layers import Section, merge, read, to_yaml
+from halos.observers import records
+from halos.run import main, run
+from halos.testing import resuming, tiny
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = {file.stem: file for file in (*ROOT.glob("plugins/*/halos_*.py"), *ROOT.glob("third_party/*/*.py"))}
+
+NOISY: Section = tiny(
+    cluster={"regions": [{"workers": [1.0, 0.7]}, {"workers": [0.4, 0.9]}]},
+    network={"bandwidth_gbps": 0.001},
+    model={"size": 3, "noise": 0.3, "wire_bytes": 200_000},
+    data={"samples": 4096, "validation_samples": 4},
+    train={"optimizer": {"name": "sgd", "lr": 0.03, "momentum": 0.9}},
+    steps={"base": 4},
+    budget={"local_steps": 64},
+    evaluate={"every_local_steps": 24},
+    observers={"progress": False, "tensorboard": False, "trace": False},
+)
+DELAYED = {"name": "delayed_nesterov", "lr": 0.7, "beta": 0.5, "buffer": 2}
+TRANSFORMER: Section = {
+    "model": {"name": "gpt_neox", "hidden_size": 8, "layers": 1, "heads": 2, "wire_bytes": 200_000, "size": None},
+    "data": {"samples": 512, "sequence_length": 8},
+    "train": {"optimizer": {"name": "adamw", "lr": 0.01, "momentum": 0.0}, "clip": 1.0},
+    "observers": {"tensorboard": True, "trace": True, "results": True},
+}
+
+Case = tuple[Section, tuple[str, ...]]  # sections, and the plugins they need
+CASES: dict[str, Case] = {
+    "diloco": ({"policy": {"name": "diloco"}}, ()),
+    "async_local_sgd": (
+        {"policy": {"name": "async_local_sgd", "outer": DELAYED}, "steps": {"name": "by_speed", "base": 4}},
+        (),
+    ),
+    "async_local_sgd with grace": ({"policy": {"name": "async_local_sgd", "outer": DELAYED, "grace_seconds": 2.0}}, ()),
+    "halos": ({"policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}}, ()),
+    "halos, keep_local": (
+        {"policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3, "rebase": "keep_local"}},
+        (),
+    ),
+    "halos, crashes": (
+        {
+            "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3},
+            "faults": {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+        },
+        (),
+    ),
+    "one_step_delay": ({"policy": {"name": "one_step_delay"}}, ("halos_one_step_delay",)),
+    "one_step_delay by two": ({"policy": {"name": "one_step_delay", "outer_delay": 2}}, ("halos_one_step_delay",)),
+    "eager_diloco": ({"policy": {"name": "eager_diloco"}}, ("halos_eager_diloco",)),
+    "overlap_local_sgd": ({"policy": {"name": "overlap_local_sgd"}}, ("halos_overlap_local_sgd",)),
+    "measured speeds, jitter": (
+        {
+            "policy": {"name": "async_local_sgd", "outer": DELAYED},
+            "steps": {"name": "measured", "base": 4},
+            "compute": {"name": "jitter"},
+            "weights": {"name": "steps"},
+        },
+        ("halos_heterogeneous_steps",),
+    ),
+    "streaming_diloco": (
+        {"policy": {"name": "streaming_diloco", "fragments": 3, "pattern": "balanced"}},
+        ("halos_streaming_diloco",),
+    ),
+    "streaming_diloco, eager": (
+        {
+            "policy": {
+                "name": "streaming_diloco",
+                "fragments": 3,
+                "pattern": "balanced",
+                "overlap": "outer_step",
+                "alpha": 0.0,
+            }
+        },
+        ("halos_streaming_diloco",),
+    ),
+    "dilocox": ({"policy": {"name": "dilocox"}}, ("halos_codecs", "halos_one_step_delay", "halos_dilocox")),
+    "data_parallel, signs": (
+        {"policy": {"name": "data_parallel"}, "codec": {"name": "sign", "error_feedback": True}},
+        ("halos_data_parallel", "halos_codecs"),
+    ),
+    "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),
+    "a transformer, halos": (
+        {**TRANSFORMER, "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}},
+        (),
+    ),
+    "a transformer, low rank": (
+        {
+            **TRANSFORMER,
+            "policy": {"name": "diloco"},
+            "codec": {"name": "low_rank", "rank": 2, "error_feedback": True},
+        },
+        ("halos_codecs",),
+    ),
+}
+
+
+def text(name: str = "diloco", **changes: Any) -> str:
+    """A case's configuration, as a file."""
+    sections, plugins = CASES[name]
+    base = merge({**NOISY, "policy": {}}, sections)
+    if base["model"].get("size", 0) is None:
+        base["model"] = sections["model"] = {
+            key: value for key, value in sections["model"].items() if key not in ("size", "noise")
+        }
+    return to_yaml(merge(base, {"plugins": list(plugins), **changes}))
+
+
+@pytest.fixture(autouse=True)
+def plugins_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins are modules that a configuration names; to look for installed ones takes longer than these runs."""
+    monkeypatch.setattr(importlib.metadata, "distributions", list)
+    for file in PLUGINS.values():
+        monkeypatch.syspath_prepend(file.parent)
+
+
+def make(tmp_path: Path, config: str, *changes: str, out: str = "run") -> Path:
+    """A run of `config`; its folder."""
+    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
+    run(*load(str(tmp_path / "c.yaml"), [f"out={tmp_path / out}", *changes]))
+    return tmp_path / out
+
+
+def go_on(folder: Path, *changes: str) -> Path:
+    run(*resume.load(folder, list(changes)))
+    return folder
+
+
+def what_it_left(folder: Path) -> dict[str, Any]:
+    """All that a run leaves, to be compared bit by bit; but wall time, and where it was."""
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
+    found |= {path.name: path.read_bytes() for path in folder.glob("trace.json")}
+    summary = (folder / "summary.json").read_text(encoding="utf-8").splitlines()
+    found["summary"] = [line for line in summary if "wall_seconds" not in line]
+    for name, tensor in torch.load(folder / "model.pt").items():
+        found[f"model: {name}"] = tensor.numpy().tobytes()
+    for path in folder.glob("results.pt"):
+        for key, history in torch.load(path, weights_only=False).items():
+            found[f"results: {key}"] = history.tobytes()
+    if any(folder.glob("events.out.tfevents*")):
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+        for tag in events.Tags()["scalars"]:
+            found[f"scalar: {tag}"] = [(each.wall_time, each.step, each.value) for each in events.Scalars(tag)]
+    return found
+
+
+class Cutter:
+    """Copies a run's folder at some events, as SIGKILL would leave it, with a checkpoint of a little earlier."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: Collection[int], lag: Callable[[], int]) -> None:
+        self.events = 0
+        self.cuts: list[Path] = []
+        self._at, self._lag = at, lag
+        self._due: dict[int, list[int]] = {}
+        original = Checkpointing.between
+
+        def between(checkpointing: Checkpointing) -> None:
+            original(checkpointing)
+            if not checkpointing.replaying:
+                self._between(checkpointing)
+
+        monkeypatch.setattr(Checkpointing, "between", between)
+        monkeypatch.setattr(records, "FLUSH_SECONDS", 0.0)
+
+    def _between(self, checkpointing: Checkpointing) -> None:
+        event, folder = checkpointing._simulation.clock.happened, checkpointing._folder.parent
+        self.events = event
+        if event in self._at:
+            checkpointing.checkpoint().save(folder / "checkpoints", keep=1)
+            self._due.setdefault(event + self._lag(), []).append(event)
+        for cut in self._due.pop(event, ()):
+            copy = folder.with_name(f"{folder.name}-cut-{cut}")
+            shutil.copytree(folder, copy)
+            self.cuts.append(copy)
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, at: Collection[int], lag: int = 0) -> list[Path]:
+    """Copies of a run's folder, cut off `lag` events after it wrote a checkpoint at each event `at`."""
+    with monkeypatch.context() as patch:
+        cutter = Cutter(patch, at, lambda: lag)
+        make(tmp_path, config, "checkpoint.every_local_steps=1000000", out="cut")
+    return cutter.cuts
+
+
+def events_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, out: str = "run") -> tuple[Path, int]:
+    """An uninterrupted run, and how many events it has."""
+    with monkeypatch.context() as patch:
+        cutter = Cutter(patch, (), lambda: 0)
+        whole = make(tmp_path, config, "checkpoint.every_local_steps=1000000", out=out)
+    return whole, cutter.events
+
+
+def shorten(folder: Path, random: random.Random) -> None:
+    """The last lines of every record file did not reach the disk, nor the end of the last that did."""
+    for path in folder.glob("*.jsonl"):
+        content = path.read_bytes()
+        path.write_bytes(content[: random.randint(0, len(content))])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_resumed_from_any_of_ten_moments_is_the_run_never_cut(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, drawn = text(name), random.Random(name)
+    whole, events = events_of(monkeypatch, tmp_path, config)
+    expected = what_it_left(whole)
+    plain = what_it_left(make(tmp_path, config, out="plain"))  # without checkpoints
+    assert plain == {**expected, "summary": plain["summary"]}
+    moments = [0, events, *drawn.sample(range(1, events), 3 if name.startswith("a transformer") else 8)]
+    cuts = cut(monkeypatch, tmp_path, config, moments)
+    assert len(cuts) == len(moments)  # among them before the very first and the very last event
+    for folder in cuts:
+        if drawn.random() < 0.5:
+            shorten(folder, drawn)
+        found = what_it_left(go_on(folder))
+        assert found.keys() == expected.keys()
+        assert [key for key in expected if found[key] != expected[key]] == [], folder.name
+    if name.startswith("a transformer"):
+        assert any(key.startswith("scalar: loss/train") for key in expected)
+
+
+@pytest.mark.parametrize("name", ["halos", "streaming_diloco, eager"])
+def test_a_resumed_run_may_be_cut_and_resumed_again(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, events = events_of(monkeypatch, tmp_path, text(name))
+    (once,) = cut(monkeypatch, tmp_path, text(name), [events // 3])
+    with monkeypatch.context() as patch:
+        cutter = Cutter(patch, [events // 2], lambda: 3)
+        go_on(once)
+    (twice,) = cutter.cuts
+    assert what_it_left(go_on(twice)) == what_it_left(whole)
+
+
+@pytest.mark.parametrize("name", ["halos", "eager_diloco", "overlap_local_sgd", "one_step_delay by two"])
+def test_lines_written_after_the_checkpoint_are_neither_doubled_nor_lost(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, events = events_of(monkeypatch, tmp_path, text(name))
+    (folder,) = cut(monkeypatch, tmp_path, text(name), [events // 2], lag=events // 4)
+    assert what_it_left(go_on(folder)) == what_it_left(whole)
+
+
+def test_a_finished_run_resumed_with_the_same_budget_ends_as_it_did(tmp_path: Path) -> None:
+    folder = make(tmp_path, text(), "checkpoint.every_local_steps=40")
+    before = what_it_left(folder)
+    assert what_it_left(go_on(folder)) == before
+
+
+# A larger budget
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["diloco", "async_local_sgd with grace", "halos", "one_step_delay by two", "eager_diloco", "overlap_local_sgd",
+     "streaming_diloco", "streaming_diloco, eager", "data_parallel, signs", "noloco_gossip"],
+)  # fmt: skip
+def test_a_finished_run_with_a_larger_budget_is_the_longer_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = what_it_left(make(tmp_path, text(name, budget={"local_steps": 128}), "checkpoint.every_local_steps=32"))
+    folder = make(tmp_path, text(name), "checkpoint.every_local_steps=32", out="shorter")
+    assert what_it_left(go_on(folder, "budget.local_steps=128")) == longer
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer"),
+    [
+        ({"simulated_hours": 0.01}, {"simulated_hours": 0.02}),
+        ({"tokens": 512, "local_steps": None}, {"tokens": 1024, "local_steps": None}),
+        ({"target_loss": 0.5, "local_steps": 128}, {"target_loss": 0.01, "local_steps": 128}),
+    ],
+    ids=["simulated_hours", "tokens", "target_loss"],
+)
+def test_every_kind_of_budget_may_grow(shorter: Section, longer: Section, tmp_path: Path) -> None:
+    whole = make(tmp_path, text("async_local_sgd", budget=longer), "checkpoint.every_local_steps=8", out="longer")
+    folder = make(tmp_path, text("async_local_sgd", budget=shorter), "checkpoint.every_local_steps=8")
+    assert (folder / "commits.jsonl").stat().st_size < (whole / "commits.jsonl").stat().st_size
+    changes = [f"budget.{key}={'null' if value is None else value}" for key, value in longer.items()]
+    assert what_it_left(go_on(folder, *changes)) == what_it_left(whole)
+
+
+def test_a_run_cut_again_keeps_the_larger_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make(tmp_path, text(), "checkpoint.every_local_steps=32")
+    killed = fork(lambda: go_on(folder, "budget.local_steps=128"), lambda patch: kill_at_update(patch, 18))
+    assert killed
+    assert not (folder / "summary.json").exists(), "it is not over any more"
+    longer = make(tmp_path, text(budget={"local_steps": 128}), out="longer")
+    assert what_it_left(go_on(folder))["commits.jsonl"] == (longer / "commits.jsonl").read_bytes()
+
+
+# What is refused
+
+
+REFUSED = [
+    ("budget.local_steps=50", "budget.local_steps: 50 is less than the run's 64; a budget may only grow"),
+    ("budget.target_loss=0.5", "budget.target_loss: 0.5 is easier than the run's None; a budget may only grow"),
+    ("train.optimizer.lr=0.2", "train.optimizer.lr: is 0.03 in this run and cannot become 0.2"),
+    ("data.samples=2048", "data.samples: is 4096 in this run and cannot become 2048"),
+    ("seed=1", "seed: is 1234 in this run and cannot become 1"),
+    ("policy.name=async_local_sgd", "policy.name: is 'diloco' in this run and cannot become 'async_local_sgd'"),
+    ("executor.name=timing", "executor.name: is 'inline' in this run and cannot become 'timing'"),
+    ("out=elsewhere", "out: is "),
+    ("train.optimiser.lr=1", "train.optimiser"),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with checkpoints."""
+    return make(tmp_path_factory.mktemp("finished"), text(), "checkpoint.every_local_steps=32")
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that says why a run is not resumed; its folder is left as it was."""
+    before = bytes_of(folder)
+    capsys.readouterr()
+    code = main(["--resume", str(folder), *arguments])
+    error = capsys.readouterr().err
+    assert code == 2, error
+    assert error.count("\n") == 1, error
+    assert bytes_of(folder) == before
+    return error
+
+
+@pytest.mark.parametrize(("change", "said"), REFUSED, ids=[change for change, _ in REFUSED])
+def test_another_experiment_is_refused_by_name(
+    change: str, said: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"error: {said}" in refused(finished, capsys, change)
+
+
+def test_observers_and_the_place_of_the_executor_may_change(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(finished, folder)
+    for name in ("updates.jsonl", "transfers.jsonl"):  # as if only commits had been recorded
+        (folder / name).unlink()
+    go_on(folder, "executor.device=cpu", "observers.trace=true", "checkpoint.every_minutes=5")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == {
+        path.name: path.read_bytes() for path in finished.glob("*.jsonl")
+    }
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("one text of a few words " * 400, encoding="utf-8")
+    data = {"name": "text", "path": str(corpus), "sequence_length": 8, "validation_samples": 4, "samples": None}
+    sections = merge(NOISY, {"policy": {"name": "diloco"}})
+    sections["data"] = {key: value for key, value in data.items() if value is not None}
+    folder = make(tmp_path, to_yaml(sections), "checkpoint.every_local_steps=32")
+    corpus.write_text("a text of some other words " * 400, encoding="utf-8")
+    assert "error: data: is not what the run was trained on" in refused(folder, capsys)
+
+
+def test_another_source_of_a_plugin_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "mine.py"
+    shutil.copy(PLUGINS["halos_one_step_delay"], plugin)
+    sections = merge({**NOISY, "policy": {}}, {"policy": {"name": "one_step_delay"}, "plugins": [str(plugin)]})
+    folder = make(tmp_path, to_yaml(sections), "checkpoint.every_local_steps=32")
+    plugin.write_text(plugin.read_text(encoding="utf-8") + "\n# another one\n", encoding="utf-8")
+    assert "mine.py is sha256:" in refused(folder, capsys)
+
+
+def test_another_version_of_halos_is_refused(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("halos.__version__", "9.9")
+    assert "error: halos is 9.9, but the run was made with" in refused(finished, capsys)
+
+
+@pytest.mark.parametrize("name", ["updates.jsonl", "transfers.jsonl", "commits.jsonl", "evaluations.jsonl"])
+def test_changed_records_are_refused(
+    name: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(finished, folder)
+    first, rest = (folder / name).read_text(encoding="utf-8").split("\n", 1)
+    (folder / name).write_text(first.replace('"time"', '"tide"') + "\n" + rest, encoding="utf-8")
+    assert f"{name} is not what this run wrote" in refused(folder, capsys)
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make(tmp_path, text())
+    assert "holds no checkpoint; set checkpoint.every_minutes" in refused(folder, capsys)
+    assert main(["--resume", str(tmp_path / "nowhere")]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+
+
+# Policies that a replay cannot restore
+
+
+def mine(tmp_path: Path, body: str, before: str = "") -> str:
+    """A configuration with a policy of its own: DiLoCo, with `body` before each outer step."""
+    lines = "".join(f"            {line}\n" for line in body.splitlines())
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom halos import all_of, hookimpl\n"
+        f"{before}\n"
+        "@dataclass\nclass Mine:\n    async def run(self, sim):\n        theta, kept, total = sim.params, None, 0.0\n"
+        "        for r in sim.rounds():\n"
+        "            updates = await all_of(sim.train(worker, theta, round=r) for worker in sim.workers)\n"
+        "            delta = await sim.all_reduce(update.delta for update in updates)\n"
+        "            scale = 1.0\n"
+        f"{lines}"
+        "            theta = theta - scale * delta\n            sim.commit(theta, updates)\n"
+        "    def report(self):\n        return {}\n\n"
+        "@hookimpl\ndef register_sync_policies(register): register('mine', Mine)\n",
+        encoding="utf-8",
+    )
+    return to_yaml(merge({**NOISY, "policy": {}}, {"policy": {"name": "mine"}, "plugins": [str(tmp_path / "mine.py")]}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "if delta.norm() > 0.5: scale = 0.5 / delta.norm()",
+        "if sim.scalar(lambda: (delta * 2.0).norm()) > 1.0: theta = theta * 1.0",
+        "total += delta.dot(theta)\nscale = 1.0 / (1.0 + abs(total))",
+    ],
+)
+def test_policies_may_branch_on_norms_and_products(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = mine(tmp_path, body)
+    whole, events = events_of(monkeypatch, tmp_path, config)
+    for folder in cut(monkeypatch, tmp_path, config, range(0, events, events // 4)):
+        assert what_it_left(go_on(folder)) == what_it_left(whole)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "kept = delta.flat.clone()",
+        "scale = float(delta.flat[0]) > 0",
+        "delta.tensors()['theta'].sum()",
+    ],
+)
+def test_what_a_replay_cannot_restore_is_refused_with_its_line(
+    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = mine(tmp_path, body)
+    _, events = events_of(monkeypatch, tmp_path, config)
+    (folder,) = cut(monkeypatch, tmp_path, config, [events - 2])
+    said = refused(folder, capsys)
+    assert f"the run cannot be resumed: replayed without tensors, run ({tmp_path / 'mine.py'}:12): " in said
+
+
+def test_state_outside_the_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Parameters more in every third of all rounds that this process has seen, of 4 in each run.
+    config = mine(tmp_path, "import sys\nseen = vars(sys).setdefault('_seen', [])\nseen.append(1)\n"
+                            "if len(seen) % 3 == 0: theta = theta * 1.0")  # fmt: skip
+    _, events = events_of(monkeypatch, tmp_path, config)
+    (folder,) = cut(monkeypatch, tmp_path, config, [events - 2])
+    said = refused(folder, capsys)
+    assert " simulated seconds its events" in said
+    assert " differ. Does a plugin keep state outside the run" in said
+
+
+def test_the_check_for_plugins_names_the_line(tmp_path: Path) -> None:
+    sections = lambda body: read(written(tmp_path, mine(tmp_path, body)))  # noqa: E731
+    assert resuming.problem(sections("if delta.norm() > 0.5: scale = 0.5 / delta.norm()"), cuts=2) is None
+    unseen = resuming.problem(sections("if not delta.hollow: total += 0.1\nscale = total"), cuts=3)
+    assert unseen is not None
+    assert f"made at {tmp_path / 'mine.py'}:14, are not what they were in the run" in unseen
+    outside = resuming.problem(
+        sections("import sys\nseen = vars(sys).setdefault('_seen', [])\nseen.append(1)\n"
+                 "if len(seen) % 3 == 0: theta = theta * 1.0"), cuts=1, seed=2)  # fmt: skip
+    assert outside is not None
+    assert f"{tmp_path / 'mine.py'}:15" in outside
+
+
+def written(tmp_path: Path, config: str) -> Path:
+    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
+    return tmp_path / "c.yaml"
+
+
+def test_observers_that_come_later_leave_no_trace_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "late.py").write_text(
+        "from halos import hookimpl\n\n@hookimpl\ndef on_update(update):\n    update.delta.norm()\n", encoding="utf-8"
+    )
+    whole, events = events_of(monkeypatch, tmp_path, text())
+    (folder,) = cut(monkeypatch, tmp_path, text(), [events // 2])
+    run(*resume.load(folder, [], [str(tmp_path / "late.py")]))
+    found, expected = what_it_left(folder), what_it_left(whole)
+    assert {**found, "summary": None} == {**expected, "summary": None}
+
+
+# Two runs in one folder
+
+
+def test_a_folder_in_use_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from halos.folder import locked
+
+    folder = tmp_path / "used"
+    shutil.copytree(finished, folder)
+    with locked(folder):
+        assert "is in use: another run is writing there" in refused(folder, capsys)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with locked(empty):  # somebody else is about to begin there
+        (tmp_path / "c.yaml").write_text(text(), encoding="utf-8")
+        assert main([str(tmp_path / "c.yaml"), f"out={empty}"]) == 2
+        assert "is in use" in capsys.readouterr().err
+    assert empty.is_dir()
+
+
+# SIGKILL
+
+
+def fork(work: Callable[[], Any], prepare: Callable[[pytest.MonkeyPatch], None]) -> bool:
+    """Do `work` in a copy of this process; whether SIGKILL ended it."""
+    child = os.fork()
+    if not child:
+        try:
+            prepare(pytest.MonkeyPatch())
+            work()
+        finally:
+            os._exit(1)
+    return os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
+def die(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_call(function: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """`function`, but its call `number` (from 1) kills the process."""
+    calls = 0
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return die() if calls == number else function(*arguments, **named)
+
+    return counted
+
+
+def after_first(function: Callable[..., Any], others: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` at its first call, then `others`."""
+    calls = iter([function])
+    return lambda *arguments: next(calls, others)(*arguments)
+
+
+def kill_at_update(patch: pytest.MonkeyPatch, number: int) -> None:
+    from halos.jobs import Jobs
+
+    patch.setattr(Jobs, "_arrive", at_call(Jobs._arrive, number))
+
+
+def kill_in(place: str, number: int) -> Callable[[pytest.MonkeyPatch], None]:
+    """Kill while a checkpoint is written: in the middle of its bytes, before or after it gets its name."""
+
+    def prepare(patch: pytest.MonkeyPatch) -> None:
+        from halos import checkpoint
+
+        if place == "training":
+            kill_at_update(patch, number)
+        elif place == "writing":
+            write, save = checkpoint.Hashing.write, checkpoint.Checkpoint.save
+
+            def second(*arguments: Any) -> Path:
+                patch.setattr(checkpoint.Hashing, "write", at_call(write, number))
+                return save(*arguments)
+
+            patch.setattr(checkpoint.Checkpoint, "save", after_first(save, second))
+        elif place == "renaming":
+            patch.setattr("halos.checkpoint.os.replace", at_call(os.replace, 2))
+        else:
+            patch.setattr(checkpoint, "_sync", at_call(checkpoint._sync, 2))
+
+    return prepare
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What runs leave that nobody kills."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return {name: what_it_left(make(folder, text(name), out=name)) for name in ("diloco", "halos")}
+
+
+@pytest.mark.parametrize("name", ["diloco", "halos"])
+@pytest.mark.parametrize(("place", "number"), [("training", 9), ("training", 13), ("writing", 1), ("writing", 20),
+                                               ("renaming", 0), ("after renaming", 0)])  # fmt: skip
+def test_a_run_killed_for_real_is_resumed(
+    name: str, place: str, number: int, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    folder = tmp_path / "run"
+    work = lambda: make(tmp_path, text(name), "checkpoint.every_local_steps=16")  # noqa: E731
+    assert fork(work, kill_in(place, number))
+    left = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert any(each.startswith("events-") for each in left)
+    assert any(each.startswith(".part-") for each in left) == (place in ("writing", "renaming"))
+    assert what_it_left(go_on(folder)) == undisturbed[name]
+    assert len(list((folder / "checkpoints").iterdir())) == 2, "nothing is left of what was not finished"
+
+
+def test_the_command_killed_and_resumed_is_the_command_undisturbed(tmp_path: Path) -> None:
+    # Killed by a plugin at its seventh update; in the resumed run, which tells it all again, it has done that already.
+    (tmp_path / "killer.py").write_text(
+        "import os, signal\nfrom halos import hookimpl\nheard = []\n\n"
+        "@hookimpl\ndef on_update(update):\n    heard.append(1)\n"
+        "    if len(heard) == 7 and os.environ.get('KILL'):\n        os.kill(os.getpid(), signal.SIGKILL)\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "c.yaml").write_text(text("async_local_sgd"), encoding="utf-8")
+    changes = ["checkpoint.every_local_steps=8", "--plugin", str(tmp_path / "killer.py")]
+
+    def command(*arguments: str, kill: str = "") -> int:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "KILL": kill}
+        done = [sys.executable, "-m", "halos.run", *arguments]
+        return subprocess.run(done, cwd=tmp_path, env=environment, capture_output=True, timeout=120).returncode
+
+    assert command("c.yaml", "out=a", *changes, kill="yes") == -signal.SIGKILL
+    assert command("--resume", "a") == 0
+    whole = make(tmp_path, text("async_local_sgd"), out="whole")
+    found, expected = what_it_left(tmp_path / "a"), what_it_left(whole)
+    del found["summary"], expected["summary"]  # which says that the killer was there
+    assert found == expected
