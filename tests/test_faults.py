@@ -584,7 +584,9 @@ def test_faults_that_do_not_fit_are_refused_by_key(faults: dict[str, Any], said:
 def test_an_executor_that_cannot_forget_is_not_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Inline, "forget")
     record(tiny(faults=crash(0, 1.0, 1.0)))
-    with pytest.raises(ConfigError, match=r"^faults\.inner_state: cannot be gone: this executor has no method `forget`"):
+    with pytest.raises(
+        ConfigError, match=r"^faults\.inner_state: cannot be gone: this executor has no method `forget`"
+    ):
         record(tiny(faults=crash(0, 1.0, 1.0, inner_state="gone")))
 
 
