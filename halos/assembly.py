@@ -93,6 +93,7 @@ def assemble(
             evaluation_sets=("validation", *config.evaluate.sets),
             hook=plugins.manager.hook,
             tape=tape,
+            components=tuple(plugins.listening),
             faults=None if isinstance(config.faults, NoFaults) else config.faults,
         )
         experiment = Experiment(

@@ -1,6 +1,6 @@
 """How a model's parameters are cut into fragments: by layers, or into pieces of equal size.
 
-Which fragment is sent when is left to whoever sends it. Patterns as in Streaming DiLoCo (arXiv 2501.18512).
+Which fragment is sent when is left to whoever sends it. Patterns as in arXiv 2501.18512.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from functools import partial
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from halos.clock import Clock, Deadlock, Event
 from halos.cluster import Cluster, Worker
@@ -24,7 +24,14 @@ from halos.wire import Wire
 
 logger = logging.getLogger(__name__)
 
-Times = tuple[float, float, float, float]  # of a job: when it begins, computes from, computes until, and is lost
+
+class Times(NamedTuple):
+    """Of a job under way, in virtual seconds."""
+
+    began: float
+    computes: float  # from then
+    until: float
+    lost: float = math.inf  # when; infinite: it is not
 
 
 class Jobs:
@@ -36,6 +43,7 @@ class Jobs:
 
     def __init__(
         self,
+        *,
         clock: Clock,
         cluster: Cluster,
         network: NetworkModel,
@@ -118,7 +126,7 @@ class Jobs:
             pull, compute, push, lost = self._under(self._hazards, worker, job, region, pull, push)
             if lost is not None:
                 return lost
-        self.running[worker.id] = (now, now + pull, now + pull + compute, math.inf)
+        self.running[worker.id] = Times(now, now + pull, now + pull + compute)
         self._executor.submit(job)
         return self._clock.timeout(
             pull + push + compute + tie, partial(self._arrive, worker, job, region, version, push, mean_steps)
@@ -143,7 +151,7 @@ class Jobs:
         loss = min((each for each in losses if each is not None), key=lambda each: each.at, default=None)
         if loss is None:
             return pull, compute, push, None
-        self.running[worker.id] = (start, start + pull, end, max(start, loss.at))
+        self.running[worker.id] = Times(start, start + pull, end, max(start, loss.at))
         if loss is pushed:  # it was trained, and only lost on its way back
             self._executor.submit(job)
         detected = max(0.0, loss.at + hazards.model.detection_seconds - start)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import is_dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,12 +15,13 @@ from halos.tape import Tape
 class Listeners:
     """The `on_*` hooks as plain callables; whoever registers after `bind` is not heard.
 
-    Where it matters, in runs that are to be resumed, observers are called aside. Components (dataclasses, all of
-    them) are not: what they make of what they hear is part of the run.
+    Where it matters, in runs that are to be resumed, observers are called aside. The run's `components` are
+    not: what they make of what they hear is part of it.
     """
 
-    def __init__(self, hook: pluggy.HookRelay, tape: Tape) -> None:
+    def __init__(self, hook: pluggy.HookRelay, tape: Tape, components: Sequence[Any] = ()) -> None:
         self._hook = hook
+        self._components = components
         self._tape = tape
         self.bind()
 
@@ -41,9 +41,9 @@ class Listeners:
         )
         if not plain:  # a wrapper, or one that takes no argument: pluggy knows what to do
             several = partial(_all, caller, argument)
-            return several if any(is_dataclass(each.plugin) for each in implementations) else self._aside(several)
+            return several if any(self._is_component(each.plugin) for each in implementations) else self._aside(several)
         functions: list[Callable[[Any], Any]] = [  # in pluggy's own order
-            each.function if is_dataclass(each.plugin) else self._aside(each.function)
+            each.function if self._is_component(each.plugin) else self._aside(each.function)
             for each in reversed(implementations)
         ]
 
@@ -52,6 +52,9 @@ class Listeners:
                 function(record)
 
         return functions[0] if len(functions) == 1 else tell
+
+    def _is_component(self, plugin: Any) -> bool:
+        return any(plugin is each for each in self._components)
 
     def _aside(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return self._tape.beside(function) if self._tape.recording else function

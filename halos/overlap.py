@@ -16,7 +16,7 @@ Seconds = NDArray[np.float64]  # one number per link speed; all of them are work
 
 
 @dataclass(frozen=True)
-class Event:
+class Moment:
     """A moment of the cycle at which layer `layer` is queued for its reduction, or waits for it."""
 
     at: int  # thirds of a layer's part of a step, from the start of the cycle
@@ -39,7 +39,7 @@ class Cycle:
         layers = sum(map(len, fragments))
         self.third_parts = 3 * layers * every  # of the cycle
         self.every = every
-        self.events: list[Event] = []
+        self.events: list[Moment] = []
         self.crossing: dict[int, int] = {}  # reductions of a layer that are under way when a cycle begins: 0 or 1
         for p, fragment in enumerate(fragments):
             step = max(0, round((p + 1) * every / len(fragments)) - 1)
@@ -48,7 +48,7 @@ class Cycle:
                 queued = 3 * layers * step + 2 * (layers - layer)
                 awaited = 3 * layers * (step + 1 + overlap) + layer - layers
                 self.crossing[layer], at = divmod(awaited, self.third_parts)
-                self.events += Event(queued, False, layer), Event(at, True, layer)
+                self.events += Moment(queued, False, layer), Moment(at, True, layer)
         self.events.sort(key=lambda each: (each.at, each.waits, each.layer))
 
     def utilization(self, step_seconds: float, reduction_seconds: Seconds) -> Seconds:

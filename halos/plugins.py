@@ -84,6 +84,7 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self._origins: dict[int, str] = {}
         self._loaded: list[tuple[Any, str]] = []
+        self.listening: list[Any] = []  # components of the run that hear what happens
         self._names: dict[type[Any], str] = {}
         for name in built_in():
             self._add(importlib.import_module(name), "halos")
@@ -127,6 +128,7 @@ class Plugins:
                 self.listen(value)
         if any(hasattr(getattr(type(component), name, None), "halos_impl") for name in dir(type(component))):
             self.manager.register(component)
+            self.listening.append(component)
 
     def versions(self) -> dict[str, str]:
         """`{plugin: hash of its source}` of everything that is not part of halos itself."""

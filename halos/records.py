@@ -77,7 +77,8 @@ class Transfer(NamedTuple):
     """Bytes on a link: from region `src` to region `dst`, or a collective over all (both None).
 
     `kind` is `pull`, `push`, `send` or `all_reduce`; `worker` whose pull or push it was. The bytes of an
-    all-reduce among M workers are what the links of its ring carry in all, 2 (M−1) times a payload.
+    all-reduce among M workers are what the links of its ring carry in all: 2 (M−1) payloads, or M (M−1) if
+    they cannot be summed under way.
     """
 
     start_time: float

@@ -17,7 +17,7 @@ class Taped:
     def __init__(self, executor: Executor, tape: Tape) -> None:
         self._executor = executor
         self._tape = tape
-        self._pending: dict[int, Job] = {}  # by worker: submitted, not yet asked for; a lost one until the next
+        self._pending: dict[int, Job] = {}  # by worker: submitted, not yet asked for
         if not (hasattr(executor, "state") and hasattr(executor, "restore")):
             name = type(executor).__name__
             raise ConfigError("checkpoint", f"executor {name} cannot: it has no methods state and restore")

@@ -53,7 +53,7 @@ def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) 
 def _check_keys(before: Section, after: Section) -> None:
     ours, theirs = dict(_leaves(after)), dict(_leaves(before))
     for key in sorted({*ours, *theirs}, key=lambda key: (not key.endswith(".name"), key)):  # first the reason
-        if ours.get(key) == theirs.get(key) or key.startswith(FREE):
+        if ours.get(key) == theirs.get(key) or any(key == free or key.startswith(f"{free}.") for free in FREE):
             continue
         if key in LIMITS:
             if _limit(ours.get(key)) < _limit(theirs.get(key)):

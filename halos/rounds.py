@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Optional, Union
 
+from halos.ledger import Ledger
+
 LrStep = Union[int, tuple[int, ...], None]
 
 
@@ -37,11 +39,13 @@ class Rounds:
         batch_size: int,
         global_batch_size: int,
         budget: float,
+        ledger: Ledger,
     ) -> None:
         self._steps = steps  # of every worker, in the round about to be opened
         self._batch_size = batch_size
         self._global_batch_size = global_batch_size
         self._budget = budget  # local steps
+        self._ledger = ledger
         self._rounds: list[Optional[Round]] = []
         self._planned = 0  # local steps of all rounds opened
 
@@ -50,24 +54,20 @@ class Rounds:
         """Whether a round was refused."""
         return bool(self._rounds) and self._rounds[-1] is None
 
-    def each(
-        self, spent: Callable[[], float], lost: Callable[[], int] = lambda: 0, unused: Callable[[], int] = lambda: 0
-    ) -> Iterator[Round]:
+    def each(self, spent: Callable[[], float]) -> Iterator[Round]:
         """The rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
 
-        `lost()` of these count for nothing, another `unused()` only for learning rates.
+        Of these, what was lost counts for nothing, and what was dropped or not heard of only for learning rates.
         """
         index = 0
-        while (current := self._at(index, spent, lost, unused)) is not None:
+        while (current := self._at(index, spent)) is not None:
             yield current
             index += 1
 
-    def _at(
-        self, index: int, spent: Callable[[], float], lost: Callable[[], int], unused: Callable[[], int]
-    ) -> Optional[Round]:
+    def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
         if index == len(self._rounds):
-            before = max(self._planned, spent()) - lost()
-            if before - unused() >= self._budget:
+            before = max(self._planned, spent()) - self._ledger.lost
+            if before - self._ledger.dropped - self._ledger.unheard >= self._budget:
                 self._rounds.append(None)
             else:
                 steps = self._steps()

@@ -67,6 +67,7 @@ class Parts:
     hook: pluggy.HookRelay
     tape: Tape
     faults: Optional[FaultModel] = None
+    components: tuple[Any, ...] = ()  # of the run, that hear what happens
 
 
 class Simulation:
@@ -78,24 +79,24 @@ class Simulation:
         self.done = False
         self.reducing: Optional[float] = None  # since when a collective is under way
         self._parts = parts
-        self._tell = Listeners(parts.hook, parts.tape)
+        self._tell = Listeners(parts.hook, parts.tape, parts.components)
         self._servers = Servers(params, parts.tape)
         self._wire = Wire(parts.codec, params, parts.wire_bytes)
         self._budget_steps = parts.budget.steps(parts.tokens_per_step)
         self._hazards = None if parts.faults is None else Hazards(parts.faults)
         self.jobs = Jobs(
-            self.clock,
-            parts.cluster,
-            parts.network,
-            parts.compute,
-            parts.weights,
-            parts.executor,
-            parts.order,
-            self._wire,
-            self.ledger,
-            self._tell,
-            parts.batch_size,
-            parts.global_batch_size,
+            clock=self.clock,
+            cluster=parts.cluster,
+            network=parts.network,
+            compute=parts.compute,
+            weights=parts.weights,
+            executor=parts.executor,
+            order=parts.order,
+            wire=self._wire,
+            ledger=self.ledger,
+            tell=self._tell,
+            batch_size=parts.batch_size,
+            global_batch_size=parts.global_batch_size,
             patience=4 * self._budget_steps,
             hazards=self._hazards,
         )
@@ -104,6 +105,7 @@ class Simulation:
             parts.batch_size,
             parts.global_batch_size,
             self._budget_steps,
+            self.ledger,
         )
         self._collectives = Collectives(self.clock, self._wire.reduce, self._all_reduce)
         self._schedule = Schedule(parts.evaluate_every)
@@ -178,14 +180,7 @@ class Simulation:
         A round is opened or refused once, for all, when first asked for: refused as soon as the
         rounds before it (or the jobs dispatched) make up the budget's local steps.
         """
-        ledger = self.ledger
-        if self._hazards is None:
-            return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
-        return self._rounds.each(
-            lambda: math.inf if self.done else self.jobs.dispatched,
-            lambda: ledger.lost,
-            lambda: ledger.dropped + ledger.unheard,
-        )
+        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
 
     def steps(self, worker: Worker) -> int:
         """Local steps of the worker's next job, as the step allocation has it."""
@@ -247,16 +242,23 @@ class Simulation:
         """How long a whole model's exchange would take now: a pull and a push, or, without a server, an all-reduce."""
         network, wire = self._parts.network, self._wire
         if server is None:
-            return network.all_reduce(wire.delta_bytes, len(self.workers), self.now)
+            gathered = bool(getattr(wire.codec, "gathered", False))
+            return self._collective_seconds(wire.delta_bytes, len(self.workers), gathered, self.now)
         region = server.index if isinstance(server, Region) else server
         return sum(network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, self.now))
 
     def send(
-        self, payload: Params, src: Union[Region, int], dst: Union[Region, int], codec: Optional[Codec] = None
+        self,
+        payload: Params,
+        src: Union[Region, int],
+        dst: Union[Region, int],
+        codec: Optional[Codec] = None,
+        sender: Hashable = None,
     ) -> Event[Params]:
         """A transfer from region to region; its value is the payload as decoded at the other end.
 
-        The configured codec is made for differences; pass `codec=FP32` for a model.
+        The configured codec is made for differences; pass `codec=FP32` for a model. `sender` is whoever sends
+        (a worker's id, a server's name), if there are several in a region: error feedback is each one's own.
         """
         codec = codec or self._parts.codec
         source, target = (each.index if isinstance(each, Region) else each for each in (src, dst))
@@ -272,7 +274,7 @@ class Simulation:
                 hazards.lost_messages += 1
                 raise Lost(f"a transfer from region {source} to region {target}", loss.at, loss.why)
             self._tell.transfer(Transfer(start, self.clock.now, source, target, nbytes, "send"))
-            return self._wire.arriving((source, target), payload, codec)
+            return self._wire.arriving((source, target) if sender is None else sender, payload, codec)
 
         return self.clock.timeout(seconds, arrive)
 
@@ -384,7 +386,8 @@ class Simulation:
 
     def _all_reduce(self, reduction: Reduction) -> Event[Params]:
         start = self.reducing = self.clock.now
-        seconds, loss = self._collective_seconds(reduction, start), None
+        seconds = self._collective_seconds(reduction.bytes, reduction.members, reduction.gathered, start)
+        loss = None
         if self._hazards is not None and reduction.members > 1:
             workers = self.workers
             members = [each for each in reduction.senders if isinstance(each, int) and each < len(workers)]
@@ -402,9 +405,9 @@ class Simulation:
 
         return self.clock.timeout(seconds, arrive)
 
-    def _collective_seconds(self, reduction: Reduction, start: float) -> float:
-        network, nbytes, members = self._parts.network, reduction.bytes, reduction.members
-        if not reduction.gathered:
+    def _collective_seconds(self, nbytes: int, members: int, gathered: bool, start: float) -> float:
+        network = self._parts.network
+        if not gathered:
             return network.all_reduce(nbytes, members, start)
         all_gather: Optional[Callable[[int, int, float], float]] = getattr(network, "all_gather", None)
         if all_gather is not None:

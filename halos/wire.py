@@ -42,8 +42,8 @@ class Wire:
         self._sizes: dict[tuple[Layout, int], tuple[Codec, int]] = {}
         self.model_bytes = self._scaled(4 * params.size)  # models, unlike differences, travel in fp32
         self.delta_bytes = self.bytes(params, codec)  # of a whole model's difference, under the configured codec
-        # By sender and what part of the model it sends: what its codec has left out so far.
-        self._residuals: dict[tuple[Hashable, Layout], Params] = {}
+        # By sender, what part of the model it sends, and the codec's id: what that has left out so far.
+        self._residuals: dict[tuple[Hashable, Layout, int], Params] = {}
 
     def bytes(self, payload: Params, codec: Codec) -> int:
         """As the link sees them: in proportion, if the whole model is said to weigh `wire_bytes`."""
@@ -60,7 +60,7 @@ class Wire:
         """
         if not getattr(codec, "error_feedback", False):
             return codec.roundtrip(payload)
-        key = (sender, payload.layout)
+        key = (sender, payload.layout, id(codec))
         residual = self._residuals.get(key)
         whole = payload if residual is None else payload + residual
         arrived = codec.roundtrip(whole)

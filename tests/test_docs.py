@@ -24,8 +24,8 @@ import yaml
 from halos import hookspecs, records, simulation
 from halos.budget import BudgetOptions
 from halos.builder import Builder
-from halos.cluster import ClusterOptions, RegionOptions
 from halos.checkpoint import CheckpointOptions
+from halos.cluster import ClusterOptions, RegionOptions
 from halos.config import DEFAULTS, Config
 from halos.data import DataOptions
 from halos.evaluation import EvaluateOptions

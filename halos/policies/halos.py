@@ -84,7 +84,7 @@ class Halos:
             sent, sent_version = server.params, server.version
             updates, server.uncredited = updates + server.uncredited, []
             try:
-                delta = await sim.send(server.merged - sent, server.region, self.server_region)
+                delta = await sim.send(server.merged - sent, server.region, self.server_region, sender=server.name)
                 break
             except Lost:
                 await sim.reachable(server.region, self.server_region)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from halos import Register, all_of, hookimpl
+from halos import Lost, Params, Register, Update, all_of, hookimpl
+from halos.cluster import Worker
 from halos.simulation import Simulation
 
 
@@ -14,18 +15,35 @@ class DataParallel:
 
     All workers compute the gradient of their batch at the same parameters, and the inner optimizer (`train:`,
     clipping and schedule included) takes one step along the mean: arithmetically one worker with the joint batch, in
-    time the slowest worker's step and one all-reduce. What `steps:` says plays no part: a round is one step.
+    time the slowest worker's step and one all-reduce. What `steps:` says plays no part: a round is one step. Under
+    faults everybody waits until a worker that has crashed is back and has computed its gradient again.
     """
 
     async def run(self, sim: Simulation) -> None:
         theta = sim.params
         while not sim.done:
-            jobs = [sim.train(worker, theta, steps=1, gradient=True) for worker in sim.workers]  # g_m ← ∇f(θ; B_m)
-            updates = await all_of(jobs)
+            updates = await all_of([sim.spawn(_gradient(sim, worker, theta)) for worker in sim.workers])
+            while crashed := [each for each in updates if not sim.up(sim.workers[each.worker], since=each.time)]:
+                sim.drop(crashed)  # it had its gradient, but the others were not there yet
+                again = await all_of([sim.spawn(_gradient(sim, sim.workers[each.worker], theta)) for each in crashed])
+                updates = sorted([*(each for each in updates if each not in crashed), *again], key=_worker)
             gradient = await sim.all_reduce(update.delta for update in updates)  # g ← 1/M Σ g_m
             theta = sim.inner_step(theta, gradient, updates[0].lr_step)  # θ ← InnerOpt(θ, g)
             sim.commit(theta, updates)
-            del jobs, updates  # or every worker's gradient would stay in memory during the next step
+            del updates  # or every worker's gradient would stay in memory during the next step
+
+
+def _worker(update: Update) -> int:
+    return update.worker
+
+
+async def _gradient(sim: Simulation, worker: Worker, theta: Params) -> Update:
+    """g_m ← ∇f(θ; B_m), as often as it takes."""
+    while True:
+        try:
+            return await sim.train(worker, theta, steps=1, gradient=True)
+        except Lost:
+            await sim.returned(worker)
 
 
 @hookimpl

@@ -56,7 +56,7 @@ class NoLoCoGossip:
                 meetings.replicas[worker.id].succeed(sent)
                 update = await sim.train(worker, phi, round=r)
                 await sent  # one message at a time on the way out
-                meetings.deltas[worker.id].succeed(sim.send(update.delta, here, there))
+                meetings.deltas[worker.id].succeed(sim.send(update.delta, here, there, sender=worker.id))
                 theirs = await (await meetings.replicas[partner.id])
                 delta = (update.delta + await (await meetings.deltas[partner.id])) / 2
                 step = self.lr * delta + self.pull * (phi - theirs) / 2

@@ -149,3 +149,17 @@ def test_an_executor_that_computes_no_gradients_is_named(monkeypatch: pytest.Mon
     monkeypatch.delattr(Inline, "step")
     with pytest.raises(UserError, match="executor: this one computes no gradients"):
         several(BOWL)
+
+
+def test_everybody_waits_for_a_worker_that_is_down_and_computes_its_gradient_again() -> None:
+    """Steps of 1 s. Worker 1 is down from 2.5 to 7 s: the third step ends at 8 s, and nothing of it is missing."""
+    down = {"name": "crashes", "at": [{"worker": 1, "at_seconds": 2.5, "seconds": 4.5}]}
+    cluster = {"regions": [{"workers": [1.0] * WORKERS}], "step_time_ms": 1000.0}
+    changes = {"cluster": cluster, "budget": {"local_steps": 4 * WORKERS}}
+    recording = several(BOWL, faults=down, **changes)
+    assert [commit.time for commit in recording.globally] == [1.0, 2.0, 8.0, 9.0]
+    assert [len(commit.shares) for commit in recording.globally] == [WORKERS] * 4
+    ledger = recording.simulation.ledger
+    assert (ledger.committed, ledger.dropped, ledger.lost) == (4 * WORKERS, 0, 1)
+    again = several(BOWL, faults={**down, "samples": "again"}, **changes)  # the lost batch, dealt once more
+    assert [each.lr_step for each in again.updates] == [i // WORKERS for i in range(4 * WORKERS)]

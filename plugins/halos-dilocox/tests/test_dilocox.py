@@ -20,7 +20,8 @@ OPTIMUM = (1.0, 0.3)
 
 
 class TestConformance(PolicyConformance):
-    plugins = ("halos_dilocox",)
+    plugins = ("halos_codecs", "halos_dilocox")
+    sections = ({"name": "dilocox", "outer": {"lr": 0.2, "momentum": 0.5}, "codec": FOUR_BITS},)
 
 
 def run(policy: dict[str, Any], rounds: int = 5, **changes: Any) -> Recording:

@@ -1,0 +1,1 @@
+"""A small study of quality: which method reaches which loss, at equal tokens and at equal simulated time."""
