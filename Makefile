@@ -4,4 +4,4 @@ check:
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -q
+	pytest -q -n 2

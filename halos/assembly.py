@@ -113,7 +113,7 @@ def assemble(
             resumed_at=None if earlier is None else earlier.time,
         )
         simulation = Simulation(parts, params)
-        for key, component in (("policy", config.policy), ("steps", config.steps)):
+        for key, component in (("policy", config.policy), ("steps", config.steps), ("codec", config.codec)):
             prepare = getattr(component, "prepare", None)  # optional: what it asks of everything else
             if prepare is not None:
                 with under(key):

@@ -174,6 +174,7 @@ class Adam:
 
 def _check_lr(lr: float) -> None:
     require(0.0 <= lr < float("inf"), "lr", lr, "zero or a positive, finite number")
+    require(lr <= 1e30, "lr", lr, "a learning rate: fp32 holds no such numbers")
 
 
 @hookimpl

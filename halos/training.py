@@ -31,6 +31,7 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         require(self.name in ("adamw", "sgd"), "name", self.name, "one of adamw, sgd")
         require(0.0 <= self.lr < math.inf, "lr", self.lr, "zero or a positive, finite number")
+        require(self.lr <= 1e30, "lr", self.lr, "a learning rate: fp32 holds no such numbers")
         require(
             len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)"
         )

@@ -183,7 +183,7 @@ def test_another_setting_is_another_result(tiny: Part, tmp_path: Path) -> None:
 def test_mistakes_are_reported_and_divergence_is_a_result(tiny: Part, tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     wrong = Method("wrong", "wrong", config, ("policy.outer.lrr=1",))
-    wild = Method("wild", "wild", config, ("train.optimizer.lr=1e100",))
+    wild = Method("wild", "wild", config, ("train.optimizer.lr=1e30",))
     results = Results(tmp_path / "quality.json")
     (failure,) = execute(runs(Part("tiny", (wrong, wild), (1,))), results, tmp_path / "runs", at_once=2)
     assert failure.startswith("tiny/wrong/1: error: policy.outer.lrr")

@@ -43,9 +43,9 @@ def test_there_is_nothing_else_to_type_than_what_is_tested_here_or_by_ci() -> No
         "python3 -m venv .venv && . .venv/bin/activate",
         "pip install -c requirements.txt -e .",
         "pip install -c requirements.txt -e '.[test]'",
-        "pytest",
+        "pytest -n 2",
     ]
-    assert "pip install -q -c requirements.txt -e '.[test]'" in ci and "\npytest -q" in ci
+    assert "pip install -q -c requirements.txt -e '.[test]'" in ci and "\npytest -q -n 2" in ci
     assert len(RUNS) >= 6
 
 

@@ -377,7 +377,7 @@ def test_a_policys_own_numbers_are_in_the_summary(command, tiny_yaml, tmp_path, 
     ("change", "ends"),
     [
         ("name=fine", nullcontext()),
-        ("policy.outer.lr=1e300", pytest.raises(RuntimeError)),  # overflows in torch
+        ("train.optimizer.lr=1e30", nullcontext()),  # diverges
         ("budget.target_loss=1", nullcontext()),  # refused, after the data were opened
     ],
     ids=["finished", "failed", "refused"],

@@ -6,6 +6,7 @@ number that is not finite makes everything that shares its scale NaN, so that a 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from halos import Params, Register, hookimpl, require
 from halos.codecs import Codec, Fp32
 from halos.params import Layout
 from halos.seeds import generator
+from halos.simulation import Simulation
+
+logger = logging.getLogger(__name__)
 
 SCALE = 4  # bytes, fp32
 INDEX = 4  # bytes, an unsigned integer
@@ -149,9 +153,19 @@ class LowRank:
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, "rank", self.rank, "a positive number")
-        require(self.iterations >= 1, "iterations", self.iterations, "a positive number")
+        require(1 <= self.iterations <= 1000, "iterations", self.iterations, "from 1 to 1000")
+        require(self.seed >= 0, "seed", self.seed, "zero or a positive number")
         check_inner("factors", self.factors)
         check_inner("rest", self.rest)
+
+    def prepare(self, sim: Simulation) -> None:
+        """Say so if nothing of the model would be compressed."""
+        if not self._matrices(sim.params.layout):
+            logger.warning(
+                "codec low_rank: no matrix of this model is larger than its factors of rank %d, so all of it travels as"
+                " `rest`, and to everybody: that is more than an all-reduce of the same without this codec",
+                self.rank,
+            )
 
     def roundtrip(self, payload: Params) -> Params:
         return payload.map(lambda flat: self._approximation(flat, payload.layout))
@@ -208,7 +222,7 @@ def blocks(size: int, block: Optional[int]) -> int:
 def by_block(flat: Tensor, block: Optional[int], code: Callable[[Tensor], Tensor]) -> Tensor:
     """`code` of the blocks, a row each, the last filled up with zeros."""
     rows, size = blocks(flat.numel(), block), flat.numel()
-    length = block or max(1, size)
+    length = max(1, size if block is None else min(block, size))
     return code(pad(flat, (0, rows * length - size)).view(rows, length)).view(-1)[:size]
 
 

@@ -23,6 +23,12 @@ class DiLoCoX(OneStepDelay):
 
     codec: Codec = field(default_factory=lambda: LowRank(rank=16, factors=Int4(), error_feedback=True))  # C
 
+    def prepare(self, sim: Simulation) -> None:
+        """The codec may have something to say of the model."""
+        prepare = getattr(self.codec, "prepare", None)
+        if prepare is not None:
+            prepare(sim)
+
     def collective(self, sim: Simulation, index: int) -> Collective:
         return sim.collective(index, codec=self.codec)
 

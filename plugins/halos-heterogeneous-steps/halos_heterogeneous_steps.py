@@ -56,7 +56,7 @@ class Deadline:
     smoothing: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0.0 < self.seconds < math.inf, "seconds", self.seconds, "a positive, finite time")
+        require(0.0 < self.seconds <= 1e9, "seconds", self.seconds, "a positive time, of 1e9 at most")
         kinds = ("all_reduce", "round_trip", "none")
         require(self.exchange in kinds, "exchange", self.exchange, "one of " + ", ".join(kinds))
         require(0.0 < self.smoothing <= 1.0, "smoothing", self.smoothing, "in (0, 1]")
@@ -137,7 +137,12 @@ class Jitter:
     of: ComputeModel = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
-        require(0.0 <= self.sigma < math.inf, "sigma", self.sigma, "zero or a positive, finite number")
+        require(
+            0.0 <= self.sigma <= 3.0,
+            "sigma",
+            self.sigma,
+            "in [0, 3] (beyond, a factor of mean 1 is hardly ever near it)",
+        )
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._seed = seed
@@ -158,7 +163,7 @@ class Stragglers:
 
     def __post_init__(self) -> None:
         require(0.0 <= self.probability <= 1.0, "probability", self.probability, "in [0, 1]")
-        require(1.0 <= self.factor < math.inf, "factor", self.factor, "a finite number from 1 on")
+        require(1.0 <= self.factor <= 1e9, "factor", self.factor, "from 1 to 1e9")
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._seed = seed

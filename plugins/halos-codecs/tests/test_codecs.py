@@ -358,7 +358,7 @@ def test_what_arrives_is_the_next_of_the_runs_parameters_hollow_or_not(codec: Co
         ({"name": "int8", "block": 0}, r"codec\.block: 0 is not a positive number, or null for one block"),
         ({"name": "topk", "fraction": 0.0}, r"codec\.fraction: 0\.0 is not in \(0, 1\]"),
         ({"name": "low_rank", "rank": 0}, r"codec\.rank: 0 is not a positive number"),
-        ({"name": "low_rank", "iterations": 0}, r"codec\.iterations: 0 is not a positive number"),
+        ({"name": "low_rank", "iterations": 0}, r"codec\.iterations: 0 is not from 1 to 1000"),
         (
             {"name": "low_rank", "factors": {"name": "int4", "error_feedback": True}},
             r"codec\.factors\.error_feedback: True is not possible inside another codec; the outer one's counts",

@@ -364,7 +364,6 @@ class TestConformance(PolicyConformance):
     sections = tuple(
         {"name": "decoupled_diloco", "outer": {"lr": 0.2, "momentum": 0.5}, **more}
         for more in (
-            {"fragments": 1, "averaging": "mean"},
             {"fragments": 2, "quorum": 1},
             {"fragments": 3, "quorum": 1, "grace": 0.0, "alpha": 0.0, "averaging": "mean"},
         )

@@ -96,7 +96,7 @@ def test_a_round_too_short_for_one_step_is_refused() -> None:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ({"seconds": 0.0}, r"steps\.seconds: 0\.0 is not a positive, finite time"),
+        ({"seconds": 0.0}, r"steps\.seconds: 0\.0 is not a positive time, of 1e9 at most"),
         ({"exchange": "gossip"}, r"steps\.exchange: 'gossip' is not one of all_reduce, round_trip, none"),
         ({"server_region": 7}, r"steps\.server_region: 7 is not a region, 0 to 1, or null"),
         ({"smoothing": 0.0}, r"steps\.smoothing: 0\.0 is not in \(0, 1\]"),
