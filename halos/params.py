@@ -119,7 +119,11 @@ class Params:
         self.flat = flat
         if flat is not None and flat.shape != (layout.size,):
             raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
-        self.serial = layout.serials.give(self)
+        serials = layout.serials
+        if serials.tape is None and serials.live is None:  # the usual case, without a call: parameters are made often
+            self.serial = serials.last = serials.last + 1
+        else:
+            self.serial = serials.give(self)
         self.versions: Mapping[str, int] = NO_VERSIONS
 
     @classmethod
