@@ -66,7 +66,7 @@ def cut(layout: Layout, fragments: int, pattern: str) -> list[Fragment]:
     )
     if fragments == 1:
         return [(slice(0, layout.size),)]
-    layers = [groups[layer] for layer in sorted(groups)]  # type: ignore[type-var]  # None is out
+    layers = [groups[layer] for layer in sorted(each for each in groups if each is not None)]
     cuts = [_merged(others)] if others else []
     for members in assign(len(layers), fragments - len(cuts), pattern):
         cuts.append(_merged(piece for layer in members for piece in layers[layer]))

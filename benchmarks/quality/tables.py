@@ -147,9 +147,10 @@ def write(page: Path, tables: dict[str, str]) -> None:
     text = page.read_text()
     for name, each in tables.items():
         pattern = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.S)
-        if not pattern.search(text):
+        found = pattern.search(text)
+        if not found:
             raise ValueError(f"{page} has no place for the table {name!r}")
-        text = pattern.sub(lambda found, each=each: f"{found[1]}\n{each}\n\n{found[2]}", text)  # type: ignore[misc]
+        text = f"{text[: found.start()]}{found[1]}\n{each}\n\n{found[2]}{text[found.end() :]}"
     page.write_text(text)
 
 
