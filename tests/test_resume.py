@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from halos import resume
+from halos import Update, hookimpl, resume
 from halos.checkpointing import Checkpointing
 from halos.config import load
 from halos.layers import Section, merge, read, to_yaml
@@ -506,6 +507,24 @@ def test_observers_that_come_later_leave_no_trace_in_a_run(tmp_path: Path, monke
     run(*resume.load(folder, [], [str(tmp_path / "late.py")]))
     found, expected = what_it_left(folder), what_it_left(whole)
     assert {**found, "summary": None} == {**expected, "summary": None}
+
+
+@dataclass
+class Norms:
+    """An observer that looks like a component, but is none of the run's."""
+
+    @hookimpl
+    def on_update(self, update: Update) -> None:
+        (update.delta * 2.0).norm()
+
+
+def test_an_observer_may_be_a_dataclass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, events = events_of(monkeypatch, tmp_path, text())
+    (folder,) = cut(monkeypatch, tmp_path, text(), [events // 2])
+    config, plugins, earlier = resume.load(folder, [])
+    plugins.manager.register(Norms())
+    run(config, plugins, earlier)
+    assert {**what_it_left(folder), "summary": None} == {**what_it_left(whole), "summary": None}
 
 
 # Two runs in one folder

@@ -163,3 +163,13 @@ def test_everybody_waits_for_a_worker_that_is_down_and_computes_its_gradient_aga
     assert (ledger.committed, ledger.dropped, ledger.lost) == (4 * WORKERS, 0, 1)
     again = several(BOWL, faults={**down, "samples": "again"}, **changes)  # the lost batch, dealt once more
     assert [each.lr_step for each in again.updates] == [i // WORKERS for i in range(4 * WORKERS)]
+
+
+def test_a_gradient_whose_worker_crashes_before_the_others_have_theirs_is_computed_again() -> None:
+    """Worker 0 takes 1 s, the others 4 s; it is down from 2 to 3 s, so at 4 s it begins anew: committed at 5 s."""
+    down = {"name": "crashes", "at": [{"worker": 0, "at_seconds": 2.0, "seconds": 1.0}]}
+    cluster = {"regions": [{"workers": [1.0, *[0.25] * (WORKERS - 1)]}], "step_time_ms": 1000.0}
+    recording = several(BOWL, faults=down, cluster=cluster, budget={"local_steps": 2 * WORKERS})
+    assert [commit.time for commit in recording.globally] == [5.0, 9.0]
+    assert [len(commit.shares) for commit in recording.globally] == [WORKERS] * 2
+    assert recording.simulation.ledger.dropped == 1
