@@ -22,9 +22,10 @@ from halos.executors import Executor, Task
 from halos.experiment import Experiment
 from halos.faults import NoFaults
 from halos.params import Params
+from halos.parts import Parts
 from halos.plugins import Plugins
 from halos.replay import Taped
-from halos.simulation import Parts, Simulation
+from halos.simulation import Simulation
 from halos.tape import Tape
 
 

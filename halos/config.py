@@ -17,6 +17,7 @@ from halos.errors import ConfigError, require, shown
 from halos.evaluation import EvaluateOptions
 from halos.executors import Executor
 from halos.faults import FaultModel
+from halos.inner import TrainOptions
 from halos.layers import DEFAULTS, Section, interpolate, merge, overrides, read
 from halos.models import Model
 from halos.network import NetworkModel
@@ -24,7 +25,6 @@ from halos.observers import ObserverOptions
 from halos.plugins import Plugins, unique
 from halos.simulation import SyncPolicy
 from halos.steps import StepAllocation
-from halos.training import TrainOptions
 from halos.weights import ContributionWeights
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Optional, Union
+from typing import NoReturn, Optional, Union
 
 import torch
 from rich.console import Console
@@ -20,11 +19,12 @@ from rich.table import Table
 
 from halos import cluster as clusters
 from halos import folder as folders
-from halos import observers, report, resume
+from halos import observers, report, resume, summary
 from halos.assembly import assemble
 from halos.builder import to_sections
 from halos.checkpoint import Checkpoint
 from halos.clock import Deadlock
+from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.config import Config, load
 from halos.errors import ConfigError, Diverged, Lost, UserError, shown
 from halos.experiment import Experiment
@@ -36,8 +36,6 @@ from halos.tally import Tally
 from halos.tape import Strayed
 
 logger = logging.getLogger("halos.run")
-
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
 
 def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) -> Summary:
@@ -72,9 +70,9 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
             began -= checkpointing.wall_before
 
         def finish(finished: Union[bool, str]) -> Summary:
-            summary = _summarise(config, experiment, simulation, tally, time.monotonic() - began, finished)
-            plugins.manager.hook.on_finish(summary=summary)
-            return summary
+            made = summary.summarise(config, experiment, simulation, tally, time.monotonic() - began, finished)
+            plugins.manager.hook.on_finish(summary=made)
+            return made
 
         try:
             simulation.run(config.policy, between)
@@ -87,7 +85,7 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
                     raise checkpointing.refusal(error) from error
                 raise
             try:
-                finish(_ended_by(error))
+                finish(summary.ended_by(error))
             except Exception as another:  # must not hide the first
                 logger.error("the end of the run could not be recorded: %s", another)
             raise
@@ -112,11 +110,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if options.show_config:
             print(to_yaml(to_sections(config, plugins)), end="")
             return 0
-        summary = run(config, plugins, earlier)
-        report.show(summary, config.folder, [region.name for region in clusters.build(config.cluster).regions])
+        came = run(config, plugins, earlier)
+        report.show(came, config.folder, [region.name for region in clusters.build(config.cluster).regions])
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return MISTAKE
+        return mistake(error)
     except Diverged as error:
         print(f"stopped: {error}; what was recorded until then is kept", file=sys.stderr)
         return FAILED
@@ -134,13 +131,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
-
-
-class Parser(argparse.ArgumentParser):
-    """A mistake on the command line is one line, like every other."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(MISTAKE, f"error: {message}; see: {self.prog} --help\n")
 
 
 def _parser() -> Parser:
@@ -213,14 +203,6 @@ def _write_config(experiment: Experiment) -> None:
         raise ConfigError("out", f"{path} cannot be written: {error.strerror}") from None
 
 
-def _ended_by(error: BaseException) -> str:
-    """What the summary says of a run that did not finish."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    expected = isinstance(error, (UserError, Diverged, Deadlock, Lost))
-    return f"failed: {error}" if expected else f"failed: {type(error).__name__}: {error}"
-
-
 def _save_model(simulation: Simulation, folder: Path) -> None:
     if not simulation.params.hollow:
         state = {name: tensor.detach().cpu().clone() for name, tensor in simulation.params.tensors().items()}
@@ -228,56 +210,6 @@ def _save_model(simulation: Simulation, folder: Path) -> None:
             torch.save(state, folder / "model.pt")
         except (OSError, RuntimeError) as error:
             raise UserError(f"{folder / 'model.pt'} cannot be written: {error}") from None
-
-
-def _summarise(
-    config: Config,
-    experiment: Experiment,
-    simulation: Simulation,
-    tally: Tally,
-    wall_seconds: float,
-    finished: Union[bool, str],
-) -> Summary:
-    ledger = simulation.ledger
-    jobs = simulation.jobs
-    cut_short = [*jobs.spent, *jobs.running.items()]
-    books = tally.finish(simulation.now, cut_short, simulation.reducing, simulation.outages())
-    return {
-        "name": experiment.name,
-        "policy": experiment.policy,
-        "seed": experiment.seed,
-        **books,
-        "wall_seconds": wall_seconds,
-        "tokens": ledger.trained * experiment.tokens_per_step,
-        "steps": {
-            "trained": ledger.trained,
-            "committed": ledger.committed,
-            "dropped": ledger.dropped,
-            "in_flight": ledger.in_flight,
-            "lost": ledger.lost,
-        },
-        "lost": simulation.lost(),
-        "data": config.executor.describe(),
-        "goodput": tally.goodput(simulation.now),
-        "policy_report": _policy_report(config.policy, finished),
-        "versions": experiment.versions,
-        "finished": finished,
-    }
-
-
-def _policy_report(policy: Any, finished: Union[bool, str]) -> Any:
-    """A policy's own numbers, if it has a `report`."""
-    report = getattr(policy, "report", None)
-    if report is None:
-        return {}
-    try:
-        return report()
-    except Exception as error:
-        if finished is True:  # otherwise it may just have had no time to count anything
-            logger.error(
-                "policy_report: %s.report() failed: %s: %s", type(policy).__name__, type(error).__name__, error
-            )
-        return None
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Optional, Protocol, TypeVar, Union
 
-import pluggy
-
-from halos.budget import BudgetOptions
 from halos.clock import Clock, Deadlock, Event, Process
-from halos.cluster import Cluster, Region, Worker
+from halos.cluster import Region, Worker
 from halos.codecs import Codec
-from halos.collectives import Collective, Collectives
-from halos.compute import ComputeModel
-from halos.data.order import DataOrder
-from halos.errors import Diverged, Lost, UserError
+from halos.collectives import Collective
+from halos.errors import Diverged, UserError
 from halos.evaluation import Schedule
-from halos.executors import Executor
-from halos.faults import FaultModel
 from halos.hazards import Hazards, Outage, outages
 from halos.jobs import Jobs
 from halos.ledger import Ledger
+from halos.links import Links
 from halos.listeners import Listeners
-from halos.network import NetworkModel
 from halos.params import Params
-from halos.records import Contribution, Evaluation, Transfer, Update
+from halos.parts import Parts
+from halos.records import Contribution, Evaluation, Update
 from halos.rounds import LrStep, Round, Rounds
 from halos.servers import GLOBAL, Servers
-from halos.steps import StepAllocation
-from halos.tape import Tape
-from halos.weights import ContributionWeights
-from halos.wire import Reduction, Wire
+from halos.wire import Wire
 
 T = TypeVar("T")
 
@@ -45,31 +35,6 @@ class SyncPolicy(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a simulation is made of."""
-
-    cluster: Cluster
-    network: NetworkModel
-    compute: ComputeModel
-    steps: StepAllocation
-    weights: ContributionWeights
-    codec: Codec
-    executor: Executor
-    order: DataOrder
-    budget: BudgetOptions
-    batch_size: int
-    global_batch_size: int
-    tokens_per_step: int
-    wire_bytes: Optional[int]  # of the whole model in fp32; None: four bytes per parameter
-    evaluate_every: Optional[int]
-    evaluation_sets: tuple[str, ...]
-    hook: pluggy.HookRelay
-    tape: Tape
-    faults: Optional[FaultModel] = None
-    components: tuple[Any, ...] = ()  # of the run, that hear what happens
-
-
 class Simulation:
     """One run. `train`, `send`, `all_reduce` return an event already under way; awaiting it is blocking on it."""
 
@@ -77,11 +42,10 @@ class Simulation:
         self.clock = Clock()
         self.ledger = Ledger()
         self.done = False
-        self.reducing: Optional[float] = None  # since when a collective is under way
         self._parts = parts
         self._tell = Listeners(parts.hook, parts.tape, parts.components)
         self._servers = Servers(params, parts.tape)
-        self._wire = Wire(parts.codec, params, parts.wire_bytes)
+        wire = Wire(parts.codec, params, parts.wire_bytes)
         self._budget_steps = parts.budget.steps(parts.tokens_per_step)
         self._hazards = None if parts.faults is None else Hazards(parts.faults)
         self.jobs = Jobs(
@@ -92,7 +56,7 @@ class Simulation:
             weights=parts.weights,
             executor=parts.executor,
             order=parts.order,
-            wire=self._wire,
+            wire=wire,
             ledger=self.ledger,
             tell=self._tell,
             batch_size=parts.batch_size,
@@ -107,7 +71,7 @@ class Simulation:
             self._budget_steps,
             self.ledger,
         )
-        self._collectives = Collectives(self.clock, self._wire.reduce, self._all_reduce)
+        self._links = Links(self.clock, parts.cluster, parts.network, wire, self._tell, self._hazards)
         self._schedule = Schedule(parts.evaluate_every)
         self._evaluated = -1  # the serial of the global parameters last evaluated
 
@@ -128,6 +92,11 @@ class Simulation:
     def version(self) -> int:
         """The version of the global parameters: their commits so far that brought contributions in."""
         return self._servers.globally.version
+
+    @property
+    def reducing(self) -> Optional[float]:
+        """Since when a collective is under way, if one is."""
+        return self._links.reducing
 
     @property
     def closing(self) -> bool:
@@ -215,13 +184,16 @@ class Simulation:
             steps = self._parts.steps.steps(worker, self)
         if isinstance(lr_step, tuple):
             lr_step = lr_step[worker.id]
-        region = server.index if isinstance(server, Region) else server
+        region = None if server is None else _index(server)
         if gradient and region is not None:
             raise ValueError("a gradient is asked for without a server")
         if gradient and not hasattr(self._parts.executor, "step"):
             raise UserError("executor: this one computes no gradients (it has no method `step`); inline and timing do")
-        versions = start.versions  # of the global server's, or of the only server it was committed to
-        version = versions.get(GLOBAL, next(iter(versions.values()))) if versions else self.version
+        versions = start.versions
+        if GLOBAL in versions:
+            version = versions[GLOBAL]
+        else:  # of the only server it was committed to, if any
+            version = next(iter(versions.values())) if versions else self.version
         return self.jobs.start(
             worker,
             start,
@@ -240,12 +212,7 @@ class Simulation:
 
     def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
         """How long a whole model's exchange would take now: a pull and a push, or, without a server, an all-reduce."""
-        network, wire = self._parts.network, self._wire
-        if server is None:
-            gathered = bool(getattr(wire.codec, "gathered", False))
-            return self._collective_seconds(wire.delta_bytes, len(self.workers), gathered, self.now)
-        region = server.index if isinstance(server, Region) else server
-        return sum(network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, self.now))
+        return self._links.exchange_seconds(worker.region, None if server is None else _index(server))
 
     def send(
         self,
@@ -260,23 +227,7 @@ class Simulation:
         The configured codec is made for differences; pass `codec=FP32` for a model. `sender` is whoever sends
         (a worker's id, a server's name), if there are several in a region: error feedback is each one's own.
         """
-        codec = codec or self._parts.codec
-        source, target = (each.index if isinstance(each, Region) else each for each in (src, dst))
-        start, nbytes, hazards = self.clock.now, self._wire.bytes(payload, codec), self._hazards
-        seconds, loss = self._parts.network.transfer(nbytes, source, target, start), None
-        if hazards is not None:
-            seconds, loss = hazards.message(source, target, start, seconds)
-            if loss is not None:
-                seconds += hazards.model.detection_seconds
-
-        def arrive() -> Params:
-            if hazards is not None and loss is not None:
-                hazards.lost_messages += 1
-                raise Lost(f"a transfer from region {source} to region {target}", loss.at, loss.why)
-            self._tell.transfer(Transfer(start, self.clock.now, source, target, nbytes, "send"))
-            return self._wire.arriving((source, target) if sender is None else sender, payload, codec)
-
-        return self.clock.timeout(seconds, arrive)
+        return self._links.send(payload, _index(src), _index(dst), codec, sender)
 
     def all_reduce(
         self, payloads: Iterable[Params], codec: Optional[Codec] = None, workers: Optional[Iterable[Worker]] = None
@@ -287,21 +238,21 @@ class Simulation:
         whose they are, where that is not all of them in order (codecs with error feedback need to know).
         """
         senders = None if workers is None else [worker.id for worker in workers]
-        return self._collectives.all_at_once(payloads, codec or self._parts.codec, senders)
+        return self._links.all_reduce(payloads, codec, senders)
 
     def collective(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
         """The collective of that name, which all workers (or `members` of them) join one by one."""
-        return self._collectives.open(members or len(self.workers), codec or self._parts.codec, key)
+        return self._links.collective(key, members, codec)
 
     def returned(self, worker: Worker, server: Union[Region, int, None] = None) -> Event[None]:
         """When `worker` is up, and the links between it and its `server` are: now, unless a fault keeps one down."""
-        region = server.index if isinstance(server, Region) else server
+        region = None if server is None else _index(server)
         return self._at(self.now if self._hazards is None else self._hazards.back(worker, self.now, region))
 
     def reachable(self, src: Union[Region, int], dst: Union[Region, int]) -> Event[None]:
         """When the link from region to region is up: now, unless a fault keeps it down."""
-        source, target = (each.index if isinstance(each, Region) else each for each in (src, dst))
-        return self._at(self.now if self._hazards is None else self._hazards.up(source, target, self.now))
+        hazards, now = self._hazards, self.now
+        return self._at(now if hazards is None else hazards.up(_index(src), _index(dst), now))
 
     def _at(self, time: float) -> Event[None]:
         """The moment `time`, which may never come."""
@@ -384,36 +335,6 @@ class Simulation:
             )
         return losses
 
-    def _all_reduce(self, reduction: Reduction) -> Event[Params]:
-        start = self.reducing = self.clock.now
-        seconds = self._collective_seconds(reduction.bytes, reduction.members, reduction.gathered, start)
-        loss = None
-        if self._hazards is not None and reduction.members > 1:
-            workers = self.workers
-            members = [each for each in reduction.senders if isinstance(each, int) and each < len(workers)]
-            regions = [workers[each].region for each in members]
-            seconds, loss = self._hazards.collective(regions, start, seconds)
-            if loss is not None:
-                seconds += self._hazards.model.detection_seconds
-
-        def arrive() -> Params:
-            self.reducing = None
-            if loss is not None:
-                raise Lost("a collective", loss.at, loss.why)
-            self._tell.transfer(Transfer(start, self.clock.now, None, None, reduction.crossing, "all_reduce"))
-            return reduction.mean
-
-        return self.clock.timeout(seconds, arrive)
-
-    def _collective_seconds(self, nbytes: int, members: int, gathered: bool, start: float) -> float:
-        network = self._parts.network
-        if not gathered:
-            return network.all_reduce(nbytes, members, start)
-        all_gather: Optional[Callable[[int, int, float], float]] = getattr(network, "all_gather", None)
-        if all_gather is not None:
-            return all_gather(nbytes, members, start)
-        return network.all_reduce(-(-nbytes * members // 2), members, start)  # as many bytes cross each link
-
     def _evaluate_global(self) -> bool:
         """Evaluate the global model; whether it has reached the target loss."""
         self._evaluated = self.params.serial
@@ -424,3 +345,7 @@ class Simulation:
     def _finish(self) -> None:
         self.done = True
         self.clock.stop()
+
+
+def _index(region: Union[Region, int]) -> int:
+    return region.index if isinstance(region, Region) else region

@@ -17,6 +17,7 @@ import numpy as np
 from halos import curves
 from halos.builder import Builder
 from halos.codecs import Bf16, Codec
+from halos.command import Parser, mistake
 from halos.curves import Curve
 from halos.errors import ConfigError, UserError, require, shown
 from halos.fragments import assign
@@ -24,7 +25,6 @@ from halos.layers import interpolate, merge, overrides, read
 from halos.overlap import Cycle
 from halos.params import Layout, Params
 from halos.plugins import Plugins, unique
-from halos.run import MISTAKE, Parser
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if asked.plot:
             curves.write_plot(found, asked.plot)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return MISTAKE
+        return mistake(error)
     return 0
 
 

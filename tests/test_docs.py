@@ -31,11 +31,11 @@ from halos.data import DataOptions
 from halos.evaluation import EvaluateOptions
 from halos.experiment import Experiment
 from halos.faults import Crash, FaultOptions, LinkFault, RegionOutage
+from halos.inner import OptimizerOptions, ScheduleOptions, TrainOptions
 from halos.observers import ObserverOptions
 from halos.params import Params
 from halos.plugins import KINDS, Plugins
 from halos.run import main
-from halos.training import OptimizerOptions, ScheduleOptions, TrainOptions
 
 ROOT = Path(__file__).parents[1]
 PLUGINS, CONFIG = ROOT / "docs/plugins.md", ROOT / "docs/config.md"

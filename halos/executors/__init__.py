@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, Optional, Protocol
 
 from halos.cluster import Cluster
 from halos.data import DataSource
+from halos.inner import TrainOptions
 from halos.models import Model
 from halos.params import Params
-from halos.training import TrainOptions
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,102 @@
+"""The inner loop as configured: batches, optimizer, learning-rate schedule, precision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Optional
+
+import torch
+
+from halos.errors import ConfigError, require
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class OptimizerOptions:
+    """The inner optimizer; weight decay applies to tensors with two or more dimensions."""
+
+    name: str = "adamw"  # adamw | sgd
+    lr: float = 1.0e-3
+    betas: tuple[float, float] = (0.9, 0.95)  # adamw
+    eps: float = 1.0e-8  # adamw
+    momentum: float = 0.0  # sgd
+    weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.name in ("adamw", "sgd"), "name", self.name, "one of adamw, sgd")
+        require(0.0 <= self.lr < math.inf, "lr", self.lr, "zero or a positive, finite number")
+        require(self.lr <= 1e30, "lr", self.lr, "a learning rate: fp32 holds no such numbers")
+        require(
+            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)"
+        )
+        require(0.0 < self.eps < math.inf, "eps", self.eps, "a positive, finite number")
+        require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
+        require(
+            0.0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive, finite number"
+        )
+
+
+@dataclass
+class ScheduleOptions:
+    """The inner learning rate over learning-rate steps: linear warm-up, then a half cosine down to `min_ratio`."""
+
+    name: str = "warmup_cosine"  # warmup_cosine | constant
+    warmup: int = 30
+    total: int = 600
+    min_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.name in ("warmup_cosine", "constant"), "name", self.name, "one of warmup_cosine, constant")
+        require(self.warmup >= 0, "warmup", self.warmup, "zero or a positive number of steps")
+        require(self.total >= 1, "total", self.total, "a positive number of steps")
+        if self.name == "warmup_cosine":
+            require(self.warmup <= self.total, "warmup", self.warmup, f"at most total ({self.total})")
+        require(0.0 <= self.min_ratio <= 1.0, "min_ratio", self.min_ratio, "in [0, 1]")
+
+    def at(self, lr: float, step: int) -> float:
+        """The learning rate of learning-rate step `step` (the first is 1), for the maximum `lr`."""
+        if self.name == "constant":
+            return lr
+        if step <= self.warmup:
+            return lr * step / self.warmup
+        low = self.min_ratio * lr
+        if step >= self.total:
+            return low
+        progress = (step - self.warmup) / (self.total - self.warmup)
+        return low + (lr - low) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass
+class TrainOptions:
+    """`train:`, the same for every worker."""
+
+    batch_size: int = 16
+    micro_batch_size: Optional[int] = None  # null: batch_size
+    global_batch_size: Optional[int] = None  # null: workers · batch_size
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    clip: float = 1.0  # of the gradient's norm; 0: none
+    precision: str = "fp32"
+    loss_average_steps: int = 8
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "a positive number of samples")
+        micro = self.batch_size if self.micro_batch_size is None else self.micro_batch_size
+        if micro < 1 or self.batch_size % micro:
+            raise ConfigError("micro_batch_size", f"{micro} does not divide batch_size {self.batch_size}")
+        if self.global_batch_size is not None:
+            require(
+                self.global_batch_size >= 1, "global_batch_size", self.global_batch_size, "a positive number of samples"
+            )
+        require(0.0 <= self.clip < math.inf, "clip", self.clip, "zero or a positive, finite number")
+        require(self.precision in PRECISIONS, "precision", self.precision, "one of " + ", ".join(PRECISIONS))
+        require(
+            self.loss_average_steps >= 1, "loss_average_steps", self.loss_average_steps, "a positive number of steps"
+        )
+
+    @property
+    def micro(self) -> int:
+        """Samples per forward and backward pass."""
+        return self.batch_size if self.micro_batch_size is None else self.micro_batch_size
