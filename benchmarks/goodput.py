@@ -15,8 +15,9 @@ from halos.layers import DEFAULTS, Section, merge
 from halos.plugins import Plugins
 
 ROOT = Path(__file__).parents[1]
+PLUGINS = ("halos-data-parallel/halos_data_parallel.py", "halos-decoupled-diloco/halos_decoupled_diloco/__init__.py")
 RESULTS = ROOT / "docs/results/goodput.json"
-WORKERS = {16: 120.0, 128: 16.0, 1024: 4.0, 10_000: 1.0}  # and the simulated hours of their runs
+WORKERS = {16: 600.0, 128: 80.0, 1024: 12.0, 10_000: 2.0}  # and the simulated hours of their runs
 BETWEEN_FAILURES = (None, 1000.0, 100.0, 10.0)  # mean, of one worker, hours
 STEP, PERIOD = 20.0, 30  # seconds of a local step; local steps between two synchronisations (H)
 TO_REPAIR = 1.0 / 6.0  # mean, hours
@@ -36,10 +37,9 @@ def policies(workers: int) -> dict[str, Section]:
 def sections(policy: Section, workers: int, between_failures: Optional[float], hours: float, seed: int) -> Section:
     """A billion parameters in fp32, regions with 100 Gbit/s between and inside them."""
     crashes = {"name": "crashes", "between_failures_hours": between_failures, "to_repair_hours": TO_REPAIR}
-    plugins = ("data-parallel", "decoupled-diloco")
     return {
         "seed": seed,
-        "plugins": [str(ROOT / f"plugins/halos-{each}/halos_{each.replace('-', '_')}.py") for each in plugins],
+        "plugins": [str(ROOT / "plugins" / each) for each in PLUGINS],
         "cluster": {"regions": [{"workers": [1.0] * (workers // 4)}] * 4, "step_time_ms": STEP * 1e3},
         "network": {"bandwidth_gbps": 100.0},
         "model": {"name": "sized", "parameters": 1_000_000_000},
@@ -70,10 +70,12 @@ def measure(policy: Section, workers: int, between_failures: Optional[float], ho
     whole_rounds = policy["name"] == "diloco" or (between_failures is None and not ledger.in_flight)
     seconds = last.time if whole_rounds else simulation.now
     settled = ledger.committed + ledger.dropped
+    crashes = [each.start for each in simulation.outages() if each.start < seconds]
     computing = ledger.trained * STEP / (workers * seconds)
     return {
         "goodput": computing * ledger.committed / settled if settled else 0.0,
         "hours": seconds / 3600.0,
+        "crashes": len(crashes),
         "committed": ledger.committed,
         "dropped": ledger.dropped,
         "in_flight": ledger.in_flight,

@@ -19,10 +19,11 @@ from halos.executors import Executor
 from halos.faults import FaultModel
 from halos.inner import TrainOptions
 from halos.layers import DEFAULTS, Section, interpolate, merge, overrides, read
+from halos.loading import unique
 from halos.models import Model
 from halos.network import NetworkModel
 from halos.observers import ObserverOptions
-from halos.plugins import Plugins, unique
+from halos.plugins import Plugins
 from halos.simulation import SyncPolicy
 from halos.steps import StepAllocation
 from halos.weights import ContributionWeights

@@ -5,17 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import os
 import re
-import sys
-import traceback
-from collections.abc import Iterable
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Optional
 
 import pluggy
@@ -27,6 +22,7 @@ from halos.data import DataSource
 from halos.errors import UserError, did_you_mean, shown
 from halos.executors import Executor
 from halos.faults import FaultModel
+from halos.loading import load, reason, source, sources, unique
 from halos.merge import MergeRule
 from halos.models import Model
 from halos.network import NetworkModel
@@ -135,7 +131,7 @@ class Plugins:
         sources: dict[str, list[bytes]] = {}
         for plugin, origin in self._loaded:
             if origin != "halos":
-                sources.setdefault(origin, []).append(_source(plugin))
+                sources.setdefault(origin, []).append(source(plugin))
         return {
             origin: f"sha256:{hashlib.sha256(b''.join(several)).hexdigest()[:16]}" if any(several) else "unknown"
             for origin, several in sources.items()
@@ -156,8 +152,8 @@ class Plugins:
         """Whether a file is that of an installed plugin: a config may name it for those who have not installed it."""
         if not (name.endswith(".py") and os.path.isfile(name)):
             return False
-        source = Path(name).read_bytes()
-        return any(source == _source(plugin) for plugin, origin in self._loaded if origin != "halos")
+        text = sources(Path(name))
+        return any(text == source(plugin) for plugin, origin in self._loaded if origin != "halos")
 
     def _add(self, plugin: Any, origin: str) -> None:
         if not self.manager.is_registered(plugin):
@@ -207,12 +203,6 @@ class Plugins:
             raise UserError(f"plugin {origin}: {KINDS[kind][1]} failed: {reason(error)}") from error
 
 
-def _source(plugin: Any) -> bytes:
-    """The text of a plugin's module; empty if it is none, or has no file."""
-    file = getattr(plugin, "__file__", None)
-    return Path(file).read_bytes() if file else b""
-
-
 def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
     """What keeps `cls` from being a component of that kind, called `name`; None if nothing does."""
     if not isinstance(name, str) or not name:
@@ -235,50 +225,3 @@ def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
     if "name" in fields:
         return "has a field 'name', the key that picks the component in a config; call it something else"
     return None
-
-
-def unique(names: Iterable[str]) -> list[str]:
-    """Each plugin once, however its file is written."""
-    return list({os.path.abspath(name) if name.endswith(".py") else name: name for name in names}.values())
-
-
-def load(name: str) -> ModuleType:
-    """A plugin by file (`my_idea.py`) or module name (`my_package.idea`)."""
-    path = Path(name)
-    if path.suffix == ".py" and not path.is_file():
-        raise UserError(f"plugin {name}: no such file")
-    try:
-        return _load_file(path) if path.suffix == ".py" else importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error
-        raise UserError(f"plugin {name}: no such module (and a file's name would end in .py)") from error
-    except (Exception, SystemExit) as error:
-        raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error
-
-
-def _load_file(path: Path) -> ModuleType:
-    # Two files of one name, in different folders, are two modules.
-    module_name = f"halos_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    if path.stem.isidentifier() and path.stem not in sys.modules and importlib.util.find_spec(path.stem) is None:
-        sys.modules[path.stem] = module  # a plugin file named after it may import it
-    return module
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong while a plugin was loaded, and where in its source."""
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"

@@ -15,7 +15,8 @@ from halos.checkpoint import Checkpoint
 from halos.config import Config, resolve
 from halos.errors import ConfigError, UserError, shown
 from halos.layers import Section, interpolate, merge, overrides
-from halos.plugins import Plugins, unique
+from halos.loading import unique
+from halos.plugins import Plugins
 
 logger = logging.getLogger(__name__)
 

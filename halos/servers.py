@@ -67,7 +67,7 @@ class Servers:
             version = base.versions.get(name)
         if version is None:
             version = min([update.start_version for update in updates], default=state.version)
-        drift = 0.0 if base is target else self._tape.number(lambda: distance(base, target))
+        drift = 0.0 if base is target else self._tape.number(distance, base, target)
         return Share(updates, version, state.version - version, drift)
 
 

@@ -30,15 +30,15 @@ class Tape:
         """How many numbers have come out of tensors so far."""
         return self._position if self.replaying else len(self.numbers)
 
-    def number(self, compute: Callable[[], float]) -> float:
-        """What `compute` returns, or returned at this place of the earlier run."""
+    def number(self, compute: Callable[..., float], *arguments: Any) -> float:
+        """What `compute` returns of the arguments, or returned at this place of the earlier run."""
         if self.aside or not self.recording:
-            return compute()
+            return compute(*arguments)
         if self.replaying:
             return self.take(1)[0]
         self.aside = True
         try:
-            made = compute()
+            made = compute(*arguments)
         finally:
             self.aside = False
         self.add(made)

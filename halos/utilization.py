@@ -22,9 +22,10 @@ from halos.curves import Curve
 from halos.errors import ConfigError, UserError, require, shown
 from halos.fragments import assign
 from halos.layers import interpolate, merge, overrides, read
+from halos.loading import unique
 from halos.overlap import Cycle
 from halos.params import Layout, Params
-from halos.plugins import Plugins, unique
+from halos.plugins import Plugins
 
 
 @dataclass(frozen=True)

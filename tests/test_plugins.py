@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from halos.errors import UserError
-from halos.plugins import KINDS, Plugins, built_in, load
+from halos.loading import load
+from halos.plugins import KINDS, Plugins, built_in
 from halos.testing import record, tiny
 
 HEAD = "from dataclasses import dataclass\nfrom halos.hookspecs import hookimpl\n"
@@ -302,3 +303,54 @@ def test_a_config_may_name_the_file_of_a_plugin_that_is_installed(
     (tmp_path / "mine_plugin.py").write_text(source + "# another\n")
     with pytest.raises(UserError, match="two plugins bring a merge rule named 'mine'"):
         Plugins([str(tmp_path / "mine_plugin.py")])
+
+
+PACKAGE = {
+    "__init__.py": HEAD
+    + "from .parts import Race\n"
+    + "@hookimpl\ndef register_sync_policies(register):\n    register('race', Race)\n",
+    "parts.py": POLICY[: POLICY.index("@hookimpl")],
+}
+
+
+def write_package(folder: Path) -> str:
+    folder.mkdir()
+    for name, text in PACKAGE.items():
+        (folder / name).write_text(text)
+    return str(folder / "__init__.py")
+
+
+def test_a_package_is_named_by_its_init_file_and_its_modules_find_each_other(tmp_path):
+    plugins = Plugins([write_package(tmp_path / "racing")])
+    assert plugins.find("policy", "race").__module__.endswith(".parts")
+
+
+def test_the_version_of_a_package_is_that_of_all_its_modules(tmp_path):
+    plugin = write_package(tmp_path / "racing")
+    before = Plugins([plugin]).versions()[plugin]
+    (tmp_path / "racing/parts.py").write_text(
+        PACKAGE["parts.py"].replace("The first update of each round is committed", "Another")
+    )
+    again = Plugins([plugin])
+    assert again.versions()[plugin] != before
+    assert again.find("policy", "race").__doc__ == "Another."
+
+
+def test_two_packages_of_one_name_in_different_folders_are_two(tmp_path):
+    for place, word in (("a", "first"), ("b", "second")):
+        (tmp_path / place).mkdir()
+        plugin = write_package(tmp_path / place / "racing")
+        parts = tmp_path / place / "racing/parts.py"
+        parts.write_text(parts.read_text().replace("The first update of each round", word))
+        assert Plugins([plugin]).components["policy"]["race"].summary == f"{word} is committed."
+
+
+def test_a_package_that_cannot_be_loaded_leaves_nothing_behind(tmp_path):
+    plugin = write_package(tmp_path / "racing")
+    (tmp_path / "racing/parts.py").write_text("Race = 1 / 0")
+    before = set(sys.modules)
+    with pytest.raises(UserError, match=r"ZeroDivisionError: division by zero \(.*parts\.py, line 1\)"):
+        load(plugin)
+    assert set(sys.modules) == before
+    (tmp_path / "racing/parts.py").write_text(PACKAGE["parts.py"])
+    assert Plugins([plugin]).find("policy", "race")

@@ -242,9 +242,17 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_summary(path: Path, summary: Summary) -> None:
-    """Write `summary` to `path` at once or not at all."""
+    """Write `summary` to `path` at once or not at all; every worker has one line."""
+    lines = [f"{json.dumps(str(key))}: {_indented(_plain(value))}" for key, value in summary.items()]
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _indented(value: Any) -> str:
+    """`value` as JSON over several lines: one for each entry, and each record of a list of them."""
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        return "[\n    " + ",\n    ".join([json.dumps(each, ensure_ascii=False) for each in value]) + "\n  ]"
+    return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")  # texts hold no line ends: \\n
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from halos_decoupled_diloco import average
+from halos_decoupled_diloco.averaging import average
 
 from halos import Layout, Params, UserError
 from halos.run import main

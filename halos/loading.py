@@ -1,0 +1,86 @@
+"""Load plugins by file or module name, and say what is wrong with one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from halos.errors import UserError
+
+PACKAGE = "__init__.py"  # a plugin file of that name is a package: its modules import each other
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Each plugin once, however its file is written."""
+    return list({os.path.abspath(name) if name.endswith(".py") else name: name for name in names}.values())
+
+
+def load(name: str) -> ModuleType:
+    """A plugin by file (`my_idea.py`, `my_package/__init__.py`) or module name (`my_package.idea`)."""
+    path = Path(name)
+    if path.suffix == ".py" and not path.is_file():
+        raise UserError(f"plugin {name}: no such file")
+    try:
+        return _load_file(path) if path.suffix == ".py" else importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error
+        raise UserError(f"plugin {name}: no such module (and a file's name would end in .py)") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    package = path.name == PACKAGE
+    stem = path.resolve().parent.name if package else path.stem
+    # Two files of one name, in different folders, are two modules.
+    module_name = f"halos_plugin_{stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    inside = [str(path.resolve().parent)] if package else None
+    spec = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=inside)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    _unload(module_name)  # or a package would find its modules as they were
+    sys.modules[module_name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        _unload(module_name)
+        raise
+    if stem.isidentifier() and stem not in sys.modules and importlib.util.find_spec(stem) is None:
+        sys.modules[stem] = module  # a plugin file named after it may import it
+    return module
+
+
+def _unload(module: str) -> None:
+    for name in [each for each in sys.modules if f"{each}.".startswith(f"{module}.")]:
+        del sys.modules[name]
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong while a plugin was loaded, and where in its source."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def source(plugin: Any) -> bytes:
+    """The text of a plugin's module, or of all in its package; empty if it is none, or has no file."""
+    file = getattr(plugin, "__file__", None)
+    return sources(Path(file)) if file else b""
+
+
+def sources(file: Path) -> bytes:
+    """The text of a plugin file; of a package's, those of all its modules."""
+    files = sorted(file.parent.rglob("*.py")) if file.name == PACKAGE else [file]
+    return b"".join([each.read_bytes() for each in files])
