@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +24,7 @@ from halos.cluster import positive
 from halos.errors import UserError, require
 
 FORMAT = 1
+DEEPEST = 100  # lists and dictionaries within each other; no configuration is that
 NAME = re.compile(r"events-(\d+)-([0-9a-f]{32})\.pt")
 
 
@@ -69,9 +72,15 @@ class Checkpoint:
         dicts = (self.config, self.versions, self.data, self.timeline, self.params, self.executor)
         return (
             all(isinstance(each, dict) for each in dicts)
-            and all(isinstance(each, (int, float)) for each in (self.events, self.time, self.wall_seconds))
-            and all(isinstance(each, Tensor) for each in (self.numbers, *self.params.values()))
-            and isinstance(self.timeline.get("committed"), int)
+            and all(_plain(each) for each in (self.config, self.versions, self.data))
+            and "halos" in self.versions
+            and all(isinstance(each, str) for item in self.versions.items() for each in item)
+            and all(type(each) is int for each in (self.events, *self.timeline.values(), *self.params))
+            and all(isinstance(each, str) for each in self.timeline)
+            and "committed" in self.timeline
+            and all(isinstance(each, float) and math.isfinite(each) for each in (self.time, self.wall_seconds))
+            and all(_vector(each) for each in (self.numbers, *self.params.values()))
+            and self.numbers.dtype == torch.float64
         )
 
     def save(self, folder: Path, keep: int) -> Path:
@@ -136,13 +145,17 @@ def load(path: Path) -> Checkpoint:
     if named is None:
         raise UserError(f"{path.name} is no checkpoint: its name is not events-NUMBER-DIGEST.pt")
     try:
+        if not path.is_file():  # a pipe, say: to open it might take for ever
+            raise UserError(f"{path.name} is no file")
         digest = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
         if digest.hexdigest() != named[2]:
             raise UserError(f"{path.name} is damaged: its content has another digest than its name says")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of what others wrote
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: {error.strerror or error}") from None
     except UserError:
@@ -152,7 +165,8 @@ def load(path: Path) -> Checkpoint:
         raise UserError(f"{path.name} is no checkpoint: {said[:120]}") from None
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path.name} is no checkpoint of halos")
-    if content.pop("format") != FORMAT or set(content) != {each.name for each in fields(Checkpoint)}:
+    written = content.pop("format")
+    if type(written) is not int or written != FORMAT or set(content) != {each.name for each in fields(Checkpoint)}:
         raise UserError(f"{path.name} was written by another version of halos")
     checkpoint = Checkpoint(**content)
     if not checkpoint.sound:
@@ -179,11 +193,43 @@ def _named(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:
-    if folder.is_dir():
+    try:
         for path in folder.iterdir():
             named = NAME.fullmatch(path.name)
             if named:
                 yield int(named[1]), path
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def _plain(value: Any) -> bool:
+    """Whether there are only numbers, texts, lists and dictionaries in it, none of these twice (or within itself)."""
+    pending, seen = [(value, 0)], set()
+    while pending:
+        each, depth = pending.pop()
+        if isinstance(each, (list, tuple, dict)):
+            if id(each) in seen or depth == DEEPEST:
+                return False
+            seen.add(id(each))
+            inside = [*each, *each.values()] if isinstance(each, dict) else each
+            pending += [(one, depth + 1) for one in inside]
+        elif each is not None and not isinstance(each, (bool, int, float, str)):
+            return False
+    return True
+
+
+def _vector(value: Any) -> bool:
+    """Whether it is a plain vector of fractions."""
+    return (
+        type(value) is Tensor
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_nested or value.requires_grad)
+        and value.dim() == 1
+        and value.is_contiguous()
+        and value.is_floating_point()
+    )
 
 
 def _sync(folder: Path) -> None:

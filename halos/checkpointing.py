@@ -140,7 +140,9 @@ class Checkpointing:
 
     def _go_live(self, earlier: Checkpoint) -> None:
         ours = self._timeline()
-        different = [name for name, value in earlier.timeline.items() if ours.get(name) != value]
+        different = sorted(name for name in {*ours, *earlier.timeline} if ours.get(name) != earlier.timeline.get(name))
+        if earlier.time != self._simulation.now:
+            different.append("time")
         if different:
             raise Strayed(f"by {earlier.time:.6g} simulated seconds its {', '.join(different)} differ")
         self._tape.go_live()
@@ -150,9 +152,14 @@ class Checkpointing:
         if lacking:
             raise Strayed(f"{len(lacking)} sets of parameters are in use that were not; does an observer keep them?")
         live = dict(self._serials.live or {})
-        for serial, tensor in earlier.params.items():
-            if serial in live:
-                live[serial].flat = tensor.to(self._device)
+        for serial, params in live.items():
+            if len(earlier.params[serial]) != params.size:
+                raise UserError(
+                    f"the run cannot be resumed: its checkpoint holds {len(earlier.params[serial])} numbers where there"
+                    f" are {params.size} parameters"
+                )
+        for serial, params in live.items():
+            params.flat = earlier.params[serial].to(self._device)
         self._taped.go_live(earlier.executor)
         self._restart_intervals()
         self._tape.beside(self.on_live)(earlier.time)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 import yaml
 
-from halos.errors import ConfigError, require
+from halos.errors import ConfigError, require, shown
+from halos.layers import SafeLoader, check_depth
+
+LONGEST = 1e15  # milliseconds, 30,000 years: sums and products of times stay finite
+SLOWEST = 1e-9  # of the fastest worker's speed, likewise
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class ClusterOptions:
             self.tie_break_ms,
             "zero or a positive number of milliseconds",
         )
+        for key in ("step_time_ms", "tie_break_ms"):
+            require(getattr(self, key) <= LONGEST, key, getattr(self, key), f"at most {LONGEST:g} milliseconds")
         if self.env is not None and self.regions:
             raise ConfigError("regions", "given beside env; a cluster comes from one of the two")
 
@@ -82,8 +89,10 @@ def build(options: ClusterOptions) -> Cluster:
     if not names_and_speeds:
         raise ConfigError("regions", "empty; name an `env` file or write regions: [{name: …, workers: [1.0, …]}]")
     names = [name for name, _ in names_and_speeds]
+    used: set[str] = set()
     for name in names:
-        require(names.count(name) == 1, "regions", name, "a region name used once")
+        require(name not in used, "regions", name, "a region name used once")
+        used.add(name)
     speeds = [speed for _, several in names_and_speeds for speed in several]
     if not speeds:
         raise ConfigError("regions", "no region has a worker")
@@ -91,6 +100,10 @@ def build(options: ClusterOptions) -> Cluster:
         for position, speed in enumerate(several):
             require(positive(speed), f"regions[{index}].workers[{position}]", speed, "a positive, finite speed")
     fastest = max(speeds)
+    for index, (_, several) in enumerate(names_and_speeds):
+        for position, speed in enumerate(several):
+            fits = speed / fastest >= SLOWEST
+            require(fits, f"regions[{index}].workers[{position}]", speed, f"{SLOWEST:g} of the fastest's ({fastest:g})")
     regions: list[Region] = []
     workers: list[Worker] = []
     for index, (name, several) in enumerate(names_and_speeds):
@@ -103,10 +116,12 @@ def build(options: ClusterOptions) -> Cluster:
 def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float]]]:
     """Upstream's environment file: names and speeds per region, bandwidths in Gbit/s [from][to]."""
     try:
-        env = yaml.safe_load(path.read_text())
+        text = path.read_text(encoding="utf-8-sig")
+        check_depth(text)
+        env = yaml.load(text, Loader=SafeLoader)
     except FileNotFoundError:
         raise ConfigError("env", f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError("env", f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(env, dict):
         raise ConfigError("env", f"{path} is no mapping with num_regions, network_bandwidths, worker_speeds")
@@ -115,21 +130,21 @@ def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float
             raise ConfigError("env", f"{path} has no key {key!r}")
     regions = env["num_regions"]
     if isinstance(regions, bool) or not isinstance(regions, int) or regions < 1:
-        raise ConfigError("env", f"{path}: num_regions is {regions!r}, not a positive integer")
+        raise ConfigError("env", f"{path}: num_regions is {shown(regions)}, not a positive integer")
     speeds = _rows(env["worker_speeds"], path, "worker_speeds")
     if len(speeds) != regions:
-        raise ConfigError("env", f"{path}: worker_speeds has {len(speeds)} rows for {regions} regions")
+        raise ConfigError("env", f"{path}: worker_speeds has {len(speeds)} rows for {shown(regions)} regions")
     bandwidths = _rows(env["network_bandwidths"], path, "network_bandwidths")
     widths = [len(row) for row in bandwidths]
     if widths != [regions] * regions:
         shape = f"{len(widths)} rows of {'/'.join(map(str, sorted(set(widths))))} numbers"
-        raise ConfigError("env", f"{path}: network_bandwidths has {shape}, not {regions} rows of {regions}")
+        raise ConfigError("env", f"{path}: network_bandwidths has {shape}, not {shown(regions)} rows of as many")
     return [(f"region-{index}", row) for index, row in enumerate(speeds)], bandwidths
 
 
 def positive(value: Any) -> bool:
-    """Whether `value` is a finite number above zero."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    """Whether `value` is a number above zero, and one that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def _rows(value: Any, path: Path, key: str) -> list[list[float]]:
@@ -138,5 +153,5 @@ def _rows(value: Any, path: Path, key: str) -> list[list[float]]:
     for i, row in enumerate(value):
         for j, entry in enumerate(row):
             if not positive(entry):
-                raise ConfigError("env", f"{path}: {key}[{i}][{j}] is {entry!r}, not a positive, finite number")
+                raise ConfigError("env", f"{path}: {key}[{i}][{j}] is {shown(entry)}, not a positive, finite number")
     return [[float(entry) for entry in row] for row in value]

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
+
+LONGEST = 2000  # characters of a message: nobody reads more, whatever a file holds
 
 
 class UserError(Exception):
     """A mistake the user can mend; shown as one line, exit code 2, no traceback."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 class ConfigError(UserError, ValueError):
@@ -74,5 +81,31 @@ def require(condition: bool, key: str, value: Any, expected: str) -> None:
 
 def shown(value: Any) -> str:
     """A value as an error message quotes it: what was written, but not pages of it."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:60]}… ({len(text)} characters)"
+    pieces = list(islice(_pieces(value), 101))
+    text = "".join(pieces)
+    if len(text) <= 100:
+        return text
+    return f"{text[:60]}…" if len(pieces) > 100 else f"{text[:60]}… ({len(text)} characters)"
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """What `repr` gives, piece by piece: lists that hold each other many times over would fill the memory."""
+    if type(value) in (list, tuple):
+        before = "[" if isinstance(value, list) else "("
+        for each in value:
+            yield before
+            yield from _pieces(each)
+            before = ", "
+        yield (
+            {"[": "[]", "(": "()"}.get(before) or ("]" if isinstance(value, list) else ")" if len(value) > 1 else ",)")
+        )
+    elif type(value) is dict:
+        yield "{"
+        for index, (key, each) in enumerate(value.items()):
+            yield f"{', ' if index else ''}{key!r}: "
+            yield from _pieces(each)
+        yield "}"
+    elif isinstance(value, int) and value.bit_length() > 10_000:  # Python refuses to write these out
+        yield f"a number of {value.bit_length()} bits"
+    else:
+        yield repr(value)

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Optional, Protocol
 
-from halos.cluster import Cluster, Worker
+from halos.cluster import LONGEST, Cluster, Worker
 from halos.errors import ConfigError, require, under
 from halos.hookspecs import Register, hookimpl
 from halos.seeds import generator, seed_for
 
+HOPELESS = 0.05  # local steps: hardly one in 10^8 would be done between two crashes that close
 NEVER = (math.inf, math.inf)
 
 
@@ -49,8 +50,8 @@ class FaultOptions:
     inner_state: str = "kept"  # a crashed worker's optimizer state: kept (as at the lost job's start) | gone
 
     def __post_init__(self) -> None:
-        fits = 0.0 <= self.detection_seconds < math.inf
-        require(fits, "detection_seconds", self.detection_seconds, "zero or a positive, finite time")
+        fits = 0.0 <= self.detection_seconds <= LONGEST / 1e3
+        require(fits, "detection_seconds", self.detection_seconds, "zero or a positive time, of 1e12 s at most")
         require(self.samples in ("lost", "again"), "samples", self.samples, "one of lost, again")
         require(self.inner_state in ("kept", "gone"), "inner_state", self.inner_state, "one of kept, gone")
 
@@ -101,6 +102,12 @@ class Crashes(FaultOptions):
         require(0.0 < self.to_repair_hours < math.inf, "to_repair_hours", self.to_repair_hours, "a positive number")
 
     def connect(self, cluster: Cluster, seed: int) -> None:
+        mean, step = self.between_failures_hours, cluster.step_time
+        if mean is not None and mean * 3600.0 < HOPELESS * step:
+            problem = (
+                f"{mean:g} h is {mean * 3600.0 / step:.2g} of the fastest worker's local step: no job would ever end"
+            )
+            raise ConfigError("between_failures_hours", problem)
         self._given: dict[int, list[tuple[float, float]]] = {}
         for index, crash in enumerate(self.at):
             if not 0 <= crash.worker < len(cluster.workers):

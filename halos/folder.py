@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import shutil
 import sys
@@ -10,6 +11,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from halos.errors import ConfigError, shown
+
+# What a run writes beside its checkpoints.
+WRITTEN = ("config.yaml", "summary.json", "model.pt", "results.pt", "trace.json", "*.jsonl", "events.out.tfevents*")
 
 if sys.platform == "win32":
     fcntl = None
@@ -29,6 +33,21 @@ def refuse_used(folder: Path) -> None:
         raise ConfigError(
             "out", f"{_quoted(folder)} exists already and is not empty; choose another name=… or out=…, or delete it"
         )
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """ConfigError unless a run can go on in `folder`: what it has written must be files that it may write again."""
+    try:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _unusable(folder, PermissionError(0, "it cannot be written to"))
+        for each in folder.iterdir():
+            if any(fnmatch.fnmatchcase(each.name, pattern) for pattern in WRITTEN):
+                if not os.path.isfile(each):
+                    raise _unusable(folder, OSError(0, f"{each.name} is no file"))
+                if not os.access(each, os.W_OK):
+                    raise _unusable(folder, PermissionError(0, f"{each.name} cannot be written to"))
+    except OSError as error:
+        raise _unusable(folder, error) from None
 
 
 @contextmanager
@@ -62,7 +81,11 @@ def made(folder: Path, stack: ExitStack) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unusable(folder, error) from None
-        stack.enter_context(locked(folder))
+        try:
+            stack.enter_context(locked(folder))
+        except ConfigError:
+            new.clear()  # another run was faster, and is about to write there
+            raise
         refuse_used(folder)  # again: another run may have been faster
         try:
             yield

@@ -14,6 +14,7 @@ from halos.errors import require
 from halos.params import Fragment, Layout
 
 PATTERNS = ("strided", "sequential", "balanced")
+MOST = 10_000  # fragments: balanced would cut a large model into as many as are asked for
 LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)(?:\.|$)")
 
 
@@ -53,6 +54,7 @@ def cut(layout: Layout, fragments: int, pattern: str) -> list[Fragment]:
     One fragment is everything, whatever the pattern. ConfigError (of `fragments` or `pattern`) if it cannot be done.
     """
     require(pattern in PATTERNS, "pattern", pattern, "one of " + ", ".join(PATTERNS))
+    require(fragments <= MOST, "fragments", fragments, f"at most {MOST:,}")
     if pattern == "balanced":
         return _balanced(layout, fragments)
     groups = _by_layer(layout)

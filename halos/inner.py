@@ -36,6 +36,7 @@ class OptimizerOptions:
         require(
             0.0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive, finite number"
         )
+        require(self.weight_decay <= 1e30, "weight_decay", self.weight_decay, "a number that fp32 holds: at most 1e30")
 
 
 @dataclass
@@ -83,6 +84,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "a positive number of samples")
+        require(self.batch_size <= 1_000_000_000, "batch_size", self.batch_size, "at most 1,000,000,000 samples")
         micro = self.batch_size if self.micro_batch_size is None else self.micro_batch_size
         if micro < 1 or self.batch_size % micro:
             raise ConfigError("micro_batch_size", f"{micro} does not divide batch_size {self.batch_size}")

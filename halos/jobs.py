@@ -24,6 +24,8 @@ from halos.wire import Wire
 
 logger = logging.getLogger(__name__)
 
+HOPELESS = 100_000  # jobs lost one after another, and none done
+
 
 class Times(NamedTuple):
     """Of a job under way, in virtual seconds."""
@@ -81,6 +83,7 @@ class Jobs:
         self._first_round = 64 * len(cluster.workers)  # jobs, generously
         self._begun: dict[int, float] = {}  # by worker: when its latest job began, where crashes cost its inner state
         self._lost_at, self._lost_now = 0.0, 0  # when the latest job was lost, and how many at that moment
+        self._lost_since = 0  # how many since the last that was done
         self._latest: dict[int, int] = {}  # steps of each worker's latest job
         self._latest_sum = 0
 
@@ -175,6 +178,11 @@ class Jobs:
                 f"{self._lost_now} jobs lost at {now:.6g} s, the last because {loss.why}: before it is"
                 " given another job, await sim.returned(worker) of a worker whose job was lost"
             )
+        self._lost_since += 1
+        if self._lost_since > HOPELESS + self._first_round:
+            raise Deadlock(
+                f"{self._lost_since:,} jobs lost one after another at {now:.6g} s, the last because {loss.why}"
+            )
         raise Lost(f"job {job.id} of worker {worker.id}", loss.at, loss.why)
 
     def _forget(self, worker: Worker) -> None:
@@ -195,6 +203,7 @@ class Jobs:
     ) -> Update:
         now, wire = self._clock.now, self._wire
         began, computes, until, _ = self.running.pop(worker.id)
+        self._lost_since = 0
         params, losses, chunks = self._executor.result(job)
         if region is not None:
             if not wire.lossless:

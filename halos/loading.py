@@ -26,7 +26,7 @@ def unique(names: Iterable[str]) -> list[str]:
 def load(name: str) -> ModuleType:
     """A plugin by file (`my_idea.py`, `my_package/__init__.py`) or module name (`my_package.idea`)."""
     path = Path(name)
-    if path.suffix == ".py" and not path.is_file():
+    if path.suffix == ".py" and not os.path.isfile(path):
         raise UserError(f"plugin {name}: no such file")
     try:
         return _load_file(path) if path.suffix == ".py" else importlib.import_module(name)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halos.cluster import Cluster
+from halos.cluster import LONGEST, Cluster
 from halos.errors import ConfigError, require
 from halos.hookspecs import Register, hookimpl
 
 logger = logging.getLogger(__name__)
 
+MOST = 1000  # regions: a link between every two of them
+SLOWEST = 1e-15  # Gbit/s, a bit in eleven days: the times of transfers stay finite
 EXACT_RING = 20  # regions up to which the best ring is found exactly; 2^20 subsets are the limit of patience
 
 
@@ -63,21 +66,22 @@ class Matrix:
 
     def connect(self, cluster: Cluster) -> None:
         regions = len(cluster.regions)
+        if regions > MOST:
+            raise ConfigError("", f"a matrix of links is for at most {MOST:,} regions; there are {regions:,}")
         given = cluster.bandwidth_gbps if self.bandwidth_gbps is None else self.bandwidth_gbps
         if given is None:
             raise ConfigError(
                 "bandwidth_gbps", f"missing; give {regions} x {regions} numbers [from][to] in Gbit/s, or one"
             )
-        self._bandwidth = square(given, regions, "bandwidth_gbps") * 1e9
-        bad = ~(self._bandwidth > 0.0)
-        if bad.any():
-            i, j = (int(each) for each in np.argwhere(bad)[0])
-            require(False, f"bandwidth_gbps[{i}][{j}]", float(self._bandwidth[i, j] / 1e9), "a positive number")
-        latency = square(0.0 if self.latency_ms is None else self.latency_ms, regions, "latency_ms") / 1e3
-        bad = ~((latency >= 0.0) & np.isfinite(latency))
-        if bad.any():
-            i, j = (int(each) for each in np.argwhere(bad)[0])
-            require(False, f"latency_ms[{i}][{j}]", float(latency[i, j] * 1e3), "zero or a positive number")
+        gbps = square(given, regions, "bandwidth_gbps")
+        _refuse(~(gbps > 0.0), gbps, "bandwidth_gbps", "a positive number")
+        _refuse(gbps < SLOWEST, gbps, "bandwidth_gbps", f"at least {SLOWEST:g} Gbit/s")
+        with np.errstate(over="ignore"):  # 1e300 Gbit/s is as good as infinite
+            self._bandwidth = gbps * 1e9
+        ms = square(0.0 if self.latency_ms is None else self.latency_ms, regions, "latency_ms")
+        _refuse(~((ms >= 0.0) & np.isfinite(ms)), ms, "latency_ms", "zero or a positive number")
+        _refuse(ms > LONGEST, ms, "latency_ms", f"at most {LONGEST:g} milliseconds")
+        latency = ms / 1e3
         self._links: list[list[float]] = self._bandwidth.tolist()  # plain floats: much faster to index
         self._latency: list[list[float]] = latency.tolist()
         self._ring = best_ring(self._bandwidth)
@@ -112,16 +116,28 @@ def square(value: Any, regions: int, key: str) -> NDArray[np.float64]:
     expected = f"one number or {regions} rows of {regions} numbers, [from][to]"
     rows = value if isinstance(value, list) else None
     if rows is None:
-        require(isinstance(value, (int, float)) and not isinstance(value, bool), key, value, expected)
+        require(is_number(value), key, value, expected)
         return np.full((regions, regions), float(value))
     shape = f"{len(rows)} x " + "/".join(sorted({str(len(row)) if isinstance(row, list) else "?" for row in rows}))
     if len(rows) != regions or not all(isinstance(row, list) and len(row) == regions for row in rows):
         raise ConfigError(key, f"has shape {shape}, but there are {regions} regions; give {expected}")
     for i, row in enumerate(rows):
         for j, entry in enumerate(row):
-            number = isinstance(entry, (int, float)) and not isinstance(entry, bool)
-            require(number, f"{key}[{i}][{j}]", entry, "a number")
+            require(is_number(entry), f"{key}[{i}][{j}]", entry, "a number")
     return np.array(rows, dtype=np.float64)
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number, and no integer that is too large for a float."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float)
+
+
+def _refuse(bad: NDArray[np.bool_], values: NDArray[np.float64], key: str, expected: str) -> None:
+    """A ConfigError that names the first bad entry, if there is one."""
+    for i, j in np.argwhere(bad)[:1].tolist():
+        require(False, f"{key}[{i}][{j}]", float(values[i, j]), expected)
 
 
 def best_ring(bandwidth: NDArray[np.float64]) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Optional
 
-from halos.errors import ConfigError
+from halos.errors import ConfigError, UserError
 from halos.executors import Executor, Job, Outcome, Task
 from halos.params import Params
 from halos.tape import Tape
@@ -34,9 +35,9 @@ class Taped:
     def result(self, job: Job) -> Outcome:
         del self._pending[job.worker]
         if self._tape.replaying:
-            (count,) = self._tape.take(1)
-            losses, chunks = self._tape.take(int(count)), self._tape.take(int(count))
-            return Outcome(Params(job.start.layout, None), tuple(losses), tuple(int(each) for each in chunks))
+            count = self._tape.take_count()
+            losses, chunks = self._tape.take(count), [self._tape.take_count() for _ in range(count)]
+            return Outcome(Params(job.start.layout, None), tuple(losses), tuple(chunks))
         outcome = self._executor.result(job)
         self._tape.add(len(outcome.losses), *outcome.losses, *outcome.chunks)
         return outcome
@@ -56,8 +57,7 @@ class Taped:
 
     def evaluate(self, params: Params, name: str) -> Optional[float]:
         if self._tape.replaying:
-            (known,) = self._tape.take(1)
-            return self._tape.take(1)[0] if known else None
+            return self._tape.take(1)[0] if self._tape.take_count() else None
         loss = self._executor.evaluate(params, name)
         self._tape.add(*((0,) if loss is None else (1, loss)))
         return loss
@@ -74,7 +74,15 @@ class Taped:
         return state
 
     def go_live(self, state: dict[str, Any]) -> None:
-        """The real executor takes over, from `state`; jobs under way are submitted to it."""
-        getattr(self._executor, "restore")(state)  # noqa: B009 - seen to be there
+        """The real executor takes over, from `state`; jobs under way are submitted to it. UserError if it cannot."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, of a state that is none: said below
+                getattr(self._executor, "restore")(state)  # noqa: B009 - seen to be there
+        except Exception as error:
+            raise UserError(
+                f"the run cannot be resumed: the executor cannot go on from what it saved: {type(error).__name__}:"
+                f" {' '.join(str(error).split())}"
+            ) from error
         for job in self._pending.values():
             self._executor.submit(job)

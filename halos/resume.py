@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -14,6 +15,7 @@ from halos.builder import to_sections
 from halos.checkpoint import Checkpoint
 from halos.config import Config, resolve
 from halos.errors import ConfigError, UserError, shown
+from halos.folder import refuse_unwritable
 from halos.layers import Section, interpolate, merge, overrides
 from halos.loading import unique
 from halos.plugins import Plugins
@@ -30,25 +32,38 @@ def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) 
     UserError names what stands in the way: no checkpoint, a key that must not change, another version
     of a plugin or of halos.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"--resume: {folder} is no run folder")
+    if not any(os.path.lexists(folder / name) for name in ("checkpoints", "config.yaml")):
+        raise UserError(f"--resume: {folder} is no run folder: there are no checkpoints in it, nor a config.yaml")
     checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
+    refuse_unwritable(folder)
     for problem in damaged:
         logger.warning("%s; going on from the checkpoint before it", problem)
     before = checkpoint.config
+    _check_place(before)
     if not _same(Path("runs") / before["name"] if before["out"] is None else Path(before["out"]), folder):
         before = {**before, "out": str(folder)}  # it was moved
     section = merge(before, overrides(changes))
     if section["out"] != before["out"]:
         raise ConfigError("out", f"is {folder}, where the run is, and cannot become {shown(section['out'])}")
     section = interpolate(section)
-    section["plugins"] = unique([*section.get("plugins", []), *(plugins or [])])
+    named = section.get("plugins") or []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
+    section["plugins"] = unique([*named, *(plugins or [])])
     found = Plugins(section["plugins"])
     config = resolve(section, found)
     _check_keys(checkpoint.config, to_sections(config, found))
     _check_budget(checkpoint, config)
     _check_versions(checkpoint.versions, versions(found))
     return config, found, checkpoint
+
+
+def _check_place(before: Section) -> None:
+    """What is needed of a configuration before it is seen whether the rest is one."""
+    if not isinstance(before.get("name"), str) or not isinstance(before.get("out", 0), (str, type(None))):
+        raise UserError("the run cannot be resumed: its checkpoint's configuration does not say where it is")
 
 
 def _check_keys(before: Section, after: Section) -> None:
@@ -87,9 +102,8 @@ def _check_versions(before: dict[str, str], now: dict[str, str]) -> None:
         if before.get(name) == now.get(name):
             continue
         if name in ("python", "torch"):
-            logger.warning(
-                "%s was %s and is %s now: what follows may differ in the last bits", name, before[name], now.get(name)
-            )
+            was, is_now = before.get(name), now.get(name)
+            logger.warning("%s was %s and is %s now: what follows may differ in the last bits", name, was, is_now)
         elif name not in before:
             logger.warning("%s was not there when the run began", name)
         else:

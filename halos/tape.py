@@ -56,6 +56,13 @@ class Tape:
             raise Strayed("it takes more numbers out of parameters than before the checkpoint")
         return self.numbers[first : self._position].tolist()
 
+    def take_count(self) -> int:
+        """The next of them, which says how many of something there are."""
+        (number,) = self.take(1)
+        if not (number.is_integer() and number >= 0):
+            raise Strayed(f"it finds {number} where the checkpoint should say how many losses there are")
+        return int(number)
+
     def go_live(self) -> None:
         """From here on numbers are computed. Strayed unless all of the earlier run have been returned."""
         if self._position != len(self.numbers):

@@ -14,6 +14,7 @@ from halos.errors import Diverged
 from halos.inner import PRECISIONS, TrainOptions
 from halos.params import Layout, Params
 
+MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
 SHARED = -1  # the worker number of the state that is no worker's
 
 
@@ -106,10 +107,14 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Take over what `state` returned; ValueError if it is not of this model and optimizer."""
         for worker, saved in state.items():
             mine = self.state_of(int(worker))
-            mine.optimizer.load_state_dict(saved["optimizer"])
+            moments, options = saved["optimizer"]["state"], mine.optimizer.state_dict()["param_groups"]
+            check_moments(moments, mine.optimizer, MOMENTS[self.options.optimizer.name])
+            mine.optimizer.load_state_dict({"state": moments, "param_groups": options})  # options: as configured
+            if not all(isinstance(each, (int, float)) for each in saved["scaler"].values()):
+                raise ValueError("a loss scale that is no number")
             mine.scaler.load_state_dict(saved["scaler"])
 
     def forget(self, worker: int) -> None:
@@ -228,3 +233,15 @@ def _data(params: Params) -> Tensor:
     if params.flat is None:
         raise ValueError("hollow parameters cannot be trained or evaluated")
     return params.flat
+
+
+def check_moments(state: dict[int, dict[str, Tensor]], optimizer: torch.optim.Optimizer, names: set[str]) -> None:
+    """ValueError unless saved ones are as large as their parameters: the kernels would go beyond the end of others."""
+    for index, moments in state.items():
+        (vector,) = optimizer.param_groups[index]["params"]
+        if moments and set(moments) != names:
+            raise ValueError(f"{', '.join(moments)} of another optimizer")
+        for name, tensor in moments.items():
+            size = 1 if name == "step" else len(vector)
+            if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.numel() != size:
+                raise ValueError(f"{name} is no vector of {size}")

@@ -27,6 +27,8 @@ from halos.overlap import Cycle
 from halos.params import Layout, Params
 from halos.plugins import Plugins
 
+MOST_BITS = 1_000_000_000  # a parameter; more makes no sense
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -40,7 +42,8 @@ class ModelOptions:
     def __post_init__(self) -> None:
         require(1 <= self.layers <= 500, "layers", self.layers, "a number from 1 to 500")
         require(self.parameters >= self.layers, "parameters", self.parameters, "at least one per layer")
-        require(0 < self.step_time_seconds < math.inf, "step_time_seconds", self.step_time_seconds, "a positive number")
+        seconds = self.step_time_seconds
+        require(0 < seconds <= 1e12, "step_time_seconds", seconds, "a positive number, at most 1e12")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class MethodOptions:
     def __post_init__(self) -> None:
         require(1 <= self.every <= 1_000_000, "every", self.every, "a number from 1 to 1,000,000")
         require(0 <= self.overlap <= self.every, "overlap", self.overlap, f"a number from 0 to every ({self.every})")
-        require(self.bits is None or 0 < self.bits < math.inf, "bits", self.bits, "a positive number")
+        bits = self.bits
+        require(bits is None or 0 < bits <= MOST_BITS, "bits", bits, f"a positive number, at most {MOST_BITS:,}")
         if self.bits is not None and self.codec is not None:
             raise ConfigError("bits", "given together with a codec; one of them says how much is sent")
         if getattr(self.codec, "gathered", False):
@@ -89,8 +93,8 @@ class BandwidthOptions:
     points: int = 50
 
     def __post_init__(self) -> None:
-        require(0 < self.lowest < math.inf, "lowest", self.lowest, "a positive number")
-        require(self.lowest < self.highest < math.inf, "highest", self.highest, f"a number above {self.lowest:g}")
+        require(1e-15 <= self.lowest < math.inf, "lowest", self.lowest, "a number from 1e-15 up")
+        require(self.lowest < self.highest <= 1e15, "highest", self.highest, f"a number above {self.lowest:g}, to 1e15")
         require(2 <= self.points <= 200, "points", self.points, "a number from 2 to 200")
 
 
@@ -112,7 +116,7 @@ class Options:
             twice = [label for label in labels if labels.count(label) > 1]
             require(not twice, key, twice[:1], "the label of one only")
         bits = self.bits_per_parameter
-        require(0 < bits < math.inf, "bits_per_parameter", bits, "a positive number")
+        require(0 < bits <= MOST_BITS, "bits_per_parameter", bits, f"a positive number, at most {MOST_BITS:,}")
         for i, target in enumerate(self.targets_percent):
             require(0 < target <= 100, f"targets_percent[{i}]", target, "a percentage above 0")
 
@@ -170,11 +174,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             curves.figure_class()  # complain before anything is written
         options = load(asked.config, asked.overrides, asked.plugin)
         found = [curve(model, method, options) for model in options.models for method in options.methods]
-        curves.show(found, options.targets_percent)
         if asked.csv:
             curves.write_csv(found, asked.csv)
         if asked.plot:
             curves.write_plot(found, asked.plot)
+        curves.show(found, options.targets_percent)
     except UserError as error:
         return mistake(error)
     return 0

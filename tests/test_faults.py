@@ -598,3 +598,12 @@ def test_loss_of_a_job_that_nobody_awaits_is_no_error() -> None:
             await left
 
     assert timing(body, faults=crash(0, 1.0)).simulation.now == 5.0
+
+
+@pytest.mark.parametrize("policy", ["async_local_sgd", "diloco"])
+def test_a_run_whose_jobs_are_all_lost_ends(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halos.jobs.HOPELESS", 1000)
+    # A job takes 16 s, and a worker is up for 1 s on average: e^-16 of them, one in nine million, is ever done.
+    faults = {"name": "crashes", "between_failures_hours": 1 / 3600, "to_repair_hours": 1 / 3600}
+    with pytest.raises(Deadlock, match=r"^1,\d\d\d jobs lost one after another at .* s, the last because worker \d"):
+        record(tiny(policy=policy, cluster=TWO_REGIONS, steps={"name": "fixed", "base": 16}, faults=faults))

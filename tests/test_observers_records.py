@@ -184,8 +184,9 @@ def test_a_full_disk_at_the_end_still_leaves_a_summary_and_one_clear_line(tmp_pa
     for lines in observer.files.values():
         lines._file = FullDisk(lines._file, room=10)
     with pytest.raises(UserError, match=r"updates.jsonl cannot be written: No space left"):
-        observer.on_finish({"name": "run"})
-    assert json.loads((tmp_path / "summary.json").read_text()) == {"name": "run"}
+        observer.on_finish({"name": "run", "finished": True})
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["name"] == "run" and summary["finished"].startswith(f"failed: {tmp_path}/updates.jsonl cannot be")
     assert (tmp_path / "transfers.jsonl").read_text() == ""
 
 

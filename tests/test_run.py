@@ -295,7 +295,7 @@ def test_ctrl_c_ends_a_running_command_with_130(tmp_path, tiny_yaml):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halos.data import ArrayCorpus, Corpus, DataOptions
-from halos.data.tokens import CHUNK, file_hash, largest
+from halos.data.tokens import CHUNK, check_file, file_hash, largest
 from halos.errors import ConfigError, UserError, require
 from halos.hookspecs import Register, hookimpl
 
@@ -54,8 +54,7 @@ class Megatron(DataOptions):
         prefix = self.path.removesuffix(".bin").removesuffix(".idx")
         idx, bin_ = Path(prefix + ".idx"), Path(prefix + ".bin")
         for path in (idx, bin_):
-            if not path.is_file():
-                raise ConfigError("path", f"{str(path)!r} " + ("is no file" if path.exists() else "does not exist"))
+            check_file(path)
         try:
             dtype, lengths, offsets = read_index(idx)
             self._check_lengths(idx, lengths)

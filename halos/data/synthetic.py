@@ -70,6 +70,8 @@ class Synthetic(DataOptions):
         """Draw all samples."""
         chain = self.chain()
         dtype = np.uint16 if self.vocab_size <= 2**16 else np.int32
+        if self.samples * (self.sequence_length + 1) >= 2**60:  # more than NumPy can count in bytes
+            raise MemoryError(f"{self.samples:,} samples of {self.sequence_length + 1:,} tokens")
         samples = np.empty((self.samples, self.sequence_length + 1), dtype)
         for block, first in enumerate(range(0, self.samples, BLOCK)):
             part = samples[first : first + BLOCK]

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import sysconfig
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, Optional
 
@@ -98,11 +99,7 @@ class Text(DataOptions):
         if not os.path.isdir(root):
             names = [""]
         else:
-            names = []
-            for folder, folders, files in os.walk(root, onerror=_unreadable):
-                folders[:] = [name for name in folders if name not in skipped and not name.startswith(".")]
-                keep = [name for name in fnmatch.filter(files, pattern) if not name.startswith(".")]
-                names += [os.path.relpath(os.path.join(folder, name), root) for name in keep]
+            names = list(_below(root, skipped, pattern))
         found = []
         for name in names:
             file = os.path.join(root, name) if name else root
@@ -148,6 +145,25 @@ class Document:
             raise ConfigError(
                 "path", f"{self.file!r} had {self.size} bytes and has {read}: it changes while it is read"
             )
+
+
+def _below(root: str, skipped: Collection[str], pattern: str) -> Iterator[str]:
+    """The files in a folder and its folders (links to others are not followed), by relative name.
+
+    Not `os.walk`, which recurses before Python 3.12: folders may be deeper than that goes.
+    """
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(os.path.join(root, folder)) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+                inside = {entry.name for entry in visible if entry.is_dir(follow_symlinks=False)}
+        except OSError as error:
+            _unreadable(error)
+        folders += [os.path.join(folder, name) for name in inside - set(skipped)]
+        names = [entry.name for entry in visible if entry.name not in inside]
+        yield from (os.path.join(folder, name) for name in fnmatch.filter(names, pattern))
 
 
 def _unreadable(error: OSError) -> NoReturn:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -78,14 +80,13 @@ class Tokens(DataOptions):
         path = Path(self.path)
         if path.suffix not in (".npy", ".npz", ".bin"):
             raise ConfigError("path", f"{self.path!r} is no .npy, .npz or .bin file")
-        if not path.is_file():
-            raise ConfigError("path", f"{self.path!r} " + ("is no file" if path.exists() else "does not exist"))
+        check_file(path)
         if path.suffix == ".bin":
             return self._raw(path)
         try:
-            if path.suffix == ".npz":
-                return self._member(path)
-            return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # NumPy's, of a header that is strange: said below, or harmless
+                return self._member(path) if path.suffix == ".npz" else np.asarray(np.lib.format.open_memmap(path, "r"))
         except ConfigError:
             raise
         except Exception as error:  # whatever NumPy makes of a damaged file
@@ -112,6 +113,18 @@ class Tokens(DataOptions):
                 hint = did_you_mean(self.key, names) if self.key else ""
                 raise ConfigError("key", f"{problem}; {self.path!r} holds {', '.join(names) or 'nothing'}{hint}")
             return np.asarray(archive[self.key])
+
+
+def check_file(path: Path) -> None:
+    """ConfigError unless there is a file; to open a pipe might take for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise ConfigError("path", f"{str(path)!r} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError("path", f"{str(path)!r} cannot be read: {getattr(error, 'strerror', error)}") from None
+    if not stat.S_ISREG(mode):
+        raise ConfigError("path", f"{str(path)!r} is no file")
 
 
 def largest(array: NDArray[Any], path: str) -> int:

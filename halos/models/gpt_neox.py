@@ -29,6 +29,7 @@ SIZES = {  # arXiv 2304.01373, Table 1
 
 
 DEEPEST = 10_000  # layers; to list the shapes of ever more would take for ever
+WIDEST = 1_000_000_000  # any dimension: the elements of a matrix are counted in 63 bits
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class GPTNeoX:
         for key in ("hidden_size", "layers", "heads", "intermediate_size", "vocab_size", "wire_bytes"):
             value = getattr(self, key)
             require(value is None or value >= 1, key, value, "a positive number")
+            fits = key in ("layers", "wire_bytes") or value is None or value <= WIDEST
+            require(fits, key, value, f"at most {WIDEST:,}")
         hidden_size, heads = self._given("hidden_size"), self._given("heads")
         require(self._given("layers") <= DEEPEST, "layers", self.layers, f"at most {DEEPEST:,}")
         require(hidden_size % heads == 0, "heads", heads, f"a divisor of hidden_size ({hidden_size})")
@@ -139,6 +142,9 @@ class GPTNeoX:
     def _check_architecture(self, size: Dimensions, theirs: dict[str, Any]) -> None:
         """Refuse what the shapes cannot show: other heads, rotation, activation than the checkpoint's."""
         rope = theirs.get("rope_parameters") or {}
+        require(
+            isinstance(rope, dict), "weights", self.weights, f"a GPT-NeoX checkpoint: its rope_parameters are {rope}"
+        )
         kind = theirs.get("model_type", "gpt_neox"), theirs.get("hidden_act", "gelu"), rope.get("rope_type", "default")
         plain = kind == ("gpt_neox", "gelu", "default") and not theirs.get("rope_scaling")
         require(plain, "weights", self.weights, f"a plain GPT-NeoX checkpoint, but {', '.join(map(str, kind))}")

@@ -6,6 +6,9 @@ Nothing is fetched from anywhere; what the names mean is the model's business.
 from __future__ import annotations
 
 import json
+import os
+import stat
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,9 +38,9 @@ def load(path: str | Path) -> dict[str, Tensor]:
     `path` is a folder (a Hugging Face checkpoint, whole or in shards; a run folder) or a
     `.safetensors`, `.pt`, `.bin` or `.npz` file. Raises UserError if it is missing or damaged.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        inside = [path / name for name in IN_FOLDER if (path / name).is_file()]
+    path = Path(os.path.expanduser(path))
+    if stat.S_ISDIR(_mode(path)):
+        inside = [path / name for name in IN_FOLDER if stat.S_ISREG(_mode(path / name))]
         if not inside:
             raise UserError(f"weights {path}: the folder holds none of {', '.join(IN_FOLDER)}")
         path = inside[0]
@@ -47,22 +50,26 @@ def load(path: str | Path) -> dict[str, Tensor]:
 
 def architecture(path: str | Path) -> dict[str, Any]:
     """What a checkpoint folder's `config.json` says of the model; empty if there is none."""
-    file = Path(path).expanduser() / "config.json"
-    return _json(file) if file.is_file() else {}
+    file = Path(os.path.expanduser(path), "config.json")
+    return _json(file) if stat.S_ISREG(_mode(file)) else {}
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str | Path) -> None:
-    """Put `tensors` into the parameters of those names; nothing may be missing, left over or of another shape."""
+    """Put `tensors` into the parameters of those names; nothing may be missing, left over, of another shape or NaN."""
     parameters = dict(module.named_parameters())
     for name, parameter in parameters.items():
         wanted = list(parameter.shape)
         if name not in tensors:
             raise UserError(f"weights {source}: {name} is missing; the model needs it, of shape {wanted}")
         found = tensors[name]
+        if found.layout != torch.strided or found.is_nested or found.is_meta:
+            raise UserError(f"weights {source}: {name} is no plain tensor")
         if list(found.shape) != wanted:
             raise UserError(f"weights {source}: {name} has shape {list(found.shape)}; the model's has {wanted}")
         if not found.is_floating_point():
             raise UserError(f"weights {source}: {name} holds {found.dtype}, not floating-point numbers")
+        if not found.to(parameter.dtype).isfinite().all():
+            raise UserError(f"weights {source}: {name} holds numbers that are not finite in {parameter.dtype}")
     left_over = [name for name in tensors if name not in parameters]
     if left_over:
         more = f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""
@@ -82,8 +89,18 @@ def _shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _mode(path: Path) -> int:
+    """What is there, as the file system has it; 0: nothing."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return 0
+    except OSError as error:
+        raise UserError(f"weights {path} cannot be read: {error.strerror}") from None
+
+
 def _file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not stat.S_ISREG(_mode(path)):
         raise UserError(f"weights {path}: no such file or folder (nothing is downloaded)")
     if path.suffix not in SUFFIXES:
         raise UserError(f"weights {path}: not a folder, nor one of {', '.join(SUFFIXES)}")
@@ -109,7 +126,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _torch(path: Path) -> dict[str, Tensor]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of files that others wrote: said otherwise, or harmless
+        state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f"weights {path}: not a state dict (names and tensors, nothing else)")
     return {str(name): tensor for name, tensor in state.items()}
@@ -123,7 +142,7 @@ def _numpy(path: Path) -> dict[str, Tensor]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"weights {path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"weights {path} cannot be read: not a JSON object")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Optional
+from typing import Any
 
 from halos.errors import UserError
 from halos.experiment import Experiment
@@ -63,12 +63,9 @@ class Lines:
         self._pending: list[str] = []
         self._comparing = resumed
         self._held: list[bytes] = []  # what came again beyond the end of the file
-        self._there: Optional[BinaryIO] = None  # what is there already, to compare with
         with writing(path):
             if not resumed:
                 self._file = path.open("wb", buffering=0)
-            elif path.exists():
-                self._there = path.open("rb", buffering=0)
 
     def add(self, line: str) -> None:
         pending = self._pending
@@ -100,11 +97,10 @@ class Lines:
 
     def _compare(self, batch: bytes) -> None:
         there = b""
-        while self._there and not self._held and len(there) < len(batch):  # a raw read may return less than there is
-            more = self._there.read(len(batch) - len(there))
-            if not more:
-                break
-            there += more
+        if not self._held and self.path.exists():
+            with writing(self.path), self.path.open("rb") as file:
+                file.seek(self.length)
+                there = file.read(len(batch))
         whole = there[: there.rfind(b"\n") + 1]  # a process that was killed may have left half a line
         if not batch.startswith(there):
             raise UserError(f"{self.path} is not what this run wrote: it was changed, so the run cannot go on")
@@ -168,9 +164,10 @@ class Recorder:
                 lines.close()
             except UserError as problem:
                 problems.append(problem)
-        write_summary(self._folder / "summary.json", summary)
         if problems:
+            write_summary(self._folder / "summary.json", {**summary, "finished": f"failed: {problems[0]}"})
             raise problems[0]
+        write_summary(self._folder / "summary.json", summary)
 
     def flush_now_and_then(self) -> None:
         now = time.monotonic()

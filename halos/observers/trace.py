@@ -27,6 +27,7 @@ from halos.records import Commit, Evaluation, Summary, Transfer, Update
 from halos.tally import ALL_REDUCE, mean_loss
 
 SLICES = 200_000
+LATEST = 9e9  # seconds, 285 years: readers count nanoseconds in 63 bits
 LANES = 100  # of one link; transfers beside so many others are only counted (`otherData.transfers_not_drawn`)
 
 MODEL, FIRST_REGION = 1, 2  # process ids; that of the links comes after the last region's
@@ -258,4 +259,4 @@ def _named(what: str, where: str, name: str, position: int) -> str:
 
 def _microseconds(seconds: float) -> int:
     # Whole ones: readers turn fractions into nanoseconds by truncation, and neighbours would overlap by one.
-    return round(seconds * 1e6)
+    return round(min(seconds, LATEST) * 1e6)

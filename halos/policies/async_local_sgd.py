@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from halos.clock import Event
-from halos.cluster import Cluster, Worker
+from halos.cluster import LONGEST, Cluster, Worker
 from halos.errors import Lost, require
 from halos.hookspecs import Register, hookimpl
 from halos.merge import DelayedNesterov, MergeRule
@@ -29,9 +29,8 @@ class AsyncLocalSGD:
     grace_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        require(
-            0.0 <= self.grace_seconds < float("inf"), "grace_seconds", self.grace_seconds, "zero or positive seconds"
-        )
+        fits = 0.0 <= self.grace_seconds <= LONGEST / 1e3
+        require(fits, "grace_seconds", self.grace_seconds, "zero or positive seconds, 1e12 at most")
 
     def check(self, cluster: Cluster) -> None:
         regions = len(cluster.regions)

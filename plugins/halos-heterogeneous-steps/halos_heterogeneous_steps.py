@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from halos import ConfigError, Register, Update, hookimpl, require
-from halos.cluster import Cluster, Worker
+from halos.cluster import SLOWEST, Cluster, Worker
 from halos.compute import ComputeModel, Constant
 from halos.seeds import generator
 from halos.simulation import Simulation
@@ -185,6 +185,7 @@ class Change:
     def __post_init__(self) -> None:
         require(0.0 <= self.at_seconds < math.inf, "at_seconds", self.at_seconds, "a time of the run")
         require(0.0 < self.speed < math.inf, "speed", self.speed, "a positive, finite speed")
+        require(self.speed >= SLOWEST, "speed", self.speed, f"at least {SLOWEST:g}")
 
 
 @dataclass

@@ -33,6 +33,7 @@ class NoLoCoGossip:
         require(0 < self.lr < math.inf, "lr", self.lr, "a positive, finite number")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         require(0 <= self.pull < math.inf, "pull", self.pull, "zero or a positive, finite number")
+        require(self.seed >= 0, "seed", self.seed, "zero or a positive number")
 
     async def run(self, sim: Simulation) -> None:
         self._rounds: dict[int, Meetings] = {}  # that somebody has begun and not everybody has ended

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 
 import torch
 
-from halos import Event, Lost, Params, require
+from halos import Event, Lost, Params
 from halos.cluster import Worker
 from halos.codecs import FP32
 from halos.errors import under
@@ -56,9 +56,8 @@ class Decoupled:
     async def _train(self, learner: Learner, r: Round) -> None:
         """A period of H local steps: fragment p is sent after p · H / P of them, fragment 0 at the end."""
         worker, began, period, count = learner.worker, learner.t, r.steps[learner.worker.id], len(self.syncers)
-        limit = f"below the {period} local steps of a period (steps): an answer is there before the next is sent"
         with under("policy"):
-            require(self.options.tau < period, "tau", self.options.tau, limit)
+            self.options.check_period(period)
         clock = r.lr_step[worker.id] if isinstance(r.lr_step, tuple) else r.lr_step
         sends: dict[int, list[Syncer]] = {}
         for syncer in self.syncers:

@@ -8,7 +8,7 @@ from typing import Optional
 from halos import require
 from halos.cluster import Cluster
 from halos.errors import under
-from halos.fragments import PATTERNS
+from halos.fragments import PATTERNS, cut
 from halos.merge import MergeRule, Nesterov
 from halos.simulation import Simulation
 
@@ -55,6 +55,16 @@ class DecoupledDiLoCo:
         workers, regions = len(cluster.workers), len(cluster.regions)
         require(self.quorum is None or self.quorum <= workers, "quorum", self.quorum, f"at most the {workers} workers")
         require(0 <= self.server_region < regions, "server_region", self.server_region, f"a region, 0 to {regions - 1}")
+
+    def prepare(self, sim: Simulation) -> None:
+        """What can be known before the first period: whether τ and the fragments fit steps and model."""
+        self.check_period(min(sim.steps(worker) for worker in sim.workers))
+        cut(sim.params.layout, self.fragments, self.pattern)
+
+    def check_period(self, steps: int) -> None:
+        """Whether τ fits a period of so many local steps, which may change while training."""
+        limit = f"below the {steps} local steps of a period (steps): an answer is there before the next is sent"
+        require(self.tau < steps, "tau", self.tau, limit)
 
     async def run(self, sim: Simulation) -> None:
         with under("policy"):
