@@ -27,7 +27,7 @@ from halos.run import main
 from halos.testing import TINY
 
 MANY = int(os.environ.get("HALOS_FUZZ", 0))  # examples of each property, drawn anew; otherwise few, always the same
-SECONDS, MEGABYTES = 20, 200  # what a command may take: none of these is meant to be long
+SECONDS, MEGABYTES = 60, 300  # what a command may take: none of these is meant to be long
 
 # Two rounds of two workers, and nobody watching.
 QUIET: Section = merge(TINY, {"observers": {"progress": False, "tensorboard": False, "trace": False}})

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from halos import executors
 from halos.executors.inline import Inline
 from halos.layers import Section, merge, to_yaml
+from tests.no_files import endless, folder, link_to_itself, link_to_nowhere, not_for_us, pipe
 from tests.outcome import QUIET, Outcome, contents, ended, examples, here
 
 CHECKPOINTED: Section = merge(
@@ -363,34 +364,11 @@ def test_an_optimizer_goes_on_from_nothing_but_its_own_moments(changes: dict[str
 # Run folders
 
 
-def folder(path: Path) -> None:
-    path.mkdir()
-
-
-def pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def endless(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def nowhere(path: Path) -> None:
-    path.symlink_to("nowhere/at/all")
-
-
-def itself(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
 def read_only(path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everything")
-    path.touch()
-    path.chmod(0o444)
+    not_for_us(path, 0o444)
 
 
-NO_FILES = [folder, pipe, endless, nowhere, itself, read_only]
+NO_FILES = [folder, pipe, endless, link_to_nowhere, link_to_itself, read_only]
 RECORDS = ["updates.jsonl", "transfers.jsonl", "commits.jsonl", "evaluations.jsonl"]
 WRITTEN = [*RECORDS, "config.yaml", "summary.json", "model.pt", "trace.json", "results.pt", "events.out.tfevents.1"]
 

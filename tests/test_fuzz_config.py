@@ -7,19 +7,17 @@ import dataclasses
 import io
 import logging
 import os
-import resource
-import signal
 import sys
 import tempfile
 import typing
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn, Union
+from typing import Any, Union
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from halos import Update, hookimpl
@@ -31,11 +29,10 @@ from halos.layers import DEFAULTS, Section, merge, to_yaml
 from halos.plugins import KINDS, Plugins
 from halos.run import main
 from halos.testing import TINY
+from tests.outcome import bounded, examples
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = [*sorted(folder.name.replace("-", "_") for folder in ROOT.glob("plugins/halos-*")), "noloco_gossip"]
-MANY = int(os.environ.get("HALOS_FUZZ", 0))  # examples of each property, drawn anew; otherwise few, always the same
-SECONDS, MEGABYTES = 60, 300  # what a run may take: none of these is meant to be long
 PATIENCE = 200  # updates after which a run that goes on is interrupted, as by Ctrl-C
 
 # Three workers in two regions, a model that is only a size, timed: every kind of component can be put into it.
@@ -79,10 +76,6 @@ class End:
         return self.code == 0 or stopped  # in the first case its progress may be on stderr
 
 
-class TookTooLong(BaseException):
-    """Not an Exception, so that nothing takes it for one of its own."""
-
-
 class Impatient:
     """A plugin that interrupts runs which go on and on: with a budget of 2^62 steps they should."""
 
@@ -100,27 +93,6 @@ class Impatient:
 sys.modules["impatient"] = typing.cast(Any, Impatient())
 
 
-@contextmanager
-def bounded() -> Iterator[None]:
-    """No endless loop, no huge allocation, no warning of NumPy or torch."""
-
-    def stop(*_: object) -> NoReturn:
-        raise TookTooLong
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    other = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, other)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown < MEGABYTES, f"{grown:.0f} MiB more than before"
-
-
 def ended(config: Union[str, bytes], *arguments: str, files: dict[str, str] | None = None) -> End:
     """`python -m halos.run c.yaml ARGUMENTS`, c.yaml holding `config`, in an empty folder and this process."""
     out, err, here = io.StringIO(), io.StringIO(), Path.cwd()
@@ -131,7 +103,8 @@ def ended(config: Union[str, bytes], *arguments: str, files: dict[str, str] | No
             path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
         os.chdir(folder)
         try:
-            with bounded(), redirect_stdout(out), redirect_stderr(err):
+            with bounded(), warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+                warnings.simplefilter("error")
                 code = main(["c.yaml", *arguments, *(f"--plugin={name}" for name in (*PLUGINS, "impatient"))])
         except SystemExit as stop:  # argparse's way of ending
             code = int(stop.code or 0)
@@ -139,14 +112,6 @@ def ended(config: Union[str, bytes], *arguments: str, files: dict[str, str] | No
             os.chdir(here)
         made = {each.name for each in Path(folder).iterdir()} - {"c.yaml", *(files or {})}
     return End(code, out.getvalue(), err.getvalue(), bool(made))
-
-
-def few(examples: int) -> Callable[[Any], Any]:
-    """So many examples of a property, the same every time."""
-    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    return settings(
-        max_examples=MANY or examples, derandomize=not MANY, deadline=None, suppress_health_check=slow, database=None
-    )
 
 
 @lru_cache
@@ -312,7 +277,7 @@ def test_extreme_numbers_are_taken_or_refused_by_their_key() -> None:
     assert min(taken, refused) > len(numbers())  # neither is for want of trying
 
 
-@few(35)
+@examples(35)
 @given(st.data())
 def test_with_extreme_numbers_a_run_ends_normally_or_is_refused(data: st.DataObject) -> None:
     name, place = data.draw(st.sampled_from(numbers()))
@@ -321,7 +286,7 @@ def test_with_extreme_numbers_a_run_ends_normally_or_is_refused(data: st.DataObj
     assert end.well, (dotted(place), value, end)
 
 
-@few(35)
+@examples(35)
 @given(st.data())
 def test_with_any_value_at_any_key_too(data: st.DataObject) -> None:
     name, place = data.draw(st.sampled_from(everywhere()))
@@ -340,7 +305,7 @@ CLUMSY = st.sampled_from([
 ])  # fmt: skip
 
 
-@few(50)
+@examples(50)
 @given(st.data())
 def test_so_does_a_run_of_a_damaged_file(data: st.DataObject) -> None:
     text = written(configs()[data.draw(st.sampled_from(sorted(configs())))][0])
@@ -363,7 +328,7 @@ KEYS = st.one_of(
 )
 
 
-@few(40)
+@examples(40)
 @given(st.lists(st.tuples(KEYS, st.one_of(TEXTS, VALUES.map(repr))), min_size=1, max_size=3), st.booleans())
 def test_and_whatever_is_written_on_the_command_line(changes: list[tuple[str, str]], equals: bool) -> None:
     arguments = [f"{key}{'=' if equals else ' '}{value}".replace("\x00", "") for key, value in changes]

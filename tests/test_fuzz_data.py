@@ -19,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from halos.layers import Section, to_yaml
+from tests.no_files import endless, folder, link_to_itself, link_to_nowhere, not_for_us, pipe
 from tests.outcome import QUIET, Outcome, Witness, ended, examples, here
 
 EXTREMES = [0, 1, -1, 2**15, 2**31 - 1, -(2**31), 2**32, 2**40, 2**60, 2**63 - 1, 2**63, -(2**63), 2**64 - 1]
@@ -155,31 +156,8 @@ def test_every_dtype_there_could_be() -> None:
 # What is no file, or never ends
 
 
-def folder(path: Path) -> None:
-    path.mkdir()
-
-
-def pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def endless(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def link_to_nowhere(path: Path) -> None:
-    path.symlink_to("nowhere")
-
-
-def link_to_itself(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
 def unreadable(path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    path.write_bytes(BIN)
-    path.chmod(0)
+    not_for_us(path, 0, BIN)
 
 
 def in_a_closed_folder(path: Path) -> None:

@@ -15,7 +15,8 @@ from halos.cluster import ClusterOptions, build
 from halos.errors import ConfigError, shown
 from halos.layers import merge, read, to_yaml
 from halos.testing import TINY
-from tests.test_fuzz_config import EXTREMES, TEXTS, VALUES, bounded, ended, few
+from tests.outcome import bounded, examples
+from tests.test_fuzz_config import EXTREMES, TEXTS, VALUES, ended
 
 TIMED = merge(TINY, {"executor": {"name": "timing"}, "observers": {"progress": False}})
 TEXT = to_yaml(TIMED)
@@ -147,7 +148,7 @@ def test_a_reference_reads_the_configuration_and_the_environment_and_decodes_yam
     assert ended(TEXT, "name=${oc.env:HALOS_NAME}", "--show-config").out.count("__import__('os').getcwd()") == 1
 
 
-@few(25)
+@examples(25)
 @given(st.data())
 def test_an_environment_file_of_any_shape_makes_a_run_or_one_line(data: st.DataObject) -> None:
     env: Any = json.loads(json.dumps(ENV))
@@ -201,7 +202,7 @@ def test_a_hostile_environment_file_takes_no_memory(
     assert peak < 30e6
 
 
-@few(100)
+@examples(100)
 @given(VALUES)
 def test_a_value_is_quoted_as_python_writes_it_or_cut(value: Any) -> None:
     assert shown(value) == whole if len(whole := repr(value)) <= 100 else shown(value).startswith(whole[:60] + "…")
