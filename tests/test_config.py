@@ -123,7 +123,7 @@ def test_memory_is_looked_at_before_any_of_it_is_taken(command, tiny_yaml, monke
         raise AssertionError("built before looking")
 
     monkeypatch.setattr("halos.models.gpt_neox.GPTNeoX.build", build)
-    monkeypatch.setattr("halos.executors.inline.available_memory", lambda: 16 * 2**30)
+    monkeypatch.setattr("halos.memory.available", lambda: 16 * 2**30)
     changes = ("cluster.regions=[{workers: [1, 1, 1, 1]}]", "train.optimizer.name=adamw")
     got = command("c.yaml", "model={name: gpt_neox, size: pythia-1b}", *changes, files={"c.yaml": tiny_yaml()})
     assert (got.code, got.made) == (2, set())

@@ -590,3 +590,29 @@ def test_an_index_of_shards(text: str) -> None:
         Path("pytorch_model.bin.index.json").write_bytes(text.encode("utf-8", "surrogatepass"))
         outcome = started_from(".")
         assert settled(outcome, "model."), outcome
+
+
+# More than there is memory for
+
+
+def test_text_larger_than_the_free_memory_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halos.memory.available", lambda: 2**20)
+    with here() as folder:
+        (folder / "large.txt").touch()
+        os.truncate(folder / "large.txt", 2**40)  # a hole: it takes no room on the disk
+        (folder / "c.yaml").write_text(to_yaml(QUIET | {"data": {"name": "text", "path": "large.txt"}}))
+        outcome = ended("c.yaml")
+    said = "error: data.path: 'large.txt' (1 files) takes 1024.0 GiB of memory, 1.0 MiB are free\n"
+    assert outcome.refused and outcome.err == said
+
+
+def test_an_archive_that_unpacks_to_more_than_the_free_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halos.memory.available", lambda: 2**16)
+    with here() as folder:
+        np.savez_compressed(folder / "zeros.npz", tokens=np.zeros((2**13, LENGTH + 1), np.uint16))
+        assert (folder / "zeros.npz").stat().st_size < 2**12  # compressed, it is next to nothing
+        data = {"name": "tokens", "path": "zeros.npz", "sequence_length": LENGTH, "vocab_size": 4}
+        (folder / "c.yaml").write_text(to_yaml(QUIET | {"data": data}))
+        outcome = ended("c.yaml")
+    said = "error: data.path: 'tokens' in 'zeros.npz' takes 0.1 MiB of memory, 0.1 MiB are free\n"
+    assert outcome.refused and outcome.err == said

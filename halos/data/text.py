@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from halos import seeds
+from halos import memory, seeds
 from halos.data import ArrayCorpus, DataOptions
 from halos.errors import ConfigError, require
 from halos.hookspecs import Register, hookimpl
@@ -56,7 +56,9 @@ class Text(DataOptions):
         order = list(range(len(documents)))
         if self.shuffle:
             order = seeds.generator(seed, "documents").permutation(len(documents)).tolist()
-        joined = np.full(sum(document.size + 1 for document in documents), SEPARATOR, np.uint8)
+        size = sum(document.size + 1 for document in documents)
+        memory.check("path", f"{self.path!r} ({len(documents):,} files)", size)
+        joined = np.full(size, SEPARATOR, np.uint8)
         self._check_size(len(joined), len(documents))
         starts = np.zeros(len(documents), np.int64)  # of each document, as they were found
         position = 0

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from halos import memory
 from halos.data import ArrayCorpus, DataOptions
 from halos.errors import ConfigError, did_you_mean, require
 from halos.hookspecs import Register, hookimpl
@@ -106,13 +107,14 @@ class Tokens(DataOptions):
             raise ConfigError("path", f"{self.path!r} is damaged: no .npz archive")
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
-            if self.key is None and len(names) == 1:
-                return np.asarray(archive[names[0]])
-            if self.key not in names:
+            key = names[0] if self.key is None and len(names) == 1 else self.key
+            if key not in names:
                 problem = "needed" if self.key is None else f"{self.key!r} is not there"
                 hint = did_you_mean(self.key, names) if self.key else ""
                 raise ConfigError("key", f"{problem}; {self.path!r} holds {', '.join(names) or 'nothing'}{hint}")
-            return np.asarray(archive[self.key])
+            unpacked = sum(each.file_size for each in archive.zip.infolist() if each.filename in (key, f"{key}.npy"))
+            memory.check("path", f"{key!r} in {self.path!r}", unpacked)
+            return np.asarray(archive[key])
 
 
 def check_file(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -10,6 +9,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from halos import memory
 from halos.data.feed import Feed
 from halos.errors import ConfigError, require, under
 from halos.executors import Job, Outcome, Task
@@ -116,7 +116,7 @@ def check_memory(task: Task, parameters: int, device: torch.device) -> None:
     """Refuse what cannot fit: optimizer moments per worker, two training buffers, the server's model and its step."""
     moments = 2 if task.train.optimizer.name == "adamw" else bool(task.train.optimizer.momentum)
     needed = 4 * parameters * (moments * len(task.cluster.workers) + 4)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
     if free is not None and needed > free:
         raise ConfigError(
             "",
@@ -124,36 +124,6 @@ def check_memory(task: Task, parameters: int, device: torch.device) -> None:
             f" {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; take a smaller model or fewer"
             " workers, or only time it with executor.name=timing",
         )
-
-
-def available_memory() -> Optional[int]:
-    """Free memory of this machine (or what its container may have at most, if that is less) in bytes, if it says so."""
-    known = [each for each in (_free_memory(), _container_limit()) if each is not None]
-    return min(known, default=None)
-
-
-def _free_memory() -> Optional[int]:
-    try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-def _container_limit() -> Optional[int]:
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(file) as limit:
-                return int(limit.read())
-        except (OSError, ValueError):  # no such file, or `max`
-            continue
-    return None
 
 
 @hookimpl
