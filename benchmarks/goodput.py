@@ -11,8 +11,9 @@ from typing import Any, Optional
 from halos import Commit, hookimpl
 from halos.assembly import assemble
 from halos.config import resolve
-from halos.layers import DEFAULTS, Section, merge
+from halos.layers import DEFAULTS, merge
 from halos.plugins import Plugins
+from halos.yaml_text import Section
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = ("halos-data-parallel/halos_data_parallel.py", "halos-decoupled-diloco/halos_decoupled_diloco/__init__.py")

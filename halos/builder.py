@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Union
 
 from halos.errors import ConfigError, UserError, did_you_mean, shown
-from halos.layers import Section, layered
+from halos.layers import layered
 from halos.plugins import KINDS, Plugins
+from halos.yaml_text import Section
 
 WORDS: dict[Any, str] = {
     int: "an integer",

@@ -11,7 +11,7 @@ from typing import Any, Optional
 import yaml
 
 from halos.errors import ConfigError, require, shown
-from halos.layers import SafeLoader, check_depth
+from halos.yaml_text import SafeLoader, check_depth
 
 LONGEST = 1e15  # milliseconds, 30,000 years: sums and products of times stay finite
 SLOWEST = 1e-9  # of the fastest worker's speed, likewise
@@ -103,7 +103,12 @@ def build(options: ClusterOptions) -> Cluster:
     for index, (_, several) in enumerate(names_and_speeds):
         for position, speed in enumerate(several):
             fits = speed / fastest >= SLOWEST
-            require(fits, f"regions[{index}].workers[{position}]", speed, f"{SLOWEST:g} of the fastest's ({fastest:g})")
+            require(
+                fits,
+                f"regions[{index}].workers[{position}]",
+                speed,
+                f"at least {SLOWEST:g} of the fastest's ({fastest:g})",
+            )
     regions: list[Region] = []
     workers: list[Worker] = []
     for index, (name, several) in enumerate(names_and_speeds):
@@ -138,7 +143,9 @@ def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float
     widths = [len(row) for row in bandwidths]
     if widths != [regions] * regions:
         shape = f"{len(widths)} rows of {'/'.join(map(str, sorted(set(widths))))} numbers"
-        raise ConfigError("env", f"{path}: network_bandwidths has {shape}, not {shown(regions)} rows of as many")
+        raise ConfigError(
+            "env", f"{path}: network_bandwidths has {shape}, not {shown(regions)} rows of {shown(regions)}"
+        )
     return [(f"region-{index}", row) for index, row in enumerate(speeds)], bandwidths
 
 

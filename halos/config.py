@@ -18,15 +18,17 @@ from halos.evaluation import EvaluateOptions
 from halos.executors import Executor
 from halos.faults import FaultModel
 from halos.inner import TrainOptions
-from halos.layers import DEFAULTS, Section, interpolate, merge, overrides, read
+from halos.layers import DEFAULTS, merge, overrides, read
 from halos.loading import unique
 from halos.models import Model
 from halos.network import NetworkModel
 from halos.observers import ObserverOptions
 from halos.plugins import Plugins
+from halos.references import interpolate
 from halos.simulation import SyncPolicy
 from halos.steps import StepAllocation
 from halos.weights import ContributionWeights
+from halos.yaml_text import Section
 
 
 @dataclass

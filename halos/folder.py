@@ -12,6 +12,7 @@ from pathlib import Path
 
 from halos.errors import ConfigError, shown
 
+IN_USE = "is in use: another run is writing there"
 # What a run writes beside its checkpoints.
 WRITTEN = ("config.yaml", "summary.json", "model.pt", "results.pt", "trace.json", "*.jsonl", "events.out.tfevents*")
 
@@ -64,7 +65,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError("out", f"{_quoted(folder)} is in use: another run is writing there") from None
+            raise ConfigError("out", f"{_quoted(folder)} {IN_USE}") from None
         except OSError:  # a file system without locks
             pass
         yield
@@ -83,8 +84,9 @@ def made(folder: Path, stack: ExitStack) -> Iterator[None]:
             raise _unusable(folder, error) from None
         try:
             stack.enter_context(locked(folder))
-        except ConfigError:
-            new.clear()  # another run was faster, and is about to write there
+        except ConfigError as error:
+            if error.problem.endswith(IN_USE):
+                new.clear()  # another run was faster, and is about to write there
             raise
         refuse_used(folder)  # again: another run may have been faster
         try:

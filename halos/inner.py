@@ -27,7 +27,7 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         require(self.name in ("adamw", "sgd"), "name", self.name, "one of adamw, sgd")
         require(0.0 <= self.lr < math.inf, "lr", self.lr, "zero or a positive, finite number")
-        require(self.lr <= 1e30, "lr", self.lr, "a learning rate: fp32 holds no such numbers")
+        require(self.lr <= 1e30, "lr", self.lr, "at most 1e30")
         require(
             len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)"
         )
@@ -36,7 +36,7 @@ class OptimizerOptions:
         require(
             0.0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive, finite number"
         )
-        require(self.weight_decay <= 1e30, "weight_decay", self.weight_decay, "a number that fp32 holds: at most 1e30")
+        require(self.weight_decay <= 1e30, "weight_decay", self.weight_decay, "at most 1e30")
 
 
 @dataclass

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
-
-import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from halos.errors import ConfigError, UserError, shown
-
-Section = dict[str, Any]
-SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where there is one
+from halos.yaml_text import DEEPEST, Section, parse
 
 # What a section is when no layer names its component.
 DEFAULTS: Section = {
@@ -28,10 +20,6 @@ DEFAULTS: Section = {
     "codec": {"name": "fp32"},
     "executor": {"name": "inline"},
 }
-DEEPEST = 50  # sections in sections, files that extend files
-NODES = 100_000  # keys and values in a file, those that aliases repeat included; OmegaConf takes 0.2 ms for each
-RESOLVED = 2_000  # interpolations, likewise
-LARGEST = 100_000_000  # characters of a text with interpolations
 PATH_KEYS = ("env", "path", "weights")  # relative ones in a file are looked for beside it first
 
 
@@ -59,7 +47,7 @@ def _read(path: Path, seen: tuple[Path, ...], known: dict[Path, Section]) -> Sec
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     try:
-        loaded = _parse(text)
+        loaded = parse(text)
     except ValueError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
@@ -122,7 +110,7 @@ def parse_override(text: str) -> Section:
     if key == "extends":
         raise ConfigError(key, "only a file extends others; write it there, or give that file as CONFIG")
     try:
-        parsed = _parse(f"value: {value}")
+        parsed = parse(f"value: {value}")
     except ValueError as error:
         raise ConfigError(key, f"{shown(value)} is not valid YAML: {error}") from None
     if not isinstance(parsed, dict) or list(parsed) != ["value"]:
@@ -132,113 +120,6 @@ def parse_override(text: str) -> Section:
         section = {part: section}
     result: Section = section
     return result
-
-
-def interpolate(section: Section) -> Section:
-    """Resolve `${other.key}`."""
-    texts = list(_texts(section))
-    if not any("${" in text for text in texts):
-        return section
-    # Whatever refers to whatever else, no text is taken in more often than that.
-    times = math.prod(text.count("${") for text in texts if _multiplies(text, section))
-    if times > RESOLVED or times * max(map(len, texts)) > LARGEST:
-        raise UserError("too many ${…} that refer to values with several ${…} themselves")
-    try:
-        resolved = _resolved(OmegaConf.create(section), [RESOLVED])
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error.full_key or ""), str(error).splitlines()[0]) from None
-    except RecursionError:
-        raise UserError("the configuration is nested too deeply") from None
-    assert isinstance(resolved, dict), "a mapping stays one"
-    return cast(Section, resolved)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in `value`."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
-
-
-def _multiplies(text: str, section: Section) -> bool:
-    """Whether a text holds several `${…}`, and any of them may stand for what holds some itself."""
-    if text.count("${") < 2:
-        return False
-    for reference in text.split("${")[1:]:
-        value: Any = section
-        for part in reference.partition("}")[0].split("."):
-            value = value.get(part, "${") if isinstance(value, dict) else "${"  # what is not a plain key is anything
-        if any("${" in each for each in _texts(value)):
-            return True
-    return False
-
-
-def _resolved(value: Any, room: list[int]) -> Any:
-    """As plain Python, while there is room for what `${…}` bring in: lists that refer to lists grow fast."""
-    if not isinstance(value, (DictConfig, ListConfig)):
-        return value
-    plain: dict[Any, Any] = {}
-    holder: Any = value  # either takes its own keys
-    keys: Any = value if isinstance(value, DictConfig) else range(len(value))
-    for key in keys:
-        if OmegaConf.is_interpolation(holder, key):
-            room[0] -= 1
-            if room[0] < 0:
-                raise UserError(f"more than {RESOLVED:,} ${{…}}, those that others refer to counted again")
-        plain[key] = "???" if OmegaConf.is_missing(holder, key) else _resolved(holder[key], room)
-    return plain if isinstance(value, DictConfig) else list(plain.values())
-
-
-def to_yaml(sections: Section) -> str:
-    """Sections as YAML text."""
-    text: str = yaml.dump(sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
-    return text
-
-
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # libyaml's, where there is one
-    """Quotes texts that OmegaConf would read back as numbers though YAML does not: `1e3`."""
-
-
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse(text: str) -> Any:
-    """YAML (as OmegaConf reads it: `1e-3` is a number) as plain Python; ValueError, of one line, if it is none."""
-    try:
-        check_depth(text)
-        parsed = OmegaConf.to_container(OmegaConf.create(text, max_yaml_expanded_nodes=NODES), resolve=False)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ValueError(f"{place}{error.problem}") from None
-    except AssertionError:  # OmegaConf's answer to a number or a boolean
-        return text
-    except RecursionError:  # aliases can nest what is written flat
-        raise ValueError("it is nested too deeply") from None
-    except Exception as error:  # PyYAML and OmegaConf raise many kinds; all mean that this is no config
-        if isinstance(error, (KeyError, AttributeError, TypeError)):  # PyYAML's answer to `!!bool much`
-            raise ValueError("a value does not fit its tag (!!…)") from None
-        raise ValueError(next(iter(str(error).splitlines()), "")) from None
-    if isinstance(parsed, dict) and list(parsed.values()) == [None] and ":" not in text:
-        return text  # OmegaConf makes `{text: null}` of it
-    return parsed
-
-
-def check_depth(text: str) -> None:
-    """ValueError if YAML is nested so deeply that libyaml's recursion, were it built, would crash the interpreter."""
-    depth = 0
-    for event in yaml.parse(text, Loader=SafeLoader):
-        if isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
-            depth += 1
-            if depth > DEEPEST:
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise ValueError(f"line {line}: nested more than {DEEPEST} deep")
-        elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
-            depth -= 1
 
 
 def _absent(path: Path) -> str:

@@ -82,5 +82,7 @@ def source(plugin: Any) -> bytes:
 
 def sources(file: Path) -> bytes:
     """The text of a plugin file; of a package's, those of all its modules."""
-    files = sorted(file.parent.rglob("*.py")) if file.name == PACKAGE else [file]
-    return b"".join([each.read_bytes() for each in files])
+    if file.name != PACKAGE:
+        return file.read_bytes()
+    files = sorted(each for each in file.parent.rglob("*.py") if each.is_file())  # and no editor's links to nowhere
+    return b"".join([f"{each.relative_to(file.parent).as_posix()}\n".encode() + each.read_bytes() for each in files])

@@ -16,7 +16,7 @@ from halos.hookspecs import Register, hookimpl
 
 logger = logging.getLogger(__name__)
 
-MOST = 1000  # regions: a link between every two of them
+MOST = 4096  # regions: a link between every two of them
 SLOWEST = 1e-15  # Gbit/s, a bit in eleven days: the times of transfers stay finite
 EXACT_RING = 20  # regions up to which the best ring is found exactly; 2^20 subsets are the limit of patience
 

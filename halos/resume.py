@@ -15,10 +15,11 @@ from halos.builder import to_sections
 from halos.checkpoint import Checkpoint
 from halos.config import Config, resolve
 from halos.errors import ConfigError, UserError, shown
-from halos.folder import refuse_unwritable
-from halos.layers import Section, interpolate, merge, overrides
+from halos.layers import merge, overrides
 from halos.loading import unique
 from halos.plugins import Plugins
+from halos.references import interpolate
+from halos.yaml_text import Section
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,6 @@ def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) 
     if not any(os.path.lexists(folder / name) for name in ("checkpoints", "config.yaml")):
         raise UserError(f"--resume: {folder} is no run folder: there are no checkpoints in it, nor a config.yaml")
     checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
-    refuse_unwritable(folder)
     for problem in damaged:
         logger.warning("%s; going on from the checkpoint before it", problem)
     before = checkpoint.config

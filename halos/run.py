@@ -28,12 +28,12 @@ from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.config import Config, load
 from halos.errors import ConfigError, Diverged, Lost, UserError, shown
 from halos.experiment import Experiment
-from halos.layers import to_yaml
 from halos.plugins import Plugins
 from halos.records import Summary
 from halos.simulation import Simulation
 from halos.tally import Tally
 from halos.tape import Strayed
+from halos.yaml_text import to_yaml
 
 logger = logging.getLogger("halos.run")
 
@@ -53,6 +53,7 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
     with ExitStack() as stack:
         if resumed is not None:
             stack.enter_context(folders.locked(config.folder))
+            folders.refuse_unwritable(config.folder)
         experiment, simulation, checkpointing = assemble(config, plugins, resumed)
         stack.callback(config.executor.close)
         tally = Tally(experiment.cluster)

@@ -15,13 +15,13 @@ from halos.evaluation import Schedule
 from halos.hazards import Hazards, Outage, outages
 from halos.jobs import Jobs
 from halos.ledger import Ledger
-from halos.links import Links
 from halos.listeners import Listeners
 from halos.params import Params
 from halos.parts import Parts
 from halos.records import Contribution, Evaluation, Update
 from halos.rounds import LrStep, Round, Rounds
 from halos.servers import GLOBAL, Servers
+from halos.transport import Transport
 from halos.wire import Wire
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Simulation:
             self._budget_steps,
             self.ledger,
         )
-        self._links = Links(self.clock, parts.cluster, parts.network, wire, self._tell, self._hazards)
+        self._transport = Transport(self.clock, parts.cluster, parts.network, wire, self._tell, self._hazards)
         self._schedule = Schedule(parts.evaluate_every)
         self._evaluated = -1  # the serial of the global parameters last evaluated
 
@@ -96,7 +96,7 @@ class Simulation:
     @property
     def reducing(self) -> Optional[float]:
         """Since when a collective is under way, if one is."""
-        return self._links.reducing
+        return self._transport.reducing
 
     @property
     def closing(self) -> bool:
@@ -212,7 +212,7 @@ class Simulation:
 
     def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
         """How long a whole model's exchange would take now: a pull and a push, or, without a server, an all-reduce."""
-        return self._links.exchange_seconds(worker.region, None if server is None else _index(server))
+        return self._transport.exchange_seconds(worker.region, None if server is None else _index(server))
 
     def send(
         self,
@@ -227,7 +227,7 @@ class Simulation:
         The configured codec is made for differences; pass `codec=FP32` for a model. `sender` is whoever sends
         (a worker's id, a server's name), if there are several in a region: error feedback is each one's own.
         """
-        return self._links.send(payload, _index(src), _index(dst), codec, sender)
+        return self._transport.send(payload, _index(src), _index(dst), codec, sender)
 
     def all_reduce(
         self, payloads: Iterable[Params], codec: Optional[Codec] = None, workers: Optional[Iterable[Worker]] = None
@@ -238,11 +238,11 @@ class Simulation:
         whose they are, where that is not all of them in order (codecs with error feedback need to know).
         """
         senders = None if workers is None else [worker.id for worker in workers]
-        return self._links.all_reduce(payloads, codec, senders)
+        return self._transport.all_reduce(payloads, codec, senders)
 
     def collective(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
         """The collective of that name, which all workers (or `members` of them) join one by one."""
-        return self._links.collective(key, members, codec)
+        return self._transport.collective(key, members, codec)
 
     def returned(self, worker: Worker, server: Union[Region, int, None] = None) -> Event[None]:
         """When `worker` is up, and the links between it and its `server` are: now, unless a fault keeps one down."""

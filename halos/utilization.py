@@ -21,11 +21,12 @@ from halos.command import Parser, mistake
 from halos.curves import Curve
 from halos.errors import ConfigError, UserError, require, shown
 from halos.fragments import assign
-from halos.layers import interpolate, merge, overrides, read
+from halos.layers import merge, overrides, read
 from halos.loading import unique
 from halos.overlap import Cycle
 from halos.params import Layout, Params
 from halos.plugins import Plugins
+from halos.references import interpolate
 
 MOST_BITS = 1_000_000_000  # a parameter; more makes no sense
 
@@ -118,7 +119,7 @@ class Options:
         bits = self.bits_per_parameter
         require(0 < bits <= MOST_BITS, "bits_per_parameter", bits, f"a positive number, at most {MOST_BITS:,}")
         for i, target in enumerate(self.targets_percent):
-            require(0 < target <= 100, f"targets_percent[{i}]", target, "a percentage above 0")
+            require(0 < target <= 100, f"targets_percent[{i}]", target, "a percentage above 0, up to 100")
 
 
 def curve(model: ModelOptions, method: MethodOptions, options: Options) -> Curve:

@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from halos.data import megatron
-from halos.layers import read, to_yaml
+from halos.layers import read
 from halos.models.gpt_neox import GPTNeoX
+from halos.yaml_text import to_yaml
 
 Prepare = Callable[[pytest.MonkeyPatch, ExitStack], list[str]]
 PREPARED: dict[str, Prepare] = {}

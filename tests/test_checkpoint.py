@@ -19,9 +19,9 @@ from halos import resume
 from halos.checkpoint import Checkpoint, CheckpointOptions, load, newest
 from halos.config import load as load_config
 from halos.errors import UserError
-from halos.layers import to_yaml
 from halos.run import run
 from halos.testing import tiny
+from halos.yaml_text import to_yaml
 
 
 def checkpoint(events: int = 7) -> Checkpoint:

@@ -12,7 +12,7 @@ import pytest
 from halos.builder import to_sections
 from halos.config import load
 from halos.errors import ConfigError
-from halos.layers import to_yaml
+from halos.yaml_text import to_yaml
 
 ENV = "num_regions: 2\nnetwork_bandwidths: [[9, 1], [1, 9]]\nworker_speeds: [[1, 1], [1]]\n"
 

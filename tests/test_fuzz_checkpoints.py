@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from halos import executors
 from halos.executors.inline import Inline
-from halos.layers import Section, merge, to_yaml
+from halos.layers import merge
+from halos.yaml_text import Section, to_yaml
 from tests.no_files import endless, folder, link_to_itself, link_to_nowhere, not_for_us, pipe
 from tests.outcome import QUIET, Outcome, contents, ended, examples, here
 

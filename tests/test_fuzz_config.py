@@ -25,10 +25,11 @@ from halos.builder import Builder, to_sections
 from halos.config import Config, resolve
 from halos.errors import ConfigError
 from halos.experiment import Experiment
-from halos.layers import DEFAULTS, Section, merge, to_yaml
+from halos.layers import DEFAULTS, merge
 from halos.plugins import KINDS, Plugins
 from halos.run import main
 from halos.testing import TINY
+from halos.yaml_text import Section, to_yaml
 from tests.outcome import bounded, examples
 
 ROOT = Path(__file__).parents[1]
@@ -59,19 +60,19 @@ SIMPLEST = {"merge rule": "sgd", "codec": "fp16", "compute model": "constant", "
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """How a command ended: exit code, output, whether a run folder is there."""
+    """How a command ended: exit code, output, and what is there that was not."""
 
     code: int
     out: str
     err: str
-    folder: bool
+    made: frozenset[str]
 
     @property
     def well(self) -> bool:
         """A run, finished or stopped with one line about it; or a mistake's one line, and nothing else."""
         last = self.err.splitlines()[-1] if self.err else ""
         if self.code == 2:
-            return last.startswith("error: ") and self.err == last + "\n" and not self.out and not self.folder
+            return last.startswith("error: ") and self.err == last + "\n" and not self.out and not self.made
         stopped = (self.code, last[:9]) in ((1, "stopped: "), (130, "interrupt")) and "stuck" not in last
         return self.code == 0 or stopped  # in the first case its progress may be on stderr
 
@@ -111,7 +112,7 @@ def ended(config: Union[str, bytes], *arguments: str, files: dict[str, str] | No
         finally:
             os.chdir(here)
         made = {each.name for each in Path(folder).iterdir()} - {"c.yaml", *(files or {})}
-    return End(code, out.getvalue(), err.getvalue(), bool(made))
+    return End(code, out.getvalue(), err.getvalue(), frozenset(made))
 
 
 @lru_cache

@@ -18,7 +18,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from halos.layers import Section, to_yaml
+from halos.yaml_text import Section, to_yaml
 from tests.no_files import endless, folder, link_to_itself, link_to_nowhere, not_for_us, pipe
 from tests.outcome import QUIET, Outcome, Witness, ended, examples, here
 

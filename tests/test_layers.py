@@ -8,7 +8,9 @@ import pytest
 
 from halos.config import load
 from halos.errors import ConfigError, UserError
-from halos.layers import interpolate, merge, overrides, parse_override, read, to_yaml
+from halos.layers import merge, overrides, parse_override, read
+from halos.references import interpolate
+from halos.yaml_text import to_yaml
 
 
 def write(folder: Path, **files: str) -> Path:

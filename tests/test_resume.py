@@ -21,10 +21,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from halos import Update, hookimpl, resume
 from halos.checkpointing import Checkpointing
 from halos.config import load
-from halos.layers import Section, merge, read, to_yaml
+from halos.layers import merge, read
 from halos.observers import records
 from halos.run import main, run
 from halos.testing import resuming, tiny
+from halos.yaml_text import Section, to_yaml
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = {file.stem: file for file in (*ROOT.glob("plugins/*/halos_*.py"), *ROOT.glob("third_party/*/*.py"))}

@@ -20,9 +20,10 @@ from halos.builder import to_sections
 from halos.config import load
 from halos.errors import UserError
 from halos.executors.inline import Inline
-from halos.layers import read, to_yaml
+from halos.layers import read
 from halos.run import run
 from halos.testing import tiny
+from halos.yaml_text import to_yaml
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ("updates.jsonl", "transfers.jsonl", "commits.jsonl", "evaluations.jsonl")

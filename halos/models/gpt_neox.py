@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import torch
 
-from halos.errors import ConfigError, did_you_mean, require, under
+from halos.errors import ConfigError, did_you_mean, require, shown, under
 from halos.hookspecs import Register, hookimpl
 from halos.models import weights
 from halos.models.neox_network import Dimensions, Network, rotary_pairs
@@ -143,7 +143,10 @@ class GPTNeoX:
         """Refuse what the shapes cannot show: other heads, rotation, activation than the checkpoint's."""
         rope = theirs.get("rope_parameters") or {}
         require(
-            isinstance(rope, dict), "weights", self.weights, f"a GPT-NeoX checkpoint: its rope_parameters are {rope}"
+            isinstance(rope, dict),
+            "weights",
+            self.weights,
+            f"a GPT-NeoX checkpoint: its rope_parameters are {shown(rope)}",
         )
         kind = theirs.get("model_type", "gpt_neox"), theirs.get("hidden_act", "gelu"), rope.get("rope_type", "default")
         plain = kind == ("gpt_neox", "gelu", "default") and not theirs.get("rope_scaling")

@@ -164,10 +164,14 @@ class Recorder:
                 lines.close()
             except UserError as problem:
                 problems.append(problem)
+        if problems and summary["finished"] is True:
+            summary = {**summary, "finished": f"failed: {problems[0]}"}
+        try:
+            write_summary(self._folder / "summary.json", summary)
+        except UserError as problem:
+            problems.append(problem)
         if problems:
-            write_summary(self._folder / "summary.json", {**summary, "finished": f"failed: {problems[0]}"})
             raise problems[0]
-        write_summary(self._folder / "summary.json", summary)
 
     def flush_now_and_then(self) -> None:
         now = time.monotonic()

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import pytest
 
-from halos.layers import Section
 from halos.testing.recording import Recording
 from halos.testing.situations import SITUATIONS, Situation
 from halos.testing.suite import Suite
 from halos.testing.timeline import first_difference, timeline
+from halos.yaml_text import Section
 
 UNEQUAL = [each for each in SITUATIONS if each.links == "jitter"]
 

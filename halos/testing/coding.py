@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from halos.codecs import Codec
-from halos.layers import Section
 from halos.params import Layout, Params
 from halos.testing.suite import Suite
 from halos.testing.witness import fingerprint, watching
+from halos.yaml_text import Section
 
 LAYOUT = Layout({"matrix": (40, 30), "bias": (30,)})  # in fp32
 PARTS = {"all of it": (slice(0, 1230),), "a part": (slice(3, 100), slice(700, 1230)), "one number": (slice(5, 6),)}

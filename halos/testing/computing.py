@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import pytest
 
 from halos.compute import ComputeModel
-from halos.layers import Section
 from halos.testing.networks import small_cluster
 from halos.testing.situations import Situation
 from halos.testing.suite import Suite
 from halos.testing.timeline import first_difference, timeline
+from halos.yaml_text import Section
 
 STEPS, TIMES, JOBS = (1, 2, 5, 64), (0.0, 3.5, 86_400.0), (0, 1, 17)
 

@@ -10,7 +10,7 @@ import pytest
 
 from halos.config import Config, resolve
 from halos.executors import Executor, Job, Outcome, Task
-from halos.layers import DEFAULTS, Section, merge
+from halos.layers import DEFAULTS, merge
 from halos.params import Params
 from halos.testing.networks import small_cluster
 from halos.testing.recording import Recording
@@ -18,6 +18,7 @@ from halos.testing.situations import Situation
 from halos.testing.suite import Suite, plugins_of
 from halos.testing.timeline import first_difference, timeline
 from halos.testing.witness import fingerprint, watching
+from halos.yaml_text import Section
 
 
 class ExecutorConformance(Suite):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from halos.errors import UserError
-from halos.layers import Section
 from halos.models import Model
 from halos.testing.recording import tiny
 from halos.testing.suite import Suite
 from halos.testing.timeline import everything, first_difference
 from halos.testing.witness import content
+from halos.yaml_text import Section
 
 VOCABULARY = 64
 SEED = 1234

@@ -11,11 +11,11 @@ import pytest
 
 from halos import cluster as clusters
 from halos.cluster import Cluster, ClusterOptions, RegionOptions
-from halos.layers import Section
 from halos.network import NetworkModel
 from halos.testing.recording import tiny
 from halos.testing.suite import Suite
 from halos.testing.timeline import first_difference, timeline
+from halos.yaml_text import Section
 
 BYTES = (0, 1, 1_000, 1_000_000, 1_000_000_000)
 TIMES = (0.0, 3.5, 86_400.0)  # of the run, seconds

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Optional
 
 import pytest
 
-from halos.layers import Section
 from halos.records import Commit, Update
 from halos.testing.quadratic import QuadraticProblem
 from halos.testing.recording import Recording, tiny
@@ -18,6 +17,7 @@ from halos.testing.situations import SITUATIONS, Situation
 from halos.testing.suite import JITTER, Suite
 from halos.testing.timeline import everything, first_difference, timeline
 from halos.testing.witness import watching
+from halos.yaml_text import Section
 
 MEGABYTE = 1_000_000
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from halos.layers import Section
 from halos.params import Params
 from halos.testing.recording import tiny
+from halos.yaml_text import Section
 
 
 @dataclass(frozen=True)

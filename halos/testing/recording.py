@@ -9,10 +9,11 @@ from halos.assembly import assemble
 from halos.config import Config, resolve
 from halos.experiment import Experiment
 from halos.hookspecs import hookimpl
-from halos.layers import DEFAULTS, Section, merge
+from halos.layers import DEFAULTS, merge
 from halos.plugins import Plugins
 from halos.records import Commit, Evaluation, Transfer, Update
 from halos.simulation import Simulation
+from halos.yaml_text import Section
 
 # Two workers of one region, a quadratic with its optimum at 1, free communication: change what matters.
 TINY: Section = {

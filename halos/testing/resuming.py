@@ -26,12 +26,13 @@ from halos.checkpointing import ours
 from halos.config import resolve
 from halos.errors import UserError
 from halos.hookspecs import hookimpl
-from halos.layers import DEFAULTS, Section, merge
+from halos.layers import DEFAULTS, merge
 from halos.params import Layout, Params
 from halos.plugins import Plugins
 from halos.records import Commit, Evaluation, Transfer, Update
 from halos.testing.timeline import first_difference
 from halos.testing.witness import content
+from halos.yaml_text import Section
 
 CHECKPOINTED: Section = {"checkpoint": {"every_local_steps": 2**62}}  # as if; this module says when
 

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Optional
 import pytest
 import torch
 
-from halos.layers import Section
 from halos.merge import MergeRule
 from halos.params import Fragment, Layout, Params
 from halos.testing.suite import Suite
 from halos.testing.witness import fingerprint, watching
+from halos.yaml_text import Section
 
 SIZE = 15
 WHOLE: Fragment = (slice(0, SIZE),)

@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from halos.data import Corpus, DataSource
-from halos.layers import Section
 from halos.testing.recording import tiny
 from halos.testing.suite import Suite
 from halos.testing.timeline import everything, first_difference
+from halos.yaml_text import Section
 
 SEED = 1234
 

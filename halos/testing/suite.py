@@ -12,9 +12,9 @@ import pytest
 
 from halos.builder import Builder
 from halos.errors import UserError
-from halos.layers import Section
 from halos.plugins import KINDS, Component, Plugins
 from halos.testing.recording import Recording, record
+from halos.yaml_text import Section
 
 JITTER = "halos.testing.jitter"  # a plugin for every suite's runs
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import pytest
 
-from halos.layers import Section
 from halos.testing.situations import Situation
 from halos.testing.suite import Suite
 from halos.testing.timeline import everything, first_difference
 from halos.weights import ContributionWeights
+from halos.yaml_text import Section
 
 CASES = [(1, 1.0), (1, 100.0), (100, 1.0), (7, 5.5), (32, 18.25)]  # steps, and their mean over the workers
 

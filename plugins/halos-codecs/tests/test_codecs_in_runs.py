@@ -62,7 +62,7 @@ def test_in_a_run_what_was_trained_is_in_the_model_but_for_the_residuals(codec: 
     for update in recording.updates:
         assert update.delta.flat is not None
         trained += update.delta.flat / 3
-    residuals = [each.flat for each in recording.simulation._links._wire._residuals.values()]
+    residuals = [each.flat for each in recording.simulation._transport._wire._residuals.values()]
     assert len(residuals) == 3
     held = sum(each / 3 for each in residuals if each is not None)
     model = recording.simulation.params.flat  # from 0

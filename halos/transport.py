@@ -1,4 +1,4 @@
-"""Links: transfers and collectives under way, through codecs, over the network, under faults."""
+"""Transport: transfers and collectives under way, through codecs, over the network, under faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from halos.records import Transfer
 from halos.wire import Reduction, Wire
 
 
-class Links:
+class Transport:
     """What is sent: every event is under way already, and its value arrives at the other end."""
 
     def __init__(
