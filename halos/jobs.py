@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 HOPELESS = 100_000  # jobs lost one after another, and none done
 
 
+class Hopeless(Deadlock):
+    """Faults let nothing be done any more, or nothing arrive."""
+
+
 class Times(NamedTuple):
     """Of a job under way, in virtual seconds."""
 
@@ -180,7 +184,7 @@ class Jobs:
             )
         self._lost_since += 1
         if self._lost_since > HOPELESS + self._first_round:
-            raise Deadlock(
+            raise Hopeless(
                 f"{self._lost_since:,} jobs lost one after another at {now:.6g} s, the last because {loss.why}"
             )
         raise Lost(f"job {job.id} of worker {worker.id}", loss.at, loss.why)
@@ -249,7 +253,7 @@ class Jobs:
             settled = self._ledger.committed + self._ledger.dropped
             limit = self._limit + self._first_round * self._latest_sum / len(self._latest)
             if self._ledger.trained > settled + limit:
-                raise Deadlock(
+                raise Hopeless(
                     f"{self._ledger.trained - settled} local steps trained, several times the budget, and not committed"
                     f" at {self._clock.now:.6g} s; is the global server out of reach?"
                 )

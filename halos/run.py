@@ -28,6 +28,7 @@ from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.config import Config, load
 from halos.errors import ConfigError, Diverged, Lost, UserError, shown
 from halos.experiment import Experiment
+from halos.jobs import Hopeless
 from halos.plugins import Plugins
 from halos.records import Summary
 from halos.simulation import Simulation
@@ -119,7 +120,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print(f"stopped: {error}; what was recorded until then is kept", file=sys.stderr)
         return FAILED
     except Deadlock as error:
-        print(f"stopped: the policy is stuck: {error}", file=sys.stderr)
+        stuck = "" if isinstance(error, Hopeless) else "the policy is stuck: "
+        print(f"stopped: {stuck}{error}", file=sys.stderr)
         return FAILED
     except Lost as error:
         policy = plugins.name_of(type(config.policy))

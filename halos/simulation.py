@@ -121,7 +121,7 @@ class Simulation:
         try:
             self.clock.run(self._parts.budget.seconds, between)
         except Deadlock as error:
-            raise Deadlock(f"{error}{self._gone()}") from None
+            raise type(error)(f"{error}{self._gone()}") from None
         finally:
             self.done = True
             self.clock.close()
