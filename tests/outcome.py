@@ -44,12 +44,12 @@ def examples(few: int) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit code, what was printed, warnings of libraries."""
+    """Exit code, what was printed, and warnings."""
 
     code: int
     out: str
     err: str
-    warned: tuple[str, ...]
+    warned: tuple[str, ...]  # warnings of libraries; of a mistake, also what was logged
 
     @property
     def refused(self) -> bool:
@@ -99,11 +99,27 @@ def bounded(seconds: float = SECONDS) -> Iterator[None]:
     assert grown < MEGABYTES, f"{grown:.0f} MiB more than before"
 
 
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Warnings and errors that are logged meanwhile: each would be a line on stderr."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(f"{record.levelname}: {record.getMessage()}")
+
+    collector = Collector(logging.WARNING)
+    logging.getLogger("halos").addHandler(collector)
+    try:
+        yield lines
+    finally:
+        logging.getLogger("halos").removeHandler(collector)
+
+
 def ended(*arguments: str, plugins: tuple[str, ...] = ()) -> Outcome:
     """`python -m halos.run ARGUMENTS`."""
     out, err = io.StringIO(), io.StringIO()
-    logging.getLogger("halos").setLevel(logging.ERROR)
-    with bounded(), warnings.catch_warnings(record=True) as warned:
+    with bounded(), logged() as lines, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with redirect_stdout(out), redirect_stderr(err):
             try:
@@ -111,7 +127,7 @@ def ended(*arguments: str, plugins: tuple[str, ...] = ()) -> Outcome:
             except SystemExit as stop:  # argparse's way of ending
                 code = int(stop.code or 0)
     seen = tuple(str(each.message) for each in warned if each.category is not ResourceWarning)
-    return Outcome(code, out.getvalue(), err.getvalue(), seen)
+    return Outcome(code, out.getvalue(), err.getvalue(), (*seen, *lines) if code == 2 else seen)
 
 
 def contents(folder: Path) -> Mapping[str, Any]:
