@@ -32,6 +32,7 @@ class Hazards:
     def __init__(self, model: FaultModel) -> None:
         self.model = model
         self.messages = 0
+        self.asked = 0  # how often a policy has asked whether a message to the next collective arrives
         self.lost_messages = 0  # so far as whoever waits has been told
 
     def message(self, src: int, dst: int, start: float, seconds: float) -> tuple[float, Optional[Loss]]:
@@ -55,6 +56,7 @@ class Hazards:
 
     def delivers(self) -> bool:
         """Whether one more message, to a collective, arrives."""
+        self.asked += 1
         self.messages += 1
         lost = self.model.loses(self.messages - 1)
         self.lost_messages += lost
@@ -76,6 +78,18 @@ class Hazards:
                 return now - start, Loss(now, "a link is down and stays so")
             left -= (until - now) * share
             now = until
+
+    def gather(self, workers: list[Worker], members: int, start: float) -> Optional[Loss]:
+        """What keeps a collective from beginning at `start`, in which all members' messages are needed.
+
+        A policy that asks for each message goes on without those that do not arrive, and brings the rest.
+        """
+        unasked, self.asked = max(0, members - self.asked), 0
+        arrived = [self.delivers() for _ in range(unasked)]
+        self.asked = 0
+        if not all(arrived):
+            return Loss(start, "a message to it did not arrive")
+        return next((loss for each in workers if (loss := self.crash(each, start, start))), None)
 
     def crash(self, worker: Worker, start: float, end: float) -> Optional[Loss]:
         """The moment `worker` goes down in [start, end), or that it was down before."""

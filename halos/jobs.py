@@ -88,6 +88,7 @@ class Jobs:
         self._begun: dict[int, float] = {}  # by worker: when its latest job began, where crashes cost its inner state
         self._lost_at, self._lost_now = 0.0, 0  # when the latest job was lost, and how many at that moment
         self._lost_since = 0  # how many since the last that was done
+        self._looked = self._committed = 0  # local steps trained and committed when this was last looked at
         self._latest: dict[int, int] = {}  # steps of each worker's latest job
         self._latest_sum = 0
 
@@ -250,14 +251,13 @@ class Jobs:
         Under faults the global server may be out of reach for ever, and then the run would never end.
         """
         if self._hazards is not None:
-            settled = self._ledger.committed + self._ledger.dropped
-            limit = self._limit + self._first_round * self._latest_sum / len(self._latest)
-            if self._ledger.trained > settled + limit:
+            if self._ledger.committed == self._committed:
                 raise Hopeless(
-                    f"{self._ledger.trained - settled} local steps trained, several times the budget, and not committed"
-                    f" at {self._clock.now:.6g} s; is the global server out of reach?"
+                    f"{self._ledger.trained - self._looked} local steps trained, several times the budget, and none"
+                    f" committed until {self._clock.now:.6g} s; faults keep it from going on"
                 )
-            self._patience = settled + limit
+            self._looked, self._committed = self._ledger.trained, self._ledger.committed
+            self._patience = self._looked + self._limit + self._first_round * self._latest_sum / len(self._latest)
             return
         self._patience = math.inf
         if not self._ledger.committed:

@@ -80,6 +80,7 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
             simulation.run(config.policy, between)
             if checkpointing is not None and checkpointing.replaying:
                 raise Strayed("it ends before its checkpoint")
+            _refuse_fruitless(config, simulation)
             _save_model(simulation, config.folder)
         except BaseException as error:
             if checkpointing is not None and checkpointing.replaying:  # nothing has been touched yet
@@ -204,6 +205,15 @@ def _write_config(experiment: Experiment) -> None:
         path.write_text(to_yaml(experiment.config), encoding="utf-8")
     except OSError as error:
         raise ConfigError("out", f"{path} cannot be written: {error.strerror}") from None
+
+
+def _refuse_fruitless(config: Config, simulation: Simulation) -> None:
+    """Nothing came of it: no end to be called one, whatever the policy says."""
+    ledger = simulation.ledger
+    if ledger.trained and not ledger.committed and simulation.now < config.budget.seconds:
+        why = simulation.lost_collective
+        because = "has the policy forgotten sim.commit?" if why is None else f"collectives were lost: {why}"
+        raise Hopeless(f"{ledger.trained} local steps trained and none committed; {because}")
 
 
 def _save_model(simulation: Simulation, folder: Path) -> None:

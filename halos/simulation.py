@@ -99,6 +99,11 @@ class Simulation:
         return self._transport.reducing
 
     @property
+    def lost_collective(self) -> Optional[str]:
+        """Why a collective was lost, the last one if several were."""
+        return self._transport.lost
+
+    @property
     def closing(self) -> bool:
         """Whether no more rounds will be opened."""
         return self._rounds.closed

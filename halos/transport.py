@@ -31,6 +31,7 @@ class Transport:
         hazards: Optional[Hazards],
     ) -> None:
         self.reducing: Optional[float] = None  # since when a collective is under way
+        self.lost: Optional[str] = None  # why the last collective was, if one was
         self._clock = clock
         self._workers = cluster.workers
         self._network = network
@@ -84,10 +85,14 @@ class Transport:
         seconds = self._collective_seconds(reduction.bytes, reduction.members, reduction.gathered, start)
         loss, hazards = None, self._hazards
         if hazards is not None and reduction.members > 1:
-            members = [each for each in reduction.senders if isinstance(each, int) and each < len(self._workers)]
-            seconds, loss = hazards.collective([self._workers[each].region for each in members], start, seconds)
+            senders = [each for each in reduction.senders if isinstance(each, int) and each < len(self._workers)]
+            members = [self._workers[each] for each in senders]
+            loss = hazards.gather(members, reduction.members, start)
+            if loss is None:
+                seconds, loss = hazards.collective([each.region for each in members], start, seconds)
             if loss is not None:
-                seconds += hazards.model.detection_seconds
+                self.lost = loss.why
+                seconds = loss.at - start + hazards.model.detection_seconds
 
         def arrive() -> Params:
             self.reducing = None
