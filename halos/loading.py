@@ -32,7 +32,10 @@ def load(name: str) -> ModuleType:
         return _load_file(path) if path.suffix == ".py" else importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error
+            hint = "; if that is a plugin too, name its file before this one"
+            raise UserError(f"plugin {name} cannot be loaded: {reason(error)}{hint}") from error
+        if os.path.isdir(path):
+            raise UserError(f"plugin {name} is a folder; give a file in it, of a package its {PACKAGE}") from error
         raise UserError(f"plugin {name}: no such module (and a file's name would end in .py)") from error
     except (Exception, SystemExit) as error:
         raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error

@@ -219,10 +219,13 @@ def _refuse_fruitless(config: Config, simulation: Simulation) -> None:
 def _save_model(simulation: Simulation, folder: Path) -> None:
     if not simulation.params.hollow:
         state = {name: tensor.detach().cpu().clone() for name, tensor in simulation.params.tensors().items()}
+        path, part = folder / "model.pt", folder / "model.pt.part"
         try:
-            torch.save(state, folder / "model.pt")
+            torch.save(state, part)
+            os.replace(part, path)
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{folder / 'model.pt'} cannot be written: {error}") from None
+            part.unlink(missing_ok=True)
+            raise UserError(f"{path} cannot be written: {error}") from None
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
+from itertools import islice, product
 from typing import Any, Optional, Protocol, TypeVar, Union
 
 from halos.clock import Clock, Deadlock, Event, Process
@@ -142,11 +143,18 @@ class Simulation:
         return [] if self._parts.faults is None else list(outages(self._parts.faults, self.workers, self.now))
 
     def _gone(self) -> str:
-        """For a message: which workers are down for ever."""
-        hazards = self._hazards
-        gone = [] if hazards is None else [each.id for each in self.workers if hazards.back(each, self.now) == math.inf]
-        named = ", ".join(map(str, gone[:10])) + (", …" if len(gone) > 10 else "")
-        return f"; workers {named} are down for ever" if gone else ""
+        """For a message: which workers and links are down for ever."""
+        hazards, now = self._hazards, self.now
+        if hazards is None:
+            return ""
+        workers = [str(each.id) for each in self.workers if hazards.back(each, now) == math.inf]
+        pairs = product(range(len(self.regions)), repeat=2)
+        links = list(islice((f"{a}->{b}" for a, b in pairs if hazards.up(a, b, now) == math.inf), 11))
+        return "".join(
+            f"; {what} {', '.join(gone[:10])}{', …' if len(gone) > 10 else ''} are down for ever"
+            for what, gone in (("workers", workers), ("links", links))
+            if gone
+        )
 
     def rounds(self) -> Iterator[Round]:
         """The rounds still to open, from the first; whoever asks, the same rounds.

@@ -75,7 +75,14 @@ SOURCE = (
     "@hookimpl\ndef register_data_sources(register): register('mine', Mine)\n"
 )
 
+
+def plugin_folder(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    write("mine/parts.py", "")
+    return ["tiny.yaml", "--plugin", "mine/"]
+
+
 PREPARED |= {
+    "a folder, `mine/`": plugin_folder,
     "`mine.py` with a syntax error": plugin("def (:\n"),
     "`mine.py` imports what is not there": plugin("import not_there\n"),
     "`mine.py` fails on line 2": plugin("x = 1\nx / 0\n"),
