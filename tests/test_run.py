@@ -284,11 +284,18 @@ def test_so_does_one_interrupted_before_its_policy_began(command, tiny_yaml, tmp
     assert (found["finished"], found["policy_report"]) == ("interrupted", None)
 
 
+def heeds_ctrl_c() -> None:
+    """What a shell starts in the background ignores it, and so would whatever that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_a_running_command_with_130(tmp_path, tiny_yaml):
     (tmp_path / "c.yaml").write_text(tiny_yaml(observers={"progress": True}))
     command = [sys.executable, "-m", "halos.run", "c.yaml", "budget.local_steps=1e12"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c
+    )
     commits = tmp_path / "runs" / "run" / "commits.jsonl"
     try:
         deadline = time.monotonic() + 60
