@@ -89,7 +89,8 @@ class Hazards:
         self.asked = 0
         if not all(arrived):
             return Loss(start, "a message to it did not arrive")
-        return next((loss for each in workers if (loss := self.crash(each, start, start))), None)
+        down = next((loss for each in workers if (loss := self.crash(each, start, start))), None)
+        return None if down is None else Loss(start, down.why)  # it may have been down for long
 
     def crash(self, worker: Worker, start: float, end: float) -> Optional[Loss]:
         """The moment `worker` goes down in [start, end), or that it was down before."""

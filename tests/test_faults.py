@@ -607,3 +607,26 @@ def test_a_run_whose_jobs_are_all_lost_ends(policy: str, monkeypatch: pytest.Mon
     faults = {"name": "crashes", "between_failures_hours": 1 / 3600, "to_repair_hours": 1 / 3600}
     with pytest.raises(Deadlock, match=r"^1,\d\d\d jobs lost one after another at .* s, the last because worker \d"):
         record(tiny(policy=policy, cluster=TWO_REGIONS, steps={"name": "fixed", "base": 16}, faults=faults))
+
+
+def test_a_collective_that_a_member_is_down_for_is_lost_as_it_begins() -> None:
+    async def body(sim: Simulation) -> None:
+        updates = await all_of([sim.train(worker, sim.params, 2) for worker in sim.workers])  # until 2 s
+        await sim.sleep(3.0)  # worker 1 is down from 4 to 8 s
+        with pytest.raises(Lost, match="a collective lost at 5 s: worker 1 was down"):
+            await sim.all_reduce(update.delta for update in updates)
+        assert sim.now == 5.5  # and this is known half a second later
+        assert sim.lost_collective == "worker 1 was down"
+
+    timing(body, faults=crash(1, 4.0, 4.0, detection_seconds=0.5))
+
+
+def test_a_message_to_a_collective_is_lost_for_those_who_do_not_ask_too() -> None:
+    async def body(sim: Simulation) -> None:
+        updates = await all_of([sim.train(worker, sim.params, 2) for worker in sim.workers])
+        with pytest.raises(Lost, match="a collective lost at 2 s: a message to it did not arrive"):
+            await sim.all_reduce(update.delta for update in updates)  # messages 0 and 1
+        await sim.all_reduce(update.delta for update in updates)  # messages 2 and 3
+        assert sim.lost()["messages"] == 1
+
+    timing(body, plugins=[HERE], faults={"name": "losing", "messages": [1]})
