@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from halos.config import load
-from halos.hookspecs import hookimpl
+from halos.config.config import load
+from halos.hooks import hookimpl
 from halos.models.gpt_neox import GPTNeoX
-from halos.run import run
+from halos.run.lifecycle import run
 
 SIZES: dict[str, dict[str, int]] = {
     "hidden 64, 2 layers, [8, 65]": {

@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from halos.clock import Clock
-from halos.config import load
-from halos.run import run
+from halos.config.config import load
+from halos.run.lifecycle import run
+from halos.sim.clock import Clock
 
 
 def bare_clock(processes: int, events: int) -> float:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from halos import Commit, hookimpl
-from halos.assembly import assemble
-from halos.config import resolve
-from halos.layers import DEFAULTS, merge
-from halos.plugins import Plugins
-from halos.yaml_text import Section
+from halos.config.config import resolve
+from halos.config.layers import DEFAULTS, merge
+from halos.config.yaml_text import Section
+from halos.plugins.registry import Plugins
+from halos.run.assembly import assemble
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = ("halos-data-parallel/halos_data_parallel.py", "halos-decoupled-diloco/halos_decoupled_diloco/__init__.py")

@@ -22,8 +22,8 @@ POLICIES = {
 
 def child(policy: str, workers: int) -> None:
     """One run; prints its parameters and the peak of resident memory in bytes."""
-    from halos.config import load  # here, so that the parent stays small
-    from halos.run import run
+    from halos.config.config import load
+    from halos.run.lifecycle import run
 
     sections = {
         "cluster": {"regions": [{"workers": [1.0 - 0.5 * i / workers for i in range(workers)]}]},

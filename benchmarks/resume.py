@@ -24,9 +24,9 @@ from unittest import mock
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from halos.checkpointing import Checkpointing
-from halos.config import load
-from halos.run import run
+from halos.config.config import load
+from halos.resume.checkpointer import Checkpointing
+from halos.run.lifecycle import run
 
 SMALL = sorted(str(path) for path in Path("configs/small").glob("[!c]*.yaml"))  # but common.yaml
 QUIET = ["observers.progress=false"]

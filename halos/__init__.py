@@ -2,11 +2,11 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from halos.clock import Event, all_of, arrived, first_of
 from halos.errors import ConfigError, Diverged, Lost, UserError, require
-from halos.hookspecs import Register, hookimpl
-from halos.params import Layout, Params
-from halos.records import Commit, Contribution, Evaluation, Transfer, Update
+from halos.hooks import Register, hookimpl
+from halos.sim.clock import Event, all_of, arrived, first_of
+from halos.values.params import Layout, Params
+from halos.values.records import Commit, Contribution, Evaluation, Transfer, Update
 
 try:
     __version__ = version("halos-simulator")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
-LONGEST = 2000  # characters of a message: nobody reads more, whatever a file holds
+MESSAGE_LENGTH = 2000  # characters of a message: nobody reads more, whatever a file holds
 
 
 class UserError(Exception):
@@ -16,7 +17,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
-        return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+        return text if len(text) <= MESSAGE_LENGTH else f"{text[:MESSAGE_LENGTH]}…"
 
 
 class ConfigError(UserError, ValueError):
@@ -109,3 +110,15 @@ def _pieces(value: Any) -> Iterator[str]:
         yield f"a number of {value.bit_length()} bits"
     else:
         yield repr(value)
+
+
+def positive(value: Any) -> bool:
+    """Whether `value` is a number above zero, and one that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number, and no integer that is too large for a float."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float)

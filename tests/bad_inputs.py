@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+from halos.config.layers import read
+from halos.config.yaml_text import to_yaml
 from halos.data import megatron
-from halos.layers import read
 from halos.models.gpt_neox import GPTNeoX
-from halos.yaml_text import to_yaml
 
 Prepare = Callable[[pytest.MonkeyPatch, ExitStack], list[str]]
 PREPARED: dict[str, Prepare] = {}

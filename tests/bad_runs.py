@@ -15,16 +15,18 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from halos import run
-from halos.executors.inline import Inline
-from halos.folder import locked
+from halos.run import cli as run
+from halos.run.folder import locked
+from halos.training.inline import Inline
 from tests.bad_inputs import Prepare, file, write
 
 PREPARED: dict[str, Prepare] = {}
 
 # Plugins
 
-START = "from dataclasses import dataclass\nfrom halos import Lost, all_of, hookimpl\nfrom halos.clock import Event\n"
+START = (
+    "from dataclasses import dataclass\nfrom halos import Lost, all_of, hookimpl\nfrom halos.sim.clock import Event\n"
+)
 REGISTER = "@hookimpl\ndef register_sync_policies(register): "
 
 
@@ -180,7 +182,7 @@ def full_meanwhile(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
         return FullDisk(file) if path.name == "updates.jsonl" and mode == ("wb",) else file
 
     patch.setattr(Path, "open", full)
-    patch.setattr("halos.observers.records.FLUSH_SECONDS", 0.0)
+    patch.setattr("halos.observers.jsonl.FLUSH_SECONDS", 0.0)
     return ["tiny.yaml"]
 
 
@@ -366,14 +368,14 @@ PREPARED |= {
     "a disk that is full meanwhile": full_meanwhile,
     "a policy that waits for what nobody brings about": policy("await sim.sleep(3)\nawait Event(sim.clock)"),
     "workers that crash long before a job is over, `faults={name: crashes, between_failures_hours: 2e-5}`": patched(
-        "halos.jobs.HOPELESS", 1000, "faults={name: crashes, between_failures_hours: 2e-5}"
+        "halos.sim.jobs.HOPELESS", 1000, "faults={name: crashes, between_failures_hours: 2e-5}"
     ),
     "a policy that does not go on after a loss": policy(
         "await all_of(sim.train(worker, sim.params) for worker in sim.workers)", CRASH
     ),
     "Ctrl-C": plugin(START + "@hookimpl\ndef on_commit(commit): raise KeyboardInterrupt\n"),
     "a disk that is full when a checkpoint is due": patched(
-        "halos.checkpoint.os.fsync", raising(FULL), "checkpoint.every_local_steps=4"
+        "halos.resume.checkpoint.os.fsync", raising(FULL), "checkpoint.every_local_steps=4"
     ),
     "a policy whose `report` raises": policy("pass", more="    def report(self):\n        return 1 / 0\n"),
 }

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from halos import Params, Register, Update, all_of, hookimpl
-from halos.cluster import Cluster, Worker
-from halos.codecs import Fp32
-from halos.compute import Constant
 from halos.data import ArrayCorpus
 from halos.data.synthetic import Synthetic
-from halos.executors import Job, Outcome
-from halos.executors.inline import Inline
-from halos.merge import SGD
 from halos.models.toy import Quadratic, QuadraticModule
-from halos.network import Matrix
-from halos.simulation import Simulation
+from halos.rules.codecs import Fp32
+from halos.rules.merge import SGD
+from halos.sim.simulation import Simulation
+from halos.training import Job, Outcome
+from halos.training.inline import Inline
+from halos.world.cluster import Cluster, Worker
+from halos.world.compute import Constant
+from halos.world.network import Matrix
 
 # Policies: FedAvg, of which every subclass does one thing otherwise.
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from halos.layers import merge
-from halos.run import main
+from halos.config.layers import merge
+from halos.config.yaml_text import Section, to_yaml
+from halos.run.cli import main
 from halos.testing import TINY
-from halos.yaml_text import Section, to_yaml
 
 QUIET: Section = {"observers": {"progress": False, "tensorboard": False, "trace": False}}
 

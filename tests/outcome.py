@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
 from halos import hookimpl
-from halos.hookspecs import Register
-from halos.layers import merge
-from halos.run import main
+from halos.config.layers import merge
+from halos.config.yaml_text import Section
+from halos.hooks import Register
+from halos.run.cli import main
 from halos.testing import TINY
-from halos.yaml_text import Section
 
 MANY = int(os.environ.get("HALOS_FUZZ", 0))  # examples of each property, drawn anew; otherwise few, always the same
 SECONDS, MEGABYTES = 60, 300  # what a command may take: none of these is meant to be long

@@ -9,10 +9,10 @@ from typing import Any, Literal, Optional, Union
 
 import pytest
 
-from halos.builder import Builder, to_sections
+from halos.config.builder import Builder, to_sections
 from halos.errors import ConfigError, require
-from halos.merge import SGD, Adam, MergeRule, Nesterov
-from halos.plugins import Plugins
+from halos.plugins.registry import Plugins
+from halos.rules.merge import SGD, Adam, MergeRule, Nesterov
 
 
 @dataclass

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from halos import checkpoint as checkpoints
-from halos import resume
-from halos.checkpoint import Checkpoint, CheckpointOptions, load, newest
-from halos.config import load as load_config
+from halos.config.config import CheckpointOptions
+from halos.config.config import load as load_config
+from halos.config.yaml_text import to_yaml
 from halos.errors import UserError
-from halos.run import run
+from halos.resume import checkpoint as checkpoints
+from halos.resume.checkpoint import Checkpoint, load, newest
+from halos.run import resuming as resume
+from halos.run.lifecycle import run
 from halos.testing import tiny
-from halos.yaml_text import to_yaml
 
 
 def checkpoint(events: int = 7) -> Checkpoint:

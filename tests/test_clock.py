@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from halos.clock import Clock, Deadlock, Event, all_of, arrived, first_of
 from halos.errors import Lost
+from halos.sim.clock import Clock, Deadlock, Event, all_of, arrived, first_of
 
 
 def run(*coroutines: Any, clock: Clock, until: float = float("inf")) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from halos.cluster import ClusterOptions, RegionOptions, build
 from halos.errors import ConfigError
+from halos.world.cluster import ClusterOptions, RegionOptions, build
 
 GOOD = "num_regions: 2\nnetwork_bandwidths: [[1, 2], [3, 4]]\nworker_speeds: [[1, 2], [4]]\n"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from halos.builder import to_sections
-from halos.config import load
+from halos.config.builder import to_sections
+from halos.config.config import load
+from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError
-from halos.yaml_text import to_yaml
 
 ENV = "num_regions: 2\nnetwork_bandwidths: [[9, 1], [1, 9]]\nworker_speeds: [[1, 1], [1]]\n"
 
@@ -123,7 +123,7 @@ def test_memory_is_looked_at_before_any_of_it_is_taken(command, tiny_yaml, monke
         raise AssertionError("built before looking")
 
     monkeypatch.setattr("halos.models.gpt_neox.GPTNeoX.build", build)
-    monkeypatch.setattr("halos.memory.available", lambda: 16 * 2**30)
+    monkeypatch.setattr("halos.data.memory.available", lambda: 16 * 2**30)
     changes = ("cluster.regions=[{workers: [1, 1, 1, 1]}]", "train.optimizer.name=adamw")
     got = command("c.yaml", "model={name: gpt_neox, size: pythia-1b}", *changes, files={"c.yaml": tiny_yaml()})
     assert (got.code, got.made) == (2, set())

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halos.cluster import Cluster, Region, Worker
 from halos.data import ArrayCorpus, DataOptions
 from halos.data.feed import Feed, split
 from halos.errors import ConfigError, UserError
+from halos.world.cluster import Cluster, Region, Worker
 
 
 @dataclass(kw_only=True)

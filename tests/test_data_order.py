@@ -2,9 +2,9 @@
 
 import pytest
 
-from halos.cluster import Cluster, Region, Worker
 from halos.data.order import DataOrder, Range, shards_of
 from halos.errors import ConfigError
+from halos.world.cluster import Cluster, Region, Worker
 
 # Two regions of two workers and one worker; ids 0, 1 | 2.
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 0, 0.5), Worker(2, 1, 1.0))

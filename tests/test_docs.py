@@ -21,21 +21,20 @@ import pytest
 import torch
 import yaml
 
-from halos import hookspecs, records, simulation
-from halos.budget import BudgetOptions
-from halos.builder import Builder
-from halos.checkpoint import CheckpointOptions
-from halos.cluster import ClusterOptions, RegionOptions
-from halos.config import DEFAULTS, Config
+from halos.config.builder import Builder
+from halos.config.config import DEFAULTS, CheckpointOptions, Config
 from halos.data import DataOptions
-from halos.evaluation import EvaluateOptions
-from halos.experiment import Experiment
-from halos.faults import Crash, FaultOptions, LinkFault, RegionOutage
-from halos.inner import OptimizerOptions, ScheduleOptions, TrainOptions
-from halos.observers import ObserverOptions
-from halos.params import Params
-from halos.plugins import KINDS, Plugins
-from halos.run import main
+from halos.observers.builtin import ObserverOptions
+from halos.observers.experiment import Experiment
+from halos.plugins.registry import KINDS, Plugins, hookspecs
+from halos.run.cli import main
+from halos.sim import simulation
+from halos.sim.limits import BudgetOptions, EvaluateOptions
+from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
+from halos.values import records
+from halos.values.params import Params
+from halos.world.cluster import ClusterOptions, RegionOptions
+from halos.world.faults import Crash, FaultOptions, LinkFault, RegionOutage
 
 ROOT = Path(__file__).parents[1]
 PLUGINS, CONFIG = ROOT / "docs/plugins.md", ROOT / "docs/config.md"

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 
 from halos import Event, Lost, Params, Register, Update, all_of, hookimpl
-from halos.clock import Deadlock
-from halos.cluster import Cluster, Region, Worker
 from halos.errors import ConfigError
-from halos.executors.inline import Inline
-from halos.faults import Crashes, FaultOptions, MessageLoss
-from halos.run import main
-from halos.simulation import Simulation
+from halos.run.cli import main
+from halos.sim.clock import Deadlock
+from halos.sim.simulation import Simulation
 from halos.testing import record, tiny, two_workers
 from halos.testing.recording import Recording
 from halos.testing.resuming import problem
 from halos.testing.timeline import everything, first_difference, timeline
+from halos.training.inline import Inline
+from halos.world.cluster import Cluster, Region, Worker
+from halos.world.faults import Crashes, FaultOptions, MessageLoss
 
 HERE = str(Path(__file__))
 AVERAGE = {"name": "sgd", "lr": 1.0}
@@ -602,7 +602,7 @@ def test_loss_of_a_job_that_nobody_awaits_is_no_error() -> None:
 
 @pytest.mark.parametrize("policy", ["async_local_sgd", "diloco"])
 def test_a_run_whose_jobs_are_all_lost_ends(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halos.jobs.HOPELESS", 1000)
+    monkeypatch.setattr("halos.sim.jobs.HOPELESS", 1000)
     # A job takes 16 s, and a worker is up for 1 s on average: e^-16 of them, one in nine million, is ever done.
     faults = {"name": "crashes", "between_failures_hours": 1 / 3600, "to_repair_hours": 1 / 3600}
     with pytest.raises(Deadlock, match=r"^1,\d\d\d jobs lost one after another at .* s, the last because worker \d"):

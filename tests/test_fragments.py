@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halos.errors import ConfigError
-from halos.fragments import assign, cut, layer_of
 from halos.models.gpt_neox import GPTNeoX
-from halos.params import Fragment, Layout
+from halos.values.fragments import assign, cut, layer_of
+from halos.values.params import Fragment, Layout
 
 # Three layers of a matrix and a norm between an embedding, a final norm and a head, as the layout puts them:
 # embed 0:10, layers 10:14, 14:18, 18:22, head 22:32; then norms of the layers 32:34, 34:36, 36:38, final norm 38:40.

@@ -20,10 +20,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halos import executors
-from halos.executors.inline import Inline
-from halos.layers import merge
-from halos.yaml_text import Section, to_yaml
+from halos import training as executors
+from halos.config.layers import merge
+from halos.config.yaml_text import Section, to_yaml
+from halos.training.inline import Inline
 from tests.no_files import endless, folder, link_to_itself, link_to_nowhere, not_for_us, pipe
 from tests.outcome import QUIET, Outcome, contents, ended, examples, here
 

@@ -21,15 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halos import Update, hookimpl
-from halos.builder import Builder, to_sections
-from halos.config import Config, resolve
+from halos.config.builder import Builder, to_sections
+from halos.config.config import Config, resolve
+from halos.config.layers import DEFAULTS, merge
+from halos.config.yaml_text import Section, to_yaml
 from halos.errors import ConfigError
-from halos.experiment import Experiment
-from halos.layers import DEFAULTS, merge
-from halos.plugins import KINDS, Plugins
-from halos.run import main
+from halos.observers.experiment import Experiment
+from halos.plugins.registry import KINDS, Plugins
+from halos.run.cli import main
 from halos.testing import TINY
-from halos.yaml_text import Section, to_yaml
 from tests.outcome import bounded, examples
 
 ROOT = Path(__file__).parents[1]

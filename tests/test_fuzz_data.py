@@ -18,7 +18,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from halos.yaml_text import Section, to_yaml
+from halos.config.yaml_text import Section, to_yaml
 from tests.no_files import endless, folder, link_to_itself, link_to_nowhere, not_for_us, pipe
 from tests.outcome import QUIET, Outcome, Witness, ended, examples, here
 
@@ -596,7 +596,7 @@ def test_an_index_of_shards(text: str) -> None:
 
 
 def test_text_larger_than_the_free_memory_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halos.memory.available", lambda: 2**20)
+    monkeypatch.setattr("halos.data.memory.available", lambda: 2**20)
     with here() as folder:
         (folder / "large.txt").touch()
         os.truncate(folder / "large.txt", 2**40)  # a hole: it takes no room on the disk
@@ -607,7 +607,7 @@ def test_text_larger_than_the_free_memory_is_refused_before_it_is_read(monkeypat
 
 
 def test_an_archive_that_unpacks_to_more_than_the_free_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halos.memory.available", lambda: 2**16)
+    monkeypatch.setattr("halos.data.memory.available", lambda: 2**16)
     with here() as folder:
         np.savez_compressed(folder / "zeros.npz", tokens=np.zeros((2**13, LENGTH + 1), np.uint16))
         assert (folder / "zeros.npz").stat().st_size < 2**12  # compressed, it is next to nothing

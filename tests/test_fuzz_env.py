@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halos.cluster import ClusterOptions, build
+from halos.config.layers import merge, read
+from halos.config.references import interpolate
+from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError, shown
-from halos.layers import merge, read
-from halos.references import interpolate
 from halos.testing import TINY
-from halos.yaml_text import to_yaml
+from halos.world.cluster import ClusterOptions, build
 from tests.outcome import bounded, examples
 from tests.test_fuzz_config import EXTREMES, TEXTS, VALUES, ended
 

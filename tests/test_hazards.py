@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from halos.cluster import Cluster, Worker
-from halos.faults import NEVER, FaultOptions
-from halos.hazards import Hazards, Loss, Outage, outages
+from halos.sim.faults.hazards import Hazards, Loss
+from halos.world.cluster import Cluster, Worker
+from halos.world.faults import NEVER, FaultOptions, Outage, outages
 
 WORKER = Worker(0, 1, 1.0)
 

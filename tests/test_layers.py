@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from halos.config import load
+from halos.config.config import load
+from halos.config.layers import merge, overrides, parse_override, read
+from halos.config.references import interpolate
+from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError, UserError
-from halos.layers import merge, overrides, parse_override, read
-from halos.references import interpolate
-from halos.yaml_text import to_yaml
 
 
 def write(folder: Path, **files: str) -> Path:

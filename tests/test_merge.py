@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from halos.errors import ConfigError
-from halos.merge import SGD, Adam, DelayedNesterov, MergeRule, Nesterov
-from halos.params import Layout, Params
+from halos.rules.merge import SGD, Adam, DelayedNesterov, MergeRule, Nesterov
+from halos.values.params import Layout, Params
 
 LAYOUT = Layout({"theta": (5,)}, torch.float64)
 

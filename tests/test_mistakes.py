@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from halos import run, utilization
-from halos.plugins import KINDS, Plugins
+from halos.plugins.registry import KINDS, Plugins
+from halos.run import cli as run
+from halos.utilization import __main__ as utilization
 from tests import bad_inputs, bad_runs
 
 ROOT = Path(__file__).parents[1]

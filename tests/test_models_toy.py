@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from halos.errors import ConfigError, UserError
 from halos.models.sized import Sized
 from halos.models.toy import LinearRegression, Quadratic
-from halos.params import Layout
+from halos.values.params import Layout
 
 
 def tokens(samples: int, *, length: int = 9, below: int = 30, seed: int = 0) -> Tensor:

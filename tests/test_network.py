@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halos.cluster import ClusterOptions, RegionOptions, build
 from halos.errors import ConfigError
-from halos.network import Matrix, best_ring
+from halos.world.cluster import ClusterOptions, RegionOptions, build
+from halos.world.network import Matrix
+from halos.world.rings import best_ring
 
 EXAMPLE = [
     [100.0, 0.537, 0.935, 0.202],

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from halos.budget import BudgetOptions
-from halos.cluster import Cluster, Region, Worker
-from halos.experiment import Experiment
+from halos.observers.experiment import Experiment
 from halos.observers.progress import Progress
-from halos.params import Layout, Params
-from halos.records import Commit, Evaluation, Share, Update
+from halos.sim.limits import BudgetOptions
+from halos.values.params import Layout, Params
+from halos.values.records import Commit, Evaluation, Share, Update
+from halos.world.cluster import Cluster, Region, Worker
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKER = Worker(0, 0, 1.0)

@@ -6,14 +6,14 @@ import os
 
 import pytest
 
-from halos.budget import BudgetOptions
-from halos.cluster import Cluster, Region, Worker
 from halos.errors import ConfigError, UserError
-from halos.experiment import Experiment
-from halos.observers import ObserverOptions, build
-from halos.observers.records import Lines, read, recorder, write_summary
-from halos.params import Layout, Params
-from halos.records import Commit, Evaluation, Share, Transfer, Update
+from halos.observers.builtin import ObserverOptions, build
+from halos.observers.experiment import Experiment
+from halos.observers.jsonl import Lines, read, recorder, write_summary
+from halos.sim.limits import BudgetOptions
+from halos.values.params import Layout, Params
+from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.world.cluster import Cluster, Region, Worker
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKER = Worker(0, 0, 1.0)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from halos.budget import BudgetOptions
-from halos.cluster import Cluster, Region, Worker
-from halos.experiment import Experiment
+from halos.observers.experiment import Experiment
 from halos.observers.results import Results
-from halos.params import Layout, Params
-from halos.records import Commit, Evaluation, Share, Update
+from halos.sim.limits import BudgetOptions
+from halos.values.params import Layout, Params
+from halos.values.records import Commit, Evaluation, Share, Update
+from halos.world.cluster import Cluster, Region, Worker
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKER = Worker(0, 0, 1.0)

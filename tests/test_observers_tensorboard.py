@@ -5,12 +5,12 @@ import math
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from halos.budget import BudgetOptions
-from halos.cluster import Cluster, Region, Worker
-from halos.experiment import Experiment
+from halos.observers.experiment import Experiment
 from halos.observers.tensorboard import POINTS, TensorBoard, Thinning
-from halos.params import Layout, Params
-from halos.records import Commit, Evaluation, Share, Transfer, Update
+from halos.sim.limits import BudgetOptions
+from halos.values.params import Layout, Params
+from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.world.cluster import Cluster, Region, Worker
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 1, 0.5))

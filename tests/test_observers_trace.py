@@ -4,13 +4,13 @@ import itertools
 import json
 from collections import defaultdict
 
-from halos.budget import BudgetOptions
-from halos.cluster import Cluster, Region, Worker
-from halos.experiment import Experiment
-from halos.faults import Crash, Crashes
+from halos.observers.experiment import Experiment
 from halos.observers.trace import LANES, Trace, lanes
-from halos.params import Layout, Params
-from halos.records import Commit, Evaluation, Share, Transfer, Update
+from halos.sim.limits import BudgetOptions
+from halos.values.params import Layout, Params
+from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.world.cluster import Cluster, Region, Worker
+from halos.world.faults import Crash, Crashes
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 1, 0.5))

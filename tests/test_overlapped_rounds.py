@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from halos.records import Update
 from halos.testing import Recording, record, tiny
+from halos.values.records import Update
 
 PLUGINS = [
     "halos_one_step_delay",

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from halos.params import Layout, Params, mean
+from halos.values.params import Layout, Params, mean
 
 LAYOUT = Layout({"bias": (2,), "weight": (2, 2)})
 

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from halos.errors import UserError
-from halos.loading import load
-from halos.plugins import KINDS, Plugins, built_in
+from halos.plugins.loading import load
+from halos.plugins.registry import KINDS, Plugins, built_in
 from halos.testing import record, tiny
 
-HEAD = "from dataclasses import dataclass\nfrom halos.hookspecs import hookimpl\n"
+HEAD = "from dataclasses import dataclass\nfrom halos.hooks import hookimpl\n"
 
 # A policy of one's own: every worker trains one step at a time, and the first to be there is taken.
 POLICY = (
@@ -220,14 +220,14 @@ WRONG = [
     ("import not_there\n", "plugin mine.py cannot be loaded: ModuleNotFoundError: No module named 'not_there' ("),
     ("x = 1\nx / 0\n", "plugin mine.py cannot be loaded: ZeroDivisionError: division by zero ("),
     ("raise SystemExit(3)", "plugin mine.py cannot be loaded: SystemExit: 3 ("),
-    ("x = 1\n", "plugin mine.py implements no hook; see halos/hookspecs.py and mark functions @hookimpl"),
+    ("x = 1\n", "plugin mine.py implements no hook; see halos/plugins/hookspecs.py and mark functions @hookimpl"),
     (HEAD + "@hookimpl\ndef on_comit(commit): pass\n", "plugin mine.py: there is no hook 'on_comit'; there are: "),
     (HEAD + "@hookimpl\ndef on_commit(comit): pass\n", "plugin mine.py: Plugin 'halos_plugin_mine"),
     (f"{HEAD}class Mine: pass\n{REGISTER}register('mine', Mine)", "plugin mine.py: policy 'mine' is <class 'halos_"),
     (f"{HEAD}{REGISTER}register('mine', 3)", "plugin mine.py: policy 'mine' is 3; it must be a dataclass"),
     (f"{HEAD}{REGISTER}register()", "plugin mine.py: register_sync_policies failed: TypeError: "),
     (f"{HEAD}{REGISTER}register('', int)", "plugin mine.py: policy '' has no name; a name is a text"),
-    (policy("x: int = 1"), "plugin mine.py: policy 'mine' has no method run() (see halos.simulation.SyncPolicy)"),
+    (policy("x: int = 1"), "plugin mine.py: policy 'mine' has no method run() (see halos.sim.simulation.SyncPolicy)"),
     (policy("def run(self, sim): pass"), "plugin mine.py: policy 'mine' has a method run() that is no coroutine; "),
     (
         policy("name: str = ''\n    async def run(self, sim): pass"),
@@ -271,7 +271,7 @@ def test_the_line_that_broke_a_plugin_is_named(folder):
         ("nowhere.py", "plugin nowhere.py: no such file"),
         ("nowhere", "plugin nowhere: no such module (and a file's name would end in .py)"),
         ("halos.nowhere", "plugin halos.nowhere: no such module (and a file's name would end in .py)"),
-        ("json", "plugin json implements no hook; see halos/hookspecs.py and mark functions @hookimpl"),
+        ("json", "plugin json implements no hook; see halos/plugins/hookspecs.py and mark functions @hookimpl"),
         ("", "plugin  cannot be loaded: ValueError: Empty module name"),
     ],
 )
@@ -282,14 +282,14 @@ def test_a_plugin_that_is_none_is_named(name, message):
 
 
 def test_a_module_that_halos_loads_anyway_is_no_second_plugin():
-    assert Plugins(["halos.merge"]).versions() == {}
+    assert Plugins(["halos.rules.merge"]).versions() == {}
 
 
 def test_a_config_may_name_the_file_of_a_plugin_that_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = (
-        "from dataclasses import dataclass\nfrom halos import hookimpl\nfrom halos.merge import SGD\n\n"
+        "from dataclasses import dataclass\nfrom halos import hookimpl\nfrom halos.rules.merge import SGD\n\n"
         "@dataclass(frozen=True)\nclass Mine(SGD):\n    pass\n\n"
         "@hookimpl\ndef register_merge_rules(register):\n    register('mine', Mine)\n"
     )

@@ -15,7 +15,7 @@ from benchmarks.quality.__main__ import main as command
 from benchmarks.quality.curves import Curve, Spread, steps_all_reached
 from benchmarks.quality.runs import Results, execute
 from benchmarks.quality.study import METHODS, PARTS, Method, Part, runs, written
-from halos.run import main as halos
+from halos.run.cli import main as halos
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from halos import run, utilization
+from halos.run import cli as run
+from halos.utilization import __main__ as utilization
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

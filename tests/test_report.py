@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from halos.report import duration, show, size
+from halos.observers.units import duration, size
+from halos.run.report import show
 
 WORKERS = [
     {"worker": 0, "region": 0, "compute": 0.5, "transfer": 0.25, "idle": 0.25, "local_steps": 8},

@@ -18,14 +18,16 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from halos import Update, hookimpl, resume
-from halos.checkpointing import Checkpointing
-from halos.config import load
-from halos.layers import merge, read
-from halos.observers import records
-from halos.run import main, run
+from halos import Update, hookimpl
+from halos.config.config import load
+from halos.config.layers import merge, read
+from halos.config.yaml_text import Section, to_yaml
+from halos.observers import jsonl as records
+from halos.resume.checkpointer import Checkpointing
+from halos.run import resuming as resume
+from halos.run.cli import main
+from halos.run.lifecycle import run
 from halos.testing import resuming, tiny
-from halos.yaml_text import Section, to_yaml
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = {file.stem: file for file in (*ROOT.glob("plugins/*/halos_*.py"), *ROOT.glob("third_party/*/*.py"))}
@@ -532,7 +534,7 @@ def test_an_observer_may_be_a_dataclass(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_folder_in_use_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from halos.folder import locked
+    from halos.run.folder import locked
 
     folder = tmp_path / "used"
     shutil.copytree(finished, folder)
@@ -585,7 +587,7 @@ def after_first(function: Callable[..., Any], others: Callable[..., Any]) -> Cal
 
 
 def kill_at_update(patch: pytest.MonkeyPatch, number: int) -> None:
-    from halos.jobs import Jobs
+    from halos.sim.jobs import Jobs
 
     patch.setattr(Jobs, "_arrive", at_call(Jobs._arrive, number))
 
@@ -594,7 +596,7 @@ def kill_in(place: str, number: int) -> Callable[[pytest.MonkeyPatch], None]:
     """Kill while a checkpoint is written: in the middle of its bytes, before or after it gets its name."""
 
     def prepare(patch: pytest.MonkeyPatch) -> None:
-        from halos import checkpoint
+        from halos.resume import checkpoint
 
         if place == "training":
             kill_at_update(patch, number)
@@ -607,7 +609,7 @@ def kill_in(place: str, number: int) -> Callable[[pytest.MonkeyPatch], None]:
 
             patch.setattr(checkpoint.Checkpoint, "save", after_first(save, second))
         elif place == "renaming":
-            patch.setattr("halos.checkpoint.os.replace", at_call(os.replace, 2))
+            patch.setattr("halos.resume.checkpoint.os.replace", at_call(os.replace, 2))
         else:
             patch.setattr(checkpoint, "_sync", at_call(checkpoint._sync, 2))
 

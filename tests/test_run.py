@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-from halos.builder import to_sections
-from halos.config import load
+from halos.config.builder import to_sections
+from halos.config.config import load
+from halos.config.layers import read
+from halos.config.yaml_text import to_yaml
 from halos.errors import UserError
-from halos.executors.inline import Inline
-from halos.layers import read
-from halos.run import run
+from halos.run.lifecycle import run
 from halos.testing import tiny
-from halos.yaml_text import to_yaml
+from halos.training.inline import Inline
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ("updates.jsonl", "transfers.jsonl", "commits.jsonl", "evaluations.jsonl")
@@ -50,8 +50,8 @@ def plugin(body: str, more: str = "") -> str:
     """A policy `mine` with this body, as a single file."""
     text = "\n".join("        " + line for line in body.splitlines())
     return (
-        "from dataclasses import dataclass\nfrom halos import all_of\nfrom halos.clock import Event\n"
-        "from halos.hookspecs import hookimpl\n\n"
+        "from dataclasses import dataclass\nfrom halos import all_of\nfrom halos.sim.clock import Event\n"
+        "from halos.hooks import hookimpl\n\n"
         f"@dataclass\nclass Mine:\n    async def run(self, sim):\n{text}\n{more}\n"
         "@hookimpl\ndef register_sync_policies(register): register('mine', Mine)\n"
     )
@@ -259,7 +259,7 @@ def test_a_policy_that_waits_for_nothing_is_named_with_file_and_line(command, ti
 
 WATCH = """
 from halos.errors import UserError
-from halos.hookspecs import hookimpl
+from halos.hooks import hookimpl
 
 @hookimpl
 def on_{event}({record}):

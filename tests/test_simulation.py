@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from halos import Contribution, Diverged, Params, all_of
-from halos.simulation import Simulation
+from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 
 SLOW_LINK = {"bandwidth_gbps": 0.008}  # 1 MB/s

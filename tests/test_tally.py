@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from halos.cluster import Cluster, Region, Worker
-from halos.hazards import Outage
-from halos.params import Layout, Params
-from halos.records import Commit, Evaluation, Share, Transfer, Update
-from halos.tally import Tally
+from halos.observers.tally import Tally
+from halos.values.params import Layout, Params
+from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.world.cluster import Cluster, Region, Worker
+from halos.world.faults import Outage
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 

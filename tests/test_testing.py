@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from halos.clock import Clock
+from halos.sim.clock import Clock
 from halos.testing import QuadraticProblem, tiny_run, two_workers
 from halos.testing.conformance import (
     CodecConformance,
@@ -22,8 +22,8 @@ from halos.testing.conformance import (
     StepsConformance,
     WeightsConformance,
 )
+from halos.testing.conformance.suite import Suite
 from halos.testing.situations import Situation
-from halos.testing.suite import Suite
 
 pytest_plugins = ["halos.testing.fixtures", "pytester"]
 
@@ -171,7 +171,7 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
             {},
             r"weigh \(4920, 0, 4920\) bytes",
         ),
-        (Codecs, "Overwrites", "modifies_nothing", {}, r"payloads were modified in place, those made at .*coding\.py"),
+        (Codecs, "Overwrites", "modifies_nothing", {}, r"payloads were modified in place, those made at .*codecs\.py"),
         (Codecs, "Feeds", "is_a_function_of_the_payload", {}, r"arrives otherwise the second time"),
         (
             Codecs,
@@ -217,7 +217,7 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
             "Reuses",
             "modifies_nothing",
             {},
-            r"parameters were modified in place, those made at .*training\.py",
+            r"parameters were modified in place, those made at .*trainer\.py",
         ),
     ],
 )
@@ -248,7 +248,7 @@ def test_three_lines_test_a_plugin_file(pytester: pytest.Pytester, monkeypatch: 
         mine="""
         from dataclasses import dataclass
         from halos import hookimpl
-        from halos.weights import Uniform
+        from halos.rules.weights import Uniform
 
         @dataclass
         class Mine(Uniform):

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from halos.errors import ConfigError, Diverged
-from halos.inner import OptimizerOptions, ScheduleOptions, TrainOptions
 from halos.models.gpt_neox import GPTNeoX
 from halos.models.toy import Quadratic
-from halos.params import Params
-from halos.training import Trainer
+from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
+from halos.training.trainer import Trainer
+from halos.values.params import Params
 
 TINY = GPTNeoX(hidden_size=16, layers=2, heads=2)
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halos.run import main
+from halos.run.cli import main
 from halos.testing import record
 from tests.golden.recorded import (
     GOLDEN,

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halos import curves, utilization
-from halos.overlap import Cycle
+from halos.utilization import __main__ as utilization
+from halos.utilization import curves
+from halos.utilization.cycle import Cycle
 
 ROOT = Path(__file__).parents[1]
 TABLE4 = ROOT / "configs/utilization/streaming_table4.yaml"
@@ -111,7 +112,7 @@ def test_full_utilisation_is_reached_where_the_link_is_fast_enough() -> None:
 @pytest.fixture(scope="module")
 def table4() -> list[curves.Curve]:
     options = utilization.load(str(TABLE4))
-    return [utilization.curve(model, method, options) for model in options.models for method in options.methods]
+    return [curves.curve(model, method, options) for model in options.models for method in options.methods]
 
 
 def test_the_published_table_is_met_within_one_point_of_its_grid(table4: list[curves.Curve]) -> None:
@@ -207,7 +208,7 @@ methods:
 """
     Path("codecs.yaml").write_text(text)
     options = utilization.load("codecs.yaml", plugins=["nibbles.py"])
-    shares = {each.label: utilization.curve(options.models[0], each, options).utilization for each in options.methods}
+    shares = {each.label: curves.curve(options.models[0], each, options).utilization for each in options.methods}
     for codec, bits in (("none", "13.5"), ("fp32", "27"), ("nibbles", "3.375")):
         assert shares[codec] == pytest.approx(shares[bits]), codec
     assert shares["fp32"][0] < shares["none"][0] < shares["nibbles"][0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from halos import Params
-from halos.simulation import Simulation
+from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.study import Run
-from halos.observers.records import read, replacing
+from halos.observers.files import replacing
+from halos.observers.jsonl import read
 
 ROOT = Path(__file__).parents[2]
 STOPPED = "stopped: "  # how a run says that it diverged: a result, too

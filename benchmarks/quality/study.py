@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from halos.layers import merge, overrides
+from halos.config.layers import merge, overrides
 
 CONFIGS = Path(__file__).parent / "configs"
 OUTER = "policy.outer.lr"

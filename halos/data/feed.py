@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from halos import seeds
-from halos.cluster import Cluster
 from halos.data import Corpus, DataSource
 from halos.data.order import shards_of
 from halos.errors import ConfigError, UserError
+from halos.world.cluster import Cluster
 
 log = logging.getLogger("halos.data")
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from halos.data import ArrayCorpus, Corpus, DataOptions
 from halos.data.tokens import CHUNK, check_file, file_hash, largest
 from halos.errors import ConfigError, UserError, require
-from halos.hookspecs import Register, hookimpl
+from halos.hooks import Register, hookimpl
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")

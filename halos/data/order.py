@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from halos.cluster import Cluster, Worker
 from halos.data import SHARDS
 from halos.errors import require
+from halos.world.cluster import Cluster, Worker
 
 
 class Range(NamedTuple):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from halos import seeds
 from halos.data import ArrayCorpus, DataOptions
 from halos.errors import require
-from halos.hookspecs import Register, hookimpl
+from halos.hooks import Register, hookimpl
 
 BLOCK = 8192  # samples drawn at a time: what one step needs stays in the cache
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from halos import memory, seeds
-from halos.data import ArrayCorpus, DataOptions
+from halos import seeds
+from halos.data import ArrayCorpus, DataOptions, memory
 from halos.errors import ConfigError, require
-from halos.hookspecs import Register, hookimpl
+from halos.hooks import Register, hookimpl
 
 VOCABULARY = 256  # bytes
 SEPARATOR = 0  # after each document

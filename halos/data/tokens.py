@@ -14,10 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from halos import memory
-from halos.data import ArrayCorpus, DataOptions
+from halos.data import ArrayCorpus, DataOptions, memory
 from halos.errors import ConfigError, did_you_mean, require
-from halos.hookspecs import Register, hookimpl
+from halos.hooks import Register, hookimpl
 
 DTYPES = ("uint8", "uint16", "int32", "uint32")
 HASHED_WHOLE = 2**30  # bytes; of larger files the size and both ends are hashed: a terabyte takes an hour to read

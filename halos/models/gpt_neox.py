@@ -8,7 +8,7 @@ from typing import Any, Optional
 import torch
 
 from halos.errors import ConfigError, did_you_mean, require, shown, under
-from halos.hookspecs import Register, hookimpl
+from halos.hooks import Register, hookimpl
 from halos.models import weights
 from halos.models.neox_network import Dimensions, Network, rotary_pairs
 from halos.seeds import seed_for

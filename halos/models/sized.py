@@ -8,7 +8,7 @@ from typing import Optional
 from torch import nn
 
 from halos.errors import UserError, require
-from halos.hookspecs import Register, hookimpl
+from halos.hooks import Register, hookimpl
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from halos.errors import require
-from halos.hookspecs import Register, hookimpl
+from halos.hooks import Register, hookimpl
 
 Numbers = Union[float, list[float]]  # one for all, or one each
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

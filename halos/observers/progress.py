@@ -11,11 +11,10 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from halos.experiment import Experiment
-from halos.hookspecs import hookimpl
-from halos.records import Commit, Evaluation, Summary, Update
-from halos.report import duration
-from halos.tally import mean_loss
+from halos.hooks import hookimpl
+from halos.observers.experiment import Experiment
+from halos.observers.units import duration
+from halos.values.records import Commit, Evaluation, Summary, Update, mean_loss
 
 LIVE_SECONDS = 0.1  # between two drawings on a terminal
 PLAIN_SECONDS = 10.0  # between two lines elsewhere

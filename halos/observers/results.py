@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from halos.experiment import Experiment
-from halos.hookspecs import hookimpl
-from halos.observers.records import replacing
-from halos.records import Commit, Evaluation, Summary
+from halos.hooks import hookimpl
+from halos.observers.experiment import Experiment
+from halos.observers.files import replacing
+from halos.values.records import Commit, Evaluation, Summary
 
 
 class Results:

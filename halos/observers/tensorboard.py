@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from typing import Any, Optional
 
 from halos.errors import UserError
-from halos.experiment import Experiment
-from halos.hookspecs import hookimpl
-from halos.observers.records import writing
-from halos.records import Commit, Evaluation, Summary, Transfer, Update
-from halos.tally import mean_loss
+from halos.hooks import hookimpl
+from halos.observers.experiment import Experiment
+from halos.observers.files import writing
+from halos.values.records import Commit, Evaluation, Summary, Transfer, Update, mean_loss
 
 POINTS = 1000  # per tag, about
 SHARES = ("compute", "transfer", "idle")

@@ -18,13 +18,12 @@ from heapq import heappop, heappush, merge
 from operator import itemgetter
 from typing import NamedTuple, Optional, Union
 
-from halos.cluster import Cluster
-from halos.experiment import Experiment
-from halos.hazards import Outage, outages
-from halos.hookspecs import hookimpl
-from halos.observers.records import replacing
-from halos.records import Commit, Evaluation, Summary, Transfer, Update
-from halos.tally import ALL_REDUCE, mean_loss
+from halos.hooks import hookimpl
+from halos.observers.experiment import Experiment
+from halos.observers.files import replacing
+from halos.values.records import ALL_REDUCE, Commit, Evaluation, Summary, Transfer, Update, mean_loss
+from halos.world.cluster import Cluster
+from halos.world.faults import Outage, outages
 
 SLICES = 200_000
 LATEST = 9e9  # seconds, 285 years: readers count nanoseconds in 63 bits

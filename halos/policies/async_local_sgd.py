@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from halos.clock import Event
-from halos.cluster import LONGEST, Cluster, Worker
 from halos.errors import Lost, require
-from halos.hookspecs import Register, hookimpl
-from halos.merge import DelayedNesterov, MergeRule
-from halos.records import Update
-from halos.simulation import Simulation
+from halos.hooks import Register, hookimpl
+from halos.rules.merge import DelayedNesterov, MergeRule
+from halos.sim.clock import Event
+from halos.sim.simulation import Simulation
+from halos.values.records import Update
+from halos.world.cluster import LONGEST_MS, Cluster, Worker
 
 
 @dataclass
@@ -29,7 +29,7 @@ class AsyncLocalSGD:
     grace_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        fits = 0.0 <= self.grace_seconds <= LONGEST / 1e3
+        fits = 0.0 <= self.grace_seconds <= LONGEST_MS / 1e3
         require(fits, "grace_seconds", self.grace_seconds, "zero or positive seconds, 1e12 at most")
 
     def check(self, cluster: Cluster) -> None:

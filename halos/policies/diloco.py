@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Union
 
-from halos.clock import arrived, first_of
 from halos.errors import Lost
-from halos.hookspecs import Register, hookimpl
-from halos.merge import MergeRule, Nesterov
-from halos.params import Params
-from halos.records import Contribution, Update
-from halos.simulation import Simulation
+from halos.hooks import Register, hookimpl
+from halos.rules.merge import MergeRule, Nesterov
+from halos.sim.clock import arrived, first_of
+from halos.sim.simulation import Simulation
+from halos.values.params import Params
+from halos.values.records import Contribution, Update
 
 
 @dataclass

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from halos.cluster import Cluster, Region, Worker
-from halos.codecs import FP32
 from halos.errors import ConfigError, Lost, require
-from halos.hookspecs import Register, hookimpl
-from halos.merge import DelayedNesterov, MergeRule
-from halos.params import Params
-from halos.records import Contribution, Update
-from halos.simulation import Simulation
+from halos.hooks import Register, hookimpl
+from halos.rules.codecs import FP32
+from halos.rules.merge import DelayedNesterov, MergeRule
+from halos.sim.simulation import Simulation
+from halos.values.params import Params
+from halos.values.records import Contribution, Update
+from halos.world.cluster import Cluster, Region, Worker
 
 
 @dataclass

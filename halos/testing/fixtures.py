@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from halos import testing
-from halos.clock import Clock
+from halos.sim.clock import Clock
 from halos.testing.quadratic import QuadraticProblem
 from halos.testing.recording import Recording
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from halos.cluster import Cluster, Worker
-from halos.hookspecs import Register, hookimpl
+from halos.hooks import Register, hookimpl
 from halos.seeds import generator
+from halos.world.cluster import Cluster, Worker
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from halos.params import Params
+from halos.config.yaml_text import Section
 from halos.testing.recording import tiny
-from halos.yaml_text import Section
+from halos.values.params import Params
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-from halos.assembly import assemble
-from halos.config import Config, resolve
-from halos.experiment import Experiment
-from halos.hookspecs import hookimpl
-from halos.layers import DEFAULTS, merge
-from halos.plugins import Plugins
-from halos.records import Commit, Evaluation, Transfer, Update
-from halos.simulation import Simulation
-from halos.yaml_text import Section
+from halos.config.config import Config, resolve
+from halos.config.layers import DEFAULTS, merge
+from halos.config.yaml_text import Section
+from halos.hooks import hookimpl
+from halos.observers.experiment import Experiment
+from halos.plugins.registry import Plugins
+from halos.run.assembly import assemble
+from halos.sim.simulation import Simulation
+from halos.values.records import Commit, Evaluation, Transfer, Update
 
 # Two workers of one region, a quadratic with its optimum at 1, free communication: change what matters.
 TINY: Section = {

@@ -20,19 +20,19 @@ from zlib import crc32
 
 from torch import Tensor
 
-from halos.assembly import assemble
-from halos.checkpoint import Checkpoint, load
-from halos.checkpointing import ours
-from halos.config import resolve
+from halos.config.config import resolve
+from halos.config.layers import DEFAULTS, merge
+from halos.config.yaml_text import Section
 from halos.errors import UserError
-from halos.hookspecs import hookimpl
-from halos.layers import DEFAULTS, merge
-from halos.params import Layout, Params
-from halos.plugins import Plugins
-from halos.records import Commit, Evaluation, Transfer, Update
+from halos.hooks import hookimpl
+from halos.plugins.registry import Plugins
+from halos.resume.checkpoint import Checkpoint, load
+from halos.resume.checkpointer import ours
+from halos.run.assembly import assemble
 from halos.testing.timeline import first_difference
 from halos.testing.witness import content
-from halos.yaml_text import Section
+from halos.values.params import Layout, Params
+from halos.values.records import Commit, Evaluation, Transfer, Update
 
 CHECKPOINTED: Section = {"checkpoint": {"every_local_steps": 2**62}}  # as if; this module says when
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from halos.config.yaml_text import Section
 from halos.testing.recording import tiny
-from halos.yaml_text import Section
 
 MODEL_BYTES = 1_000_000
 PATIENCE = 20  # what a run may take, times the length that rounds one after the other would have

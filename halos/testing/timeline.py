@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from halos.params import Params
-from halos.records import Commit, Evaluation, Update
 from halos.testing.recording import Recording
 from halos.testing.witness import fingerprint
+from halos.values.params import Params
+from halos.values.records import Commit, Evaluation, Update
 
 
 def everything(recording: Recording) -> list[Any]:

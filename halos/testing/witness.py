@@ -12,8 +12,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from halos import params
-from halos.params import Layout, Params
+from halos.values import params
+from halos.values.params import Layout, Params
 
 
 class Witness:

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from halos import Params, Register, hookimpl, require
-from halos.codecs import Codec, Fp32
-from halos.params import Layout
+from halos.rules.codecs import Codec, Fp32
 from halos.seeds import generator
-from halos.simulation import Simulation
+from halos.sim.simulation import Simulation
+from halos.values.params import Layout
 
 logger = logging.getLogger(__name__)
 

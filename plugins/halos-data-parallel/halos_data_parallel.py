@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halos import Lost, Params, Register, Update, all_of, hookimpl
-from halos.cluster import Worker
-from halos.simulation import Simulation
+from halos.sim.simulation import Simulation
+from halos.world.cluster import Worker
 
 
 @dataclass

@@ -8,9 +8,9 @@ from halos_codecs import Int4, LowRank
 from halos_one_step_delay import OneStepDelay
 
 from halos import Register, hookimpl
-from halos.codecs import Codec
-from halos.collectives import Collective
-from halos.simulation import Simulation
+from halos.rules.codecs import Codec
+from halos.sim.simulation import Simulation
+from halos.sim.transit.collectives import Collective
 
 
 @dataclass

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from halos import Contribution, Event, Params, Register, Update, all_of, hookimpl, require
-from halos.cluster import Worker
-from halos.merge import MergeRule, Nesterov
-from halos.params import mean
-from halos.simulation import Simulation
+from halos.rules.merge import MergeRule, Nesterov
+from halos.sim.simulation import Simulation
+from halos.values.params import mean
+from halos.world.cluster import Worker
 
 
 @dataclass

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from halos import ConfigError, Register, Update, hookimpl, require
-from halos.cluster import SLOWEST, Cluster, Worker
-from halos.compute import ComputeModel, Constant
 from halos.seeds import generator
-from halos.simulation import Simulation
+from halos.sim.simulation import Simulation
+from halos.world.cluster import SLOWEST, Cluster, Worker
+from halos.world.compute import ComputeModel, Constant
 
 
 @dataclass

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from halos import Contribution, Event, Params, Register, Update, hookimpl, require
-from halos.cluster import Worker
-from halos.collectives import Collective
-from halos.merge import MergeRule, Nesterov
-from halos.simulation import Simulation
+from halos.rules.merge import MergeRule, Nesterov
+from halos.sim.simulation import Simulation
+from halos.sim.transit.collectives import Collective
+from halos.world.cluster import Worker
 
 
 @dataclass

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from halos import Contribution, Event, Params, Register, Update, hookimpl, require
-from halos.cluster import Worker
-from halos.params import mean
-from halos.simulation import Simulation
+from halos.sim.simulation import Simulation
+from halos.values.params import mean
+from halos.world.cluster import Worker
 
 
 @dataclass

@@ -11,14 +11,13 @@ from typing import Any, Optional, Union
 import torch
 
 from halos import ConfigError, Contribution, Event, Params, Register, Update, UserError, all_of, hookimpl, require
-from halos.cluster import Cluster, Worker
 from halos.errors import under
-from halos.fragments import PATTERNS, cut
-from halos.merge import MergeRule, Nesterov
-from halos.params import mean
-from halos.rounds import Round
-from halos.servers import distance
-from halos.simulation import Simulation
+from halos.rules.merge import MergeRule, Nesterov
+from halos.sim.rounds import Round
+from halos.sim.simulation import Simulation
+from halos.values.fragments import PATTERNS, cut
+from halos.values.params import distance, mean
+from halos.world.cluster import Cluster, Worker
 
 SAME_STEPS = "streaming_diloco needs the same for all: steps: {name: fixed, base: …}"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from halos import Update
-from halos.layers import merge
+from halos.config.layers import merge
 from halos.testing import Recording, record
 
 GOLDEN = Path(__file__).parent

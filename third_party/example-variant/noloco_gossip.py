@@ -7,11 +7,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from halos import Contribution, Event, Params, Register, Update, all_of, hookimpl, require
-from halos.cluster import Worker
-from halos.codecs import FP32
-from halos.rounds import Round
+from halos.rules.codecs import FP32
 from halos.seeds import generator
-from halos.simulation import Simulation
+from halos.sim.rounds import Round
+from halos.sim.simulation import Simulation
+from halos.world.cluster import Worker
 
 
 @dataclass

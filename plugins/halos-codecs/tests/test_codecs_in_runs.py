@@ -9,10 +9,10 @@ import torch
 from halos_codecs import Fp4E3M0, Int4, LowRank, Sign, TopK
 
 from halos import Params
-from halos.codecs import Codec
-from halos.params import Layout
+from halos.rules.codecs import Codec
+from halos.sim.transit.wire import Wire
 from halos.testing import Recording, record, tiny
-from halos.wire import Wire
+from halos.values.params import Layout
 
 PLUGIN = ["halos_codecs"]
 FED_BACK = [

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Optional
 import torch
 
 from halos import Event, Lost, Params
-from halos.cluster import Worker
-from halos.codecs import FP32
 from halos.errors import under
-from halos.fragments import cut
-from halos.rounds import Round
-from halos.simulation import Simulation
+from halos.rules.codecs import FP32
+from halos.sim.rounds import Round
+from halos.sim.simulation import Simulation
+from halos.values.fragments import cut
+from halos.world.cluster import Worker
 
 from .learners import Learner, Part
 from .syncers import Syncer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from halos import Event, Params, Update
-from halos.cluster import Worker
+from halos.world.cluster import Worker
 
 
 @dataclass

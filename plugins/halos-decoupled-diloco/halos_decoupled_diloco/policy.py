@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from halos import require
-from halos.cluster import Cluster
 from halos.errors import under
-from halos.fragments import PATTERNS, cut
-from halos.merge import MergeRule, Nesterov
-from halos.simulation import Simulation
+from halos.rules.merge import MergeRule, Nesterov
+from halos.sim.simulation import Simulation
+from halos.values.fragments import PATTERNS, cut
+from halos.world.cluster import Cluster
 
 from .decoupled import Decoupled
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from halos import Contribution, Params
-from halos.params import Fragment
+from halos.values.params import Fragment
 
 from .averaging import average
 from .learners import Learner, Part

@@ -8,7 +8,7 @@ from typing import Any, Optional
 import torch
 
 from halos import Layout, Params, Register, hookimpl
-from halos.executors import Job, Outcome, Task
+from halos.training import Job, Outcome, Task
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from halos import UserError
-from halos.run import main
+from halos.run.cli import main
 from halos.testing import Recording, record, tiny
 from halos.testing.conformance import PolicyConformance
 

@@ -1,0 +1,1 @@
+"""Configuration: files and key=value in, the objects of a run out."""

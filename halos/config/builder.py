@@ -1,0 +1,225 @@
+"""From plain sections to dataclasses and back: named sections become the components they name."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Union
+
+from halos.config.layers import layered
+from halos.config.yaml_text import Section
+from halos.errors import ConfigError, UserError, did_you_mean, shown
+from halos.plugins.registry import KINDS, Plugins
+
+WORDS: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    list: "a list",
+    tuple: "a list",
+    dict: "a section of keys and values",
+    type(None): "null",
+    Any: "anything",
+}
+
+
+class Builder:
+    """Turns sections into dataclasses, fields annotated with a Protocol into the component they name."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+        self._kinds = {protocol: kind for kind, (protocol, _) in KINDS.items()}
+
+    def build(self, cls: type[Any], section: Any, key: str) -> Any:
+        """An instance of dataclass `cls` from the section at `key`."""
+        if not isinstance(section, dict):
+            raise ConfigError(key, f"{shown(section)} is not a section of keys and values")
+        fields = {each.name: each for each in dataclasses.fields(cls) if each.init}
+        for name in section:
+            if name not in fields:
+                known = ", ".join(sorted(fields)) or "none"
+                raise ConfigError(
+                    _join(key, str(name)), f"no such key; there are: {known}{did_you_mean(str(name), fields)}"
+                )
+        hints = _hints(cls, key)
+        values = {}
+        for name, each in fields.items():
+            hint, where = hints[name], _join(key, name)
+            if name in section:
+                values[name] = self.convert(hint, self._named(hint, section[name], each), where)
+            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+                if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
+                    raise ConfigError(where, f"missing; it must be {self.describe(hint)}")
+                values[name] = self.build(hint, {}, where)  # its own message says what it needs
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise error.under(key) from None
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ConfigError(key, str(error)) from None
+
+    def convert(self, hint: Any, value: Any, key: str) -> Any:
+        """`value` as the annotation `hint` wants it."""
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if hint in self._kinds:
+            return self._component(self._kinds[hint], value, key)
+        if origin in (Union, types.UnionType):
+            return self._union(hint, list(arguments), value, key)
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            return self.build(hint, _section(hint, value), key)
+        if origin in (list, Sequence):
+            if isinstance(value, list):
+                return [self.convert(arguments[0], each, f"{key}[{i}]") for i, each in enumerate(value)]
+            if isinstance(value, dict):  # from an override such as regions.0=…
+                raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}; it is replaced as a whole")
+        if origin is tuple and isinstance(value, list):
+            inner = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
+            if len(inner) == len(value):
+                return tuple(self.convert(each, one, f"{key}[{i}]") for i, (each, one) in enumerate(zip(inner, value)))
+        if origin is dict and isinstance(value, dict):
+            return {str(name): self.convert(arguments[1], each, _join(key, str(name))) for name, each in value.items()}
+        return self._plain(hint, value, key)
+
+    def describe(self, hint: Any) -> str:
+        """What `hint` allows, in words."""
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if hint in self._kinds:
+            return self._describe_kind(self._kinds[hint])
+        if origin in (Union, types.UnionType):
+            return " or ".join(self.describe(each) for each in arguments)
+        if origin is typing.Literal:
+            return "one of " + ", ".join(map(str, arguments))
+        if origin in (list, Sequence) or (origin is tuple and arguments[1:] == (...,)):
+            return f"a list, each {self.describe(arguments[0])}"
+        if origin is tuple:
+            words = [self.describe(each) for each in arguments]
+            return f"a list of {len(words)}" + (
+                f", each {words[0]}" if len(set(words)) == 1 else f": {', '.join(words)}"
+            )
+        if origin is dict:
+            return f"a section, each value {self.describe(arguments[1])}"
+        if dataclasses.is_dataclass(hint):
+            return WORDS[dict]
+        return WORDS.get(hint) or f"a {hint}, which no value in a config ever is"
+
+    def _describe_kind(self, kind: str) -> str:
+        return f"{_a(kind)}: {{name: …}}, one of {', '.join(sorted(self._plugins.components[kind]))}"
+
+    def _plain(self, hint: Any, value: Any, key: str) -> Any:
+        if hint is Any or (typing.get_origin(hint) is typing.Literal and value in typing.get_args(hint)):
+            return value
+        if hint in (list, tuple, dict) and isinstance(value, list if hint is tuple else hint):
+            return hint(value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if hint is bool and isinstance(value, bool):
+            return value
+        if hint is int and number and (isinstance(value, int) or value.is_integer()):
+            if not -(2**63) <= value < 2**63:
+                raise ConfigError(key, f"{shown(value)} is too large; an integer is below 2^63")
+            return int(value)  # 1e6 is an integer to everybody but YAML
+        if hint is float and number:
+            try:
+                return float(value)
+            except OverflowError:
+                raise ConfigError(key, f"{shown(value)} is too large for a number") from None
+        if hint is str and (isinstance(value, str) or number):
+            return str(value)
+        if hint is Path and isinstance(value, str):
+            return Path(value)
+        if hint is type(None) and value is None:
+            return None
+        raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}")
+
+    def _union(self, hint: Any, arguments: list[Any], value: Any, key: str) -> Any:
+        if value is None and type(None) in arguments:
+            return None
+        some = [each for each in arguments if each is not type(None)]
+        if type(value) in some:  # Union[str, int] of 5 is 5
+            return self.convert(type(value), value, key)
+        fitting = [each for each in some if not isinstance(value, (list, dict)) or self._may_hold(each, value)]
+        if len(fitting) == 1 and fitting[0] not in WORDS:
+            return self.convert(fitting[0], value, key)  # its own message says more
+        for each in fitting:
+            try:
+                return self.convert(each, value, key)
+            except ConfigError:
+                continue
+        raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}")
+
+    def _may_hold(self, hint: Any, value: Union[list[Any], dict[Any, Any]]) -> bool:
+        """Whether `hint` is the sort of thing that a list (or a section) becomes."""
+        origin = typing.get_origin(hint) or hint
+        if isinstance(value, list):
+            return origin in (list, tuple, Sequence, Any)
+        return origin in (dict, Any) or hint in self._kinds or dataclasses.is_dataclass(hint)
+
+    def _component(self, kind: str, value: Any, key: str) -> Any:
+        section = {"name": value} if isinstance(value, str) else value
+        if not isinstance(section, dict):
+            raise ConfigError(key, f"{shown(value)} is not {self._describe_kind(kind)}")
+        if "name" not in section:
+            raise ConfigError(_join(key, "name"), f"missing; it must be {self._describe_kind(kind)}")
+        name = section["name"]
+        if not isinstance(name, str):
+            raise ConfigError(_join(key, "name"), f"{shown(name)} is not the name of {self._describe_kind(kind)}")
+        try:
+            cls = self._plugins.find(kind, name)
+        except UserError as error:
+            raise ConfigError(_join(key, "name"), str(error)) from None
+        return self.build(cls, {each: one for each, one in section.items() if each != "name"}, key)
+
+    def _named(self, hint: Any, value: Any, field: dataclasses.Field[Any]) -> Any:
+        """A section without a `name`, for a component that has a default: on top of that default."""
+        component = any(each in self._kinds for each in (hint, *typing.get_args(hint)))
+        if not component or not isinstance(value, dict) or "name" in value:
+            return value
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        below = to_sections(default, self._plugins)
+        return layered(below, value) if isinstance(below, dict) else value
+
+
+def to_sections(value: Any, plugins: Plugins) -> Any:
+    """A resolved configuration as plain sections again: what `config.yaml` holds, and can be run from."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        section: Section = {
+            each.name: to_sections(getattr(value, each.name), plugins)
+            for each in dataclasses.fields(value)
+            if each.init
+        }
+        name = plugins.name_of(type(value))
+        return section if name is None else {"name": name, **section}
+    if isinstance(value, (list, tuple)):
+        return [to_sections(each, plugins) for each in value]
+    if isinstance(value, dict):
+        return {key: to_sections(each, plugins) for key, each in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _section(cls: type[Any], value: Any) -> Any:
+    """`schedule: constant` is short for `schedule: {name: constant}` where there is a name to choose."""
+    if value is None:
+        return {}
+    names = [each.name for each in dataclasses.fields(cls) if each.name == "name" and each.default]
+    return {"name": value} if isinstance(value, str) and names else value
+
+
+def _hints(cls: type[Any], key: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls)
+    except Exception as error:  # an annotation is any expression
+        what = f"{cls.__module__}.{cls.__qualname__}"
+        raise ConfigError(key, f"the annotations of {what} cannot be read: {error}") from None
+
+
+def _a(noun: str) -> str:
+    """The noun with its article, if it takes one."""
+    return noun if noun.endswith("weights") else f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name

@@ -1,0 +1,111 @@
+"""The configuration of a run: its sections, and loading them from a file with key=value on top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from halos.config.builder import Builder
+from halos.config.layers import DEFAULTS, merge, overrides, read
+from halos.config.references import interpolate
+from halos.config.yaml_text import Section
+from halos.data import DataSource
+from halos.errors import ConfigError, positive, require, shown
+from halos.models import Model
+from halos.observers.builtin import ObserverOptions
+from halos.plugins.loading import unique
+from halos.plugins.registry import Plugins
+from halos.rules.codecs import Codec
+from halos.rules.steps import StepAllocation
+from halos.rules.weights import ContributionWeights
+from halos.sim.limits import BudgetOptions, EvaluateOptions
+from halos.sim.simulation import SyncPolicy
+from halos.training import Executor
+from halos.training.options import TrainOptions
+from halos.world.cluster import ClusterOptions
+from halos.world.compute import ComputeModel
+from halos.world.faults import FaultModel
+from halos.world.network import NetworkModel
+
+
+@dataclass
+class CheckpointOptions:
+    """`checkpoint:`; both intervals null: none are written."""
+
+    every_minutes: Optional[float] = None  # of wall time
+    every_local_steps: Optional[int] = None  # trained
+    keep: int = 2  # of the newest
+
+    def __post_init__(self) -> None:
+        for key in ("every_minutes", "every_local_steps"):
+            value = getattr(self, key)
+            require(value is None or positive(value), key, value, "a positive number, or null")
+        require(self.keep >= 1, "keep", self.keep, "a positive number of checkpoints")
+
+    @property
+    def wanted(self) -> bool:
+        return self.every_minutes is not None or self.every_local_steps is not None
+
+
+@dataclass
+class Config:
+    """A run, resolved: every named section is the component it names."""
+
+    cluster: ClusterOptions
+    model: Model
+    policy: SyncPolicy
+    budget: BudgetOptions
+    network: NetworkModel
+    compute: ComputeModel
+    data: DataSource
+    weights: ContributionWeights
+    codec: Codec
+    executor: Executor
+    steps: StepAllocation
+    faults: FaultModel
+    name: str = "run"
+    out: Optional[str] = None
+    seed: int = 1234
+    plugins: list[str] = field(default_factory=list)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    observers: ObserverOptions = field(default_factory=ObserverOptions)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2^63 - 1")
+        plain = self.name not in ("", ".", "..") and not any(each in self.name for each in "/\\\0")
+        require(plain, "name", self.name, "the name of a folder (no slashes); `out` takes a path")
+        if self.budget.target_loss is not None and self.evaluate.every_local_steps is None:
+            raise ConfigError("evaluate.every_local_steps", "missing; budget.target_loss is only seen by evaluating")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path("runs") / self.name if self.out is None else Path(self.out)
+
+
+def load(
+    path: Optional[str], changes: list[str] | tuple[str, ...] = (), plugins: Optional[list[str]] = None
+) -> tuple[Config, Plugins]:
+    """The configuration in file `path` with `key=value` changes on top, and the plugins it uses.
+
+    `plugins` are loaded in addition to installed ones and those the file names, and become part of
+    the configuration. UserError says what is wrong, with the full key.
+    """
+    layer: Section = {} if path is None else read(Path(path))
+    merged = interpolate(merge(merge(DEFAULTS, layer), overrides(changes)))
+    named = merged.get("plugins") or []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
+    merged["plugins"] = unique([*named, *(plugins or [])])
+    found = Plugins(merged["plugins"])
+    return resolve(merged, found), found
+
+
+def resolve(section: Section, plugins: Plugins) -> Config:
+    """The merged sections as a Config."""
+    config = Builder(plugins).build(Config, section, "")
+    assert isinstance(config, Config), "built from its own class"
+    return config

@@ -1,0 +1,143 @@
+"""Layers of configuration: YAML files that extend each other and key=value, merged into plain sections."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from halos.config.yaml_text import DEEPEST, Section, parse
+from halos.errors import ConfigError, UserError, shown
+
+# What a section is when no layer names its component.
+DEFAULTS: Section = {
+    "network": {"name": "matrix"},
+    "faults": {"name": "none"},
+    "compute": {"name": "constant"},
+    "data": {"name": "text"},
+    "weights": {"name": "uniform"},
+    "codec": {"name": "fp32"},
+    "executor": {"name": "inline"},
+}
+PATH_KEYS = ("env", "path", "weights")  # relative ones in a file are looked for beside it first
+
+
+def read(path: Path) -> Section:
+    """A config file on top of those it `extends`, as plain sections."""
+    try:
+        return _read(path, (), {})
+    except RecursionError:  # aliases can nest what is written flat
+        raise UserError(f"{path} is nested too deeply") from None
+
+
+def _read(path: Path, seen: tuple[Path, ...], known: dict[Path, Section]) -> Section:
+    """The same; `seen` are the files that extend this one, `known` those that have been read."""
+    own = Path(os.path.realpath(path))
+    if own in known:
+        return known[own]
+    if own in seen:
+        raise UserError(f"extends: {path} extends itself")
+    if len(seen) >= DEEPEST:
+        raise UserError(f"extends: {path} is the last of more than {DEEPEST} files that extend each other")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        loaded = parse(text)
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise UserError(f"{path} is not a mapping of keys to values")
+    section: Section = _beside(loaded, path.parent, "", top=True)
+    extends = section.pop("extends", None)
+    below: Section = {}
+    for name in extends if isinstance(extends, list) else [] if extends is None else [extends]:
+        if not isinstance(name, str) or not name:
+            raise ConfigError("extends", f"{shown(name)} in {path} is not the path of a file")
+        base = path.parent / name
+        if not os.path.isfile(base):
+            raise ConfigError("extends", f"{base} {_absent(base)} (it is named in {path}, and looked for beside it)")
+        below = merge(below, _read(base, (*seen, own), known))
+    known[own] = merge(below, section)
+    return known[own]
+
+
+def overrides(texts: Iterable[str]) -> Section:
+    """Several `key=value` as one layer, later ones over earlier ones."""
+    layer: Section = {}
+    for text in texts:
+        layer = merge(layer, parse_override(text))
+    return layer
+
+
+def merge(below: Section, above: Section) -> Section:
+    """`above` over `below`; a section that changes its `name` discards what lies below it."""
+    merged = dict(below)
+    for key, value in above.items():
+        default = DEFAULTS.get(key, {}).get("name")  # what a section without a name is
+        merged[key] = layered(merged.get(key), value, default)
+    return merged
+
+
+def layered(below: Any, above: Any, default: str | None = None) -> Any:
+    """One value over another; sections mix, unless the upper names another component than the lower (or `default`)."""
+    if isinstance(below, dict) and isinstance(above, str):
+        above = {"name": above}  # `codec: fp16` is short for `codec: {name: fp16}`
+    elif isinstance(below, str) and isinstance(above, dict):
+        below = {"name": below}
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    name = below.get("name", default)
+    if name is not None and above.get("name", name) != name:
+        return above
+    return below | {key: layered(below.get(key), value) for key, value in above.items()}
+
+
+def parse_override(text: str) -> Section:
+    """`a.b=value` as nested sections; the value is read as YAML."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key or not all(key.split(".")):
+        raise UserError(f"{shown(text)} is not key=value (for example budget.local_steps=512)")
+    if key.count(".") >= DEEPEST:
+        raise UserError(f"{shown(text)} is nested too deeply")
+    if "[" in key:
+        raise ConfigError(key, f"a list is replaced as a whole: {key.partition('[')[0]}=[…]")
+    if key == "extends":
+        raise ConfigError(key, "only a file extends others; write it there, or give that file as CONFIG")
+    try:
+        parsed = parse(f"value: {value}")
+    except ValueError as error:
+        raise ConfigError(key, f"{shown(value)} is not valid YAML: {error}") from None
+    if not isinstance(parsed, dict) or list(parsed) != ["value"]:
+        raise ConfigError(key, f"{shown(value)} is more than one value")
+    section: Any = parsed["value"]
+    for part in reversed(key.split(".")):
+        section = {part: section}
+    result: Section = section
+    return result
+
+
+def _absent(path: Path) -> str:
+    return "is not a file" if os.path.exists(path) else "does not exist"
+
+
+def _beside(section: Any, folder: Path, key: str, *, top: bool = False) -> Any:
+    """Relative paths in a file that exist beside it, seen from the working directory."""
+    if isinstance(section, dict):
+        # The top level has no paths but `plugins`; its `weights` are not a model's.
+        return {
+            name: value if top and name in PATH_KEYS else _beside(value, folder, str(name))
+            for name, value in section.items()
+        }
+    if isinstance(section, list):
+        return [_beside(each, folder, key) for each in section]
+    if isinstance(section, str) and section and (key in PATH_KEYS or (key == "plugins" and section.endswith(".py"))):
+        near = str(folder / section)
+        if not os.path.isabs(section) and (os.path.exists(near) or os.path.exists(near + ".idx")):
+            return near
+    return section

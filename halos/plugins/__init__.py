@@ -1,0 +1,1 @@
+"""Plugins: what can be extended, and who extends it."""

@@ -1,0 +1,112 @@
+"""Everything that can be extended, on one page.
+
+*One of many, chosen by name in the config*: a plugin calls `register(name, component)` for each
+class it brings. A component is a dataclass whose fields are its hyper-parameters (its section in
+the config); what it must be able to do is the Protocol in the module named beside each hook.
+*Everyone hears*: every plugin that implements it is told.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from halos.hooks import Register, hookspec
+
+if TYPE_CHECKING:
+    from halos.observers.experiment import Experiment
+    from halos.values.records import Commit, Evaluation, Summary, Transfer, Update
+
+# One of many, by name in the config
+
+
+@hookspec
+def register_sync_policies(register: Register) -> None:
+    """Who trains from what, when, and how it is merged: `policy:` (simulation.SyncPolicy)."""
+
+
+@hookspec
+def register_merge_rules(register: Register) -> None:
+    """What a server does with a pseudo-gradient: an outer optimizer (merge.MergeRule)."""
+
+
+@hookspec
+def register_network_models(register: Register) -> None:
+    """How long bytes take: `network:` (network.NetworkModel)."""
+
+
+@hookspec
+def register_step_allocations(register: Register) -> None:
+    """How many local steps a worker takes: `steps:` (steps.StepAllocation)."""
+
+
+@hookspec
+def register_contribution_weights(register: Register) -> None:
+    """How much unequal contributions count: `weights:` (weights.ContributionWeights)."""
+
+
+@hookspec
+def register_compute_models(register: Register) -> None:
+    """How long local steps take: `compute:` (compute.ComputeModel)."""
+
+
+@hookspec
+def register_codecs(register: Register) -> None:
+    """What parameters become on the wire: `codec:` (codecs.Codec)."""
+
+
+@hookspec
+def register_fault_models(register: Register) -> None:
+    """What goes wrong, and when: `faults:` (faults.FaultModel)."""
+
+
+@hookspec
+def register_models(register: Register) -> None:
+    """What is trained: `model:` (models.Model)."""
+
+
+@hookspec
+def register_data_sources(register: Register) -> None:
+    """What it is trained on: `data:` (data.DataSource)."""
+
+
+@hookspec
+def register_executors(register: Register) -> None:
+    """Where the training really happens: `executor:` (executors.Executor)."""
+
+
+# Everyone hears
+
+
+@hookspec
+def on_start(experiment: Experiment) -> None:
+    """A run begins; its folder and its `config.yaml` exist."""
+
+
+@hookspec
+def on_resume(time: float) -> None:
+    """A resumed run has told again all that happened up to virtual `time`, and goes on from there."""
+
+
+@hookspec
+def on_update(update: Update) -> None:
+    """A worker's update has arrived (virtual time `update.time`)."""
+
+
+@hookspec
+def on_transfer(transfer: Transfer) -> None:
+    """A transfer or collective has ended (virtual time `transfer.time`)."""
+
+
+@hookspec
+def on_commit(commit: Commit) -> None:
+    """A server's model has changed."""
+
+
+@hookspec
+def on_evaluate(evaluation: Evaluation) -> None:
+    """A model was evaluated on one evaluation set."""
+
+
+@hookspec
+def on_finish(summary: Summary) -> None:
+    """The run is over, one way or another; `summary` is what `summary.json` holds."""

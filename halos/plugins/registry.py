@@ -1,0 +1,226 @@
+"""Find plugins (installed packages, modules, single files) and register what they bring by kind and name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import os
+import re
+from dataclasses import dataclass, is_dataclass
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import Any, Optional
+
+import pluggy
+
+from halos.data import DataSource
+from halos.errors import UserError, did_you_mean, shown
+from halos.models import Model
+from halos.plugins import hookspecs
+from halos.plugins.loading import load, reason, source, sources, unique
+from halos.rules.codecs import Codec
+from halos.rules.merge import MergeRule
+from halos.rules.steps import StepAllocation
+from halos.rules.weights import ContributionWeights
+from halos.sim.simulation import SyncPolicy
+from halos.training import Executor
+from halos.world.compute import ComputeModel
+from halos.world.faults import FaultModel
+from halos.world.network import NetworkModel
+
+ENTRY_POINTS = "halos"
+
+# kind → (the Protocol a config field is annotated with, the hook that registers its components)
+KINDS: dict[str, tuple[type[Any], str]] = {
+    "policy": (SyncPolicy, "register_sync_policies"),
+    "merge rule": (MergeRule, "register_merge_rules"),
+    "network model": (NetworkModel, "register_network_models"),
+    "step allocation": (StepAllocation, "register_step_allocations"),
+    "contribution weights": (ContributionWeights, "register_contribution_weights"),
+    "compute model": (ComputeModel, "register_compute_models"),
+    "codec": (Codec, "register_codecs"),
+    "fault model": (FaultModel, "register_fault_models"),
+    "model": (Model, "register_models"),
+    "data source": (DataSource, "register_data_sources"),
+    "executor": (Executor, "register_executors"),
+}
+FOLDERS = ("policies", "rules", "world", "models", "data", "training")  # some modules in them register components
+
+
+def built_in() -> list[str]:
+    """The modules of halos that register components, as any plugin does."""
+    core = Path(__file__).parents[1]
+    files = [file for folder in FOLDERS for file in sorted((core / folder).glob("[!_]*.py"))]
+    return [f"halos.{file.parent.name}.{file.stem}" for file in files if b"\n@hookimpl\n" in file.read_bytes()]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered class, and where it comes from (for `--list-plugins` and error messages)."""
+
+    kind: str
+    name: str
+    cls: type[Any]
+    origin: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring."""
+        return (inspect.getdoc(self.cls) or "").strip().split("\n")[0]
+
+
+class Plugins:
+    """The plugins of one run: a fresh pluggy manager, and the components by kind and name."""
+
+    def __init__(self, extra: list[str] | tuple[str, ...] = ()) -> None:
+        self.manager = pluggy.PluginManager("halos")
+        self.manager.add_hookspecs(hookspecs)
+        self._origins: dict[int, str] = {}
+        self._loaded: list[tuple[Any, str]] = []
+        self.listening: list[Any] = []  # components of the run that hear what happens
+        self._names: dict[type[Any], str] = {}
+        for name in built_in():
+            self._add(importlib.import_module(name), "halos")
+        self._add_installed()
+        for name in unique(extra):
+            if self._is_installed(name):
+                continue
+            plugin = load(name)
+            self._add(plugin, name)
+            if not self.manager.get_hookcallers(plugin):
+                raise UserError(
+                    f"plugin {name} implements no hook; see halos/plugins/hookspecs.py and mark functions @hookimpl"
+                )
+        self._check_pending()
+        self.components: dict[str, dict[str, Component]] = {kind: {} for kind in KINDS}
+        for kind, (_, hook) in KINDS.items():
+            for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+                self._register(kind, implementation)
+
+    def find(self, kind: str, name: str) -> type[Any]:
+        """The class registered as `name`; a UserError that lists what there is."""
+        known = self.components[kind]
+        if name not in known:
+            raise UserError(
+                f"{shown(name)} is not installed; installed: {', '.join(sorted(known))}{did_you_mean(name, known)}"
+            )
+        return known[name].cls
+
+    def name_of(self, cls: type[Any]) -> Optional[str]:
+        """The name a component class is registered under, if it is one."""
+        return self._names.get(cls)
+
+    def listen(self, component: Any) -> None:
+        """Let a component hear what happens, if it has methods marked `@hookimpl` (as an allocation that measures).
+
+        Likewise the components inside it.
+        """
+        for inner in dataclass_fields(component) if is_dataclass(component) else ():
+            value = getattr(component, inner.name, None)
+            if is_dataclass(value) and not isinstance(value, type):
+                self.listen(value)
+        if any(hasattr(getattr(type(component), name, None), "halos_impl") for name in dir(type(component))):
+            self.manager.register(component)
+            self.listening.append(component)
+
+    def versions(self) -> dict[str, str]:
+        """`{plugin: hash of its source}` of everything that is not part of halos itself."""
+        sources: dict[str, list[bytes]] = {}
+        for plugin, origin in self._loaded:
+            if origin != "halos":
+                sources.setdefault(origin, []).append(source(plugin))
+        return {
+            origin: f"sha256:{hashlib.sha256(b''.join(several)).hexdigest()[:16]}" if any(several) else "unknown"
+            for origin, several in sources.items()
+        }
+
+    def _add_installed(self) -> None:
+        for distribution in importlib.metadata.distributions():
+            for entry in distribution.entry_points:
+                if entry.group == ENTRY_POINTS:
+                    origin = f"{distribution.metadata['Name']} {distribution.version}"
+                    try:
+                        plugin = entry.load()
+                    except Exception as error:
+                        raise UserError(f"plugin {origin} cannot be loaded: {reason(error)}") from error
+                    self._add(plugin, origin)
+
+    def _is_installed(self, name: str) -> bool:
+        """Whether a file is that of an installed plugin: a config may name it for those who have not installed it."""
+        if not (name.endswith(".py") and os.path.isfile(name)):
+            return False
+        text = sources(Path(name))
+        return any(text == source(plugin) for plugin, origin in self._loaded if origin != "halos")
+
+    def _add(self, plugin: Any, origin: str) -> None:
+        if not self.manager.is_registered(plugin):
+            try:
+                self.manager.register(plugin)
+            except pluggy.PluginValidationError as error:
+                raise UserError(f"plugin {origin}: {error}") from error
+            self._origins[id(plugin)] = origin
+            self._loaded.append((plugin, origin))
+
+    def _check_pending(self) -> None:
+        """Refuse implementations of hooks that there are not: most likely a misspelt name."""
+        try:
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            origin = self._origins.get(id(error.plugin), error.plugin)
+            named = re.search(r"unknown hook '(\w+)'", str(error))
+            if named is None:
+                raise UserError(f"plugin {origin}: {error}") from error
+            hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "on_"))]
+            raise UserError(
+                f"plugin {origin}: there is no hook {named[1]!r}; there are: {', '.join(hooks)}"
+                f"{did_you_mean(named[1], hooks)}"
+            ) from error
+
+    def _register(self, kind: str, implementation: Any) -> None:
+        origin = self._origins[id(implementation.plugin)]
+
+        def register(name: str, cls: type[Any]) -> None:
+            problem = unfit(kind, name, cls)
+            if problem:
+                raise UserError(f"plugin {origin}: {kind} {name!r} {problem}")
+            other = self.components[kind].get(name)
+            if other is not None:
+                raise UserError(
+                    f"two plugins bring a {kind} named {name!r}: {other.origin} and {origin}; rename one,"
+                    " or load only one of them"
+                )
+            self.components[kind][name] = Component(kind, name, cls, origin)
+            self._names.setdefault(cls, name)
+
+        try:
+            implementation.function(register)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"plugin {origin}: {KINDS[kind][1]} failed: {reason(error)}") from error
+
+
+def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
+    """What keeps `cls` from being a component of that kind, called `name`; None if nothing does."""
+    if not isinstance(name, str) or not name:
+        return "has no name; a name is a text"
+    if not (inspect.isclass(cls) and is_dataclass(cls)):
+        return f"is {cls!r}; it must be a dataclass"
+    protocol = KINDS[kind][0]
+    for need, wanted in vars(protocol).items():
+        if inspect.isfunction(wanted) and not need.startswith("_"):
+            method = getattr(cls, need, None)
+            if not callable(method):
+                return f"has no method {need}() (see {protocol.__module__}.{protocol.__name__})"
+            plain = inspect.isfunction(method) and not hasattr(method, "__wrapped__")
+            if inspect.iscoroutinefunction(wanted) and plain and not inspect.iscoroutinefunction(method):
+                return f"has a method {need}() that is no coroutine; write: async def {need}(…), and await in it"
+    fields = {each.name for each in dataclass_fields(cls)}
+    for need in inspect.get_annotations(protocol):
+        if need not in fields and not hasattr(cls, need):
+            return f"has no field {need!r} (see {protocol.__module__}.{protocol.__name__})"
+    if "name" in fields:
+        return "has a field 'name', the key that picks the component in a config; call it something else"
+    return None

@@ -1,0 +1,222 @@
+"""Checkpoints: files that hold what a run cannot work out again from its configuration.
+
+A file is written under a temporary name, flushed, and renamed to a name that holds its own digest; so
+what has such a name is complete, and what is damaged is found out before it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, BinaryIO, Optional, cast
+
+import torch
+from torch import Tensor
+
+from halos.errors import UserError
+
+FORMAT = 1
+DEEPEST = 100  # lists and dictionaries within each other; no configuration is that
+NAME = re.compile(r"events-(\d+)-([0-9a-f]{32})\.pt")
+
+
+@dataclass
+class Checkpoint:
+    """A moment of a run, after `events` timed events.
+
+    `timeline` are facts that a replay up to there must arrive at, `numbers` what came out of tensors on
+    the way, `params` the flat tensors of all parameters then alive, by serial number.
+    """
+
+    config: dict[str, Any]  # resolved
+    versions: dict[str, str]
+    data: dict[str, Any]  # what the executor says of its data
+    events: int
+    time: float  # virtual seconds
+    timeline: dict[str, int]
+    numbers: Tensor  # float64
+    params: dict[int, Tensor]
+    executor: dict[str, Any]
+    wall_seconds: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether its parts are of the kinds they should be; of a file, anything may have been read."""
+        dicts = (self.config, self.versions, self.data, self.timeline, self.params, self.executor)
+        return (
+            all(isinstance(each, dict) for each in dicts)
+            and all(_plain(each) for each in (self.config, self.versions, self.data))
+            and "halos" in self.versions
+            and all(isinstance(each, str) for item in self.versions.items() for each in item)
+            and all(type(each) is int for each in (self.events, *self.timeline.values(), *self.params))
+            and all(isinstance(each, str) for each in self.timeline)
+            and "committed" in self.timeline
+            and all(isinstance(each, float) and math.isfinite(each) for each in (self.time, self.wall_seconds))
+            and all(_vector(each) for each in (self.numbers, *self.params.values()))
+            and self.numbers.dtype == torch.float64
+        )
+
+    def save(self, folder: Path, keep: int) -> Path:
+        """Write into `folder`, and leave only the newest `keep` there. UserError if it cannot be written."""
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        temporary = folder / f".part-{os.getpid()}"
+        hashing: Optional[Hashing] = None
+        try:
+            folder.mkdir(exist_ok=True)
+            for left in folder.glob(".part-*"):  # by a process that was killed: nobody else writes here now
+                left.unlink()
+            with temporary.open("wb") as file:
+                hashing = Hashing(file)
+                torch.save({"format": FORMAT, **content}, cast(BinaryIO, hashing))
+                file.flush()
+                os.fsync(file.fileno())
+            path = folder / f"events-{self.events:012d}-{hashing.digest}.pt"
+            os.replace(temporary, path)
+            _sync(folder)
+            others = [(events, other) for events, other in _named(folder) if other != path]
+            later = [other for events, other in others if events >= self.events]  # damaged, or replaced by this one
+            earlier = [other for events, other in others if events < self.events]
+            for unwanted in (*later, *earlier[keep - 1 :]):
+                unwanted.unlink()
+        except (OSError, RuntimeError) as error:
+            reason = error if hashing is None or hashing.problem is None else hashing.problem
+            why = getattr(reason, "strerror", None) or next(iter(str(reason).splitlines()), type(reason).__name__)
+            raise UserError(f"no checkpoint could be written to {folder}: {why}; earlier ones are intact") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return path
+
+
+class Hashing:
+    """A file that can only be written to; `digest` is that of all that was."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.problem: Optional[OSError] = None  # why something could not be: torch says that less clearly
+        self._file = file
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def write(self, data: Any) -> int:
+        self._hash.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.problem = self.problem or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def load(path: Path) -> Checkpoint:
+    """The checkpoint in `path`; UserError says what is wrong with the file."""
+    named = NAME.fullmatch(path.name)
+    if named is None:
+        raise UserError(f"{path.name} is no checkpoint: its name is not events-NUMBER-DIGEST.pt")
+    try:
+        if not path.is_file():  # a pipe, say: to open it might take for ever
+            raise UserError(f"{path.name} is no file")
+        digest = hashlib.blake2b(digest_size=16)
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != named[2]:
+            raise UserError(f"{path.name} is damaged: its content has another digest than its name says")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of what others wrote
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read: {error.strerror or error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever unpickling foreign bytes may raise
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path.name} is no checkpoint: {said[:120]}") from None
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path.name} is no checkpoint of halos")
+    written = content.pop("format")
+    if type(written) is not int or written != FORMAT or set(content) != {each.name for each in fields(Checkpoint)}:
+        raise UserError(f"{path.name} was written by another version of halos")
+    checkpoint = Checkpoint(**content)
+    if not checkpoint.sound:
+        raise UserError(f"{path.name} is no checkpoint of halos: its parts are not what they should be")
+    return checkpoint
+
+
+def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
+    """The newest intact checkpoint in `folder`, and what was wrong with newer ones. UserError if there is none."""
+    problems: list[str] = []
+    for _, path in _named(folder):
+        try:
+            return load(path), problems
+        except UserError as problem:
+            problems.append(str(problem))
+    if not problems:
+        raise UserError(f"{folder} holds no checkpoint; set checkpoint.every_minutes before a run that may be resumed")
+    raise UserError(f"{folder} holds no intact checkpoint: {'; '.join(problems)}")
+
+
+def _named(folder: Path) -> list[tuple[int, Path]]:
+    """(events, path) of what is named as a checkpoint is, newest first."""
+    return sorted(_numbered(folder), reverse=True)
+
+
+def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:
+    try:
+        for path in folder.iterdir():
+            named = NAME.fullmatch(path.name)
+            if named:
+                yield int(named[1]), path
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def _plain(value: Any) -> bool:
+    """Whether there are only numbers, texts, lists and dictionaries in it, none of these twice (or within itself)."""
+    pending, seen = [(value, 0)], set()
+    while pending:
+        each, depth = pending.pop()
+        if isinstance(each, (list, tuple, dict)):
+            if id(each) in seen or depth == DEEPEST:
+                return False
+            seen.add(id(each))
+            inside = [*each, *each.values()] if isinstance(each, dict) else each
+            pending += [(one, depth + 1) for one in inside]
+        elif each is not None and not isinstance(each, (bool, int, float, str)):
+            return False
+    return True
+
+
+def _vector(value: Any) -> bool:
+    """Whether it is a plain vector of fractions."""
+    return (
+        type(value) is Tensor
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_nested or value.requires_grad)
+        and value.dim() == 1
+        and value.is_contiguous()
+        and value.is_floating_point()
+    )
+
+
+def _sync(folder: Path) -> None:
+    """Make a renaming survive a loss of power, where a folder can be opened for that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

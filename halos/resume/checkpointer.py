@@ -1,0 +1,183 @@
+"""When a run's checkpoints are written; and, in a resumed run, the moment its replay becomes the real run again."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import struct
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional
+from zlib import crc32
+
+import numpy as np
+import pluggy
+import torch
+
+from halos.config.config import CheckpointOptions
+from halos.errors import UserError
+from halos.resume.checkpoint import Checkpoint
+from halos.resume.replay import Taped
+from halos.resume.tape import Strayed, Tape
+from halos.sim.simulation import Simulation
+from halos.values.params import Params
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpointing:
+    """Called between events, when nothing is left to do at the moment.
+
+    Resuming is a replay from the beginning with hollow parameters. At the event of the checkpoint the saved
+    tensors are put into the parameters with the same serial numbers, and everything goes on for real.
+    """
+
+    def __init__(
+        self,
+        options: CheckpointOptions,
+        folder: Path,
+        facts: dict[str, Any],
+        simulation: Simulation,
+        taped: Taped,
+        tape: Tape,
+        initial: Params,
+        earlier: Optional[Checkpoint],
+    ) -> None:
+        self._options = options
+        self._folder = folder
+        self._facts = facts  # config, versions, data: as in Checkpoint
+        self._simulation = simulation
+        self._taped = taped
+        self._tape = tape
+        self._serials = initial.layout.serials
+        self._earlier = earlier
+        self._crc = 0  # of all events so far: when, and how many parameters and numbers there were by then
+        self._began = time.monotonic()
+        self._written_at = self._began
+        self._written_after = 0  # local steps
+        self._device = torch.device("cpu") if initial.flat is None else initial.flat.device
+        self.wall_before = 0.0 if earlier is None else earlier.wall_seconds
+        self.on_live: Callable[[float], Any] = lambda time: None
+
+    @property
+    def replaying(self) -> bool:
+        return self._earlier is not None
+
+    def between(self) -> None:
+        """Between two events: note the moment; go live, or write a checkpoint, if it is time to."""
+        clock = self._simulation.clock
+        moment = struct.pack("<dqq", clock.now, self._serials.last, self._tape.count)
+        self._crc = crc32(moment, self._crc)
+        if self._earlier is not None:
+            if clock.happened == self._earlier.events:
+                self._go_live(self._earlier)
+        elif self._due():
+            self._write()
+
+    def _due(self) -> bool:
+        options, trained = self._options, self._simulation.ledger.trained
+        by_steps = options.every_local_steps is not None and trained - self._written_after >= options.every_local_steps
+        by_time = (
+            options.every_minutes is not None and time.monotonic() - self._written_at >= options.every_minutes * 60.0
+        )
+        return (by_steps or by_time) and not self._simulation.closing
+
+    def _write(self) -> None:
+        """A run goes on without a checkpoint that could not be written."""
+        try:
+            self.checkpoint().save(self._folder, self._options.keep)
+        except UserError as problem:
+            logger.error("%s; the run goes on", problem)
+        self._restart_intervals()
+
+    def _restart_intervals(self) -> None:
+        self._written_at = time.monotonic()
+        every = self._options.every_local_steps or 1
+        self._written_after = self._simulation.ledger.trained // every * every
+
+    def checkpoint(self) -> Checkpoint:
+        """This moment."""
+        simulation = self._simulation
+        live = sorted((self._serials.live or {}).items())
+        tensors = {serial: params.flat for serial, params in live if params.flat is not None}
+        return Checkpoint(
+            **self._facts,
+            events=simulation.clock.happened,
+            time=simulation.now,
+            timeline=self._timeline(),
+            numbers=torch.from_numpy(np.array(self._tape.numbers)),
+            params=tensors,
+            executor=self._taped.state(),
+            wall_seconds=self.wall_before + time.monotonic() - self._began,
+        )
+
+    def refusal(self, error: Exception) -> UserError:
+        """What an error during the replay means: the line of a plugin, where there is one, and what to do."""
+        where = blamed(error)
+        what = str(error) if isinstance(error, Strayed) else f"{type(error).__name__}: {error}"
+        return UserError(
+            f"the run cannot be resumed: replayed without tensors, {where}{what}. Does a plugin keep state outside the"
+            " run, or tensors outside of parameters, or branch on a number that did not come through norm(), dot() or"
+            " sim.scalar?"
+        )
+
+    def _timeline(self) -> dict[str, int]:
+        """What a replay must have come to, in whole numbers."""
+        simulation = self._simulation
+        return {
+            "events": self._crc,
+            "parameters": self._serials.last,
+            "jobs": simulation.jobs.count,
+            "trained": simulation.ledger.trained,
+            "committed": simulation.ledger.committed,
+            "version": simulation.version,
+        }
+
+    def _lacking(self, earlier: Checkpoint) -> list[int]:
+        """Parameters in use that the checkpoint does not hold."""
+        return [serial for serial in dict(self._serials.live or {}) if serial not in earlier.params]
+
+    def _go_live(self, earlier: Checkpoint) -> None:
+        ours = self._timeline()
+        different = sorted(name for name in {*ours, *earlier.timeline} if ours.get(name) != earlier.timeline.get(name))
+        if earlier.time != self._simulation.now:
+            different.append("time")
+        if different:
+            raise Strayed(f"by {earlier.time:.6g} simulated seconds its {', '.join(different)} differ")
+        self._tape.go_live()
+        if lacking := self._lacking(earlier):
+            gc.collect()  # unreachable ones may not have been freed yet
+            lacking = self._lacking(earlier)
+        if lacking:
+            raise Strayed(f"{len(lacking)} sets of parameters are in use that were not; does an observer keep them?")
+        live = dict(self._serials.live or {})
+        for serial, params in live.items():
+            if len(earlier.params[serial]) != params.size:
+                raise UserError(
+                    f"the run cannot be resumed: its checkpoint holds {len(earlier.params[serial])} numbers where there"
+                    f" are {params.size} parameters"
+                )
+        for serial, params in live.items():
+            params.flat = earlier.params[serial].to(self._device)
+        self._taped.go_live(earlier.executor)
+        self._restart_intervals()
+        self._tape.beside(self.on_live)(earlier.time)
+        self._earlier = None
+        if self._options.wanted and self._facts["config"] != earlier.config:
+            self._write()  # or a run that is killed soon would go on as it was configured before
+        earlier.params, earlier.executor = {}, {}  # whoever loaded it must not keep all tensors alive
+
+
+def blamed(error: Exception) -> str:
+    """`name (file:line): ` of the innermost frame of a policy or plugin that an error went through, if any."""
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not ours(Path(each.filename))]
+    return f"{frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno}): " if frames else ""
+
+
+def ours(file: Path) -> bool:
+    """Whether code is neither a policy's nor a plugin's: the core of halos, or a library it uses."""
+    core = Path(__file__).parents[1]
+    built_in = core in file.parents and core / "policies" not in file.parents
+    return built_in or any(Path(str(module.__file__)).parent in file.parents for module in (torch, np, pluggy))

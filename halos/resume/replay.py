@@ -1,0 +1,88 @@
+"""An executor whose outcomes are on tape: of an earlier run at first, without training anything, then real ones."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Optional
+
+from halos.errors import ConfigError, UserError
+from halos.resume.tape import Tape
+from halos.training import Executor, Job, Outcome, Task
+from halos.values.params import Params
+
+
+class Taped:
+    """Stands before an executor: replays outcomes, with hollow parameters, or passes jobs on and keeps numbers."""
+
+    def __init__(self, executor: Executor, tape: Tape) -> None:
+        self._executor = executor
+        self._tape = tape
+        self._pending: dict[int, Job] = {}  # by worker: submitted, not yet asked for
+        if not (hasattr(executor, "state") and hasattr(executor, "restore")):
+            name = type(executor).__name__
+            raise ConfigError("checkpoint", f"executor {name} cannot: it has no methods state and restore")
+
+    def open(self, task: Task) -> Params:
+        return self._executor.open(task)
+
+    def submit(self, job: Job) -> None:
+        self._pending.pop(job.worker, None)
+        self._pending[job.worker] = job
+        if not self._tape.replaying:
+            self._executor.submit(job)
+
+    def result(self, job: Job) -> Outcome:
+        del self._pending[job.worker]
+        if self._tape.replaying:
+            count = self._tape.take_count()
+            losses, chunks = self._tape.take(count), [self._tape.take_count() for _ in range(count)]
+            return Outcome(Params(job.start.layout, None), tuple(losses), tuple(chunks))
+        outcome = self._executor.result(job)
+        self._tape.add(len(outcome.losses), *outcome.losses, *outcome.chunks)
+        return outcome
+
+    @property
+    def step(self) -> Callable[[Params, Params, int], Params]:
+        """There is one where the executor has one."""
+        real: Callable[[Params, Params, int], Params] = getattr(self._executor, "step")  # noqa: B009 - optional
+        if self._tape.replaying:
+            return lambda params, gradient, lr_step: Params(params.layout, None)
+        return real
+
+    def forget(self, worker: int) -> None:
+        forget = getattr(self._executor, "forget", None)
+        if forget is not None and not self._tape.replaying:
+            forget(worker)
+
+    def evaluate(self, params: Params, name: str) -> Optional[float]:
+        if self._tape.replaying:
+            return self._tape.take(1)[0] if self._tape.take_count() else None
+        loss = self._executor.evaluate(params, name)
+        self._tape.add(*((0,) if loss is None else (1, loss)))
+        return loss
+
+    def describe(self) -> dict[str, Any]:
+        return self._executor.describe()
+
+    def close(self) -> None:
+        self._executor.close()
+
+    def state(self) -> dict[str, Any]:
+        """The real executor's, for a checkpoint."""
+        state: dict[str, Any] = getattr(self._executor, "state")()  # noqa: B009 - seen to be there
+        return state
+
+    def go_live(self, state: dict[str, Any]) -> None:
+        """The real executor takes over, from `state`; jobs under way are submitted to it. UserError if it cannot."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, of a state that is none: said below
+                getattr(self._executor, "restore")(state)  # noqa: B009 - seen to be there
+        except Exception as error:
+            raise UserError(
+                f"the run cannot be resumed: the executor cannot go on from what it saved: {type(error).__name__}:"
+                f" {' '.join(str(error).split())}"
+            ) from error
+        for job in self._pending.values():
+            self._executor.submit(job)

@@ -1,0 +1,1 @@
+"""Rules: pure choices that a config names."""

@@ -1,0 +1,60 @@
+"""Step allocations: how many local steps a worker takes before it communicates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from halos.errors import require
+from halos.hooks import Register, hookimpl
+from halos.world.cluster import Worker
+
+if TYPE_CHECKING:
+    from halos.sim.simulation import Simulation
+
+
+class StepAllocation(Protocol):
+    """Decides anew for every job; it sees the worker and the simulation."""
+
+    def steps(self, worker: Worker, sim: Simulation) -> int:
+        """Local steps of `worker`'s next job, at least 1."""
+        ...
+
+
+@dataclass
+class Fixed:
+    """The same number for every worker."""
+
+    base: int = 32  # H
+
+    def __post_init__(self) -> None:
+        require(self.base >= 1, "base", self.base, "a positive number of steps")
+
+    def steps(self, worker: Worker, sim: Simulation) -> int:
+        return self.base
+
+
+@dataclass
+class BySpeed:
+    """In proportion to the worker's speed: `max(1, round(base · speed))`, the fastest taking `base`.
+
+    Upstream's DynUpd rounds up, DyLU (arXiv 2401.09135, section 5) rounds down.
+    """
+
+    base: int = 32  # H of the fastest worker
+    round: str = "ceil"  # ceil | floor
+
+    def __post_init__(self) -> None:
+        require(self.base >= 1, "base", self.base, "a positive number of steps")
+        require(self.round in ("ceil", "floor"), "round", self.round, "one of ceil, floor")
+
+    def steps(self, worker: Worker, sim: Simulation) -> int:
+        exact = self.base * worker.speed  # speed is already divided by the fastest, as upstream does first
+        return max(1, math.ceil(exact) if self.round == "ceil" else math.floor(exact))
+
+
+@hookimpl
+def register_step_allocations(register: Register) -> None:
+    register("fixed", Fixed)
+    register("by_speed", BySpeed)

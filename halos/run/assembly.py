@@ -1,0 +1,177 @@
+"""Put a run together from its configuration; whatever does not fit is said before anything is written."""
+
+from __future__ import annotations
+
+import math
+import platform
+from typing import Optional
+from weakref import WeakValueDictionary
+
+import torch
+
+import halos
+from halos.config.builder import to_sections
+from halos.config.config import Config
+from halos.data.order import DataOrder
+from halos.errors import ConfigError, UserError, under
+from halos.observers.experiment import Experiment
+from halos.plugins.registry import Plugins
+from halos.resume.checkpoint import Checkpoint
+from halos.resume.checkpointer import Checkpointing
+from halos.resume.replay import Taped
+from halos.resume.tape import Tape
+from halos.sim.parts import Parts
+from halos.sim.simulation import Simulation
+from halos.training import Executor, Task
+from halos.values.params import Params
+from halos.world import cluster as clusters
+from halos.world.cluster import Cluster
+from halos.world.faults import NoFaults
+
+
+def assemble(
+    config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = None
+) -> tuple[Experiment, Simulation, Optional[Checkpointing]]:
+    """The simulation that `config` describes, and the facts about it for observers.
+
+    Opens the executor, and so the data, where training is real; the caller closes it. If checkpoints are
+    wanted, or it goes on from an `earlier` one, also what is to be called between its events.
+    """
+    with under("cluster"):
+        cluster = clusters.build(config.cluster)
+    with under("network"):
+        config.network.connect(cluster)
+    with under("compute"):
+        config.compute.connect(cluster, config.seed)
+    with under("faults"):
+        config.faults.connect(cluster, config.seed)
+    connect = getattr(config.steps, "connect", None)  # optional
+    if connect is not None:
+        with under("steps"):
+            connect(cluster)
+    check = getattr(config.policy, "check", None)  # optional: what a policy asks of the cluster
+    if check is not None:
+        with under("policy"):
+            check(cluster)
+    for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
+        plugins.listen(component)
+    with under("data"):
+        order = DataOrder(config.data.shards, cluster)
+    tokens_per_step = config.train.batch_size * config.data.sequence_length
+    wire_bytes = _wire_bytes(config)
+    try:
+        params = _open(config, cluster)
+        _check_budget(config, params)
+        if config.faults.inner_state == "gone" and not (params.hollow or hasattr(config.executor, "forget")):
+            raise ConfigError("faults.inner_state", "cannot be gone: this executor has no method `forget`; inline has")
+        real, initial = not params.hollow, params.shell()
+        initial.flat = params.flat  # to know its device
+        tape = Tape()
+        executor: Executor = config.executor
+        if config.checkpoint.wanted or earlier is not None:
+            tape = Tape(recording=True, earlier=None if earlier is None else earlier.numbers.tolist())
+            executor = Taped(config.executor, tape)
+            serials = params.layout.serials
+            serials.tape, serials.live = tape, WeakValueDictionary({params.serial: params}) if real else None
+            if earlier is not None:
+                _check_data(earlier, config.executor)
+                params.flat = None
+        parts = Parts(
+            cluster=cluster,
+            network=config.network,
+            compute=config.compute,
+            steps=config.steps,
+            weights=config.weights,
+            codec=config.codec,
+            executor=executor,
+            order=order,
+            budget=config.budget,
+            batch_size=config.train.batch_size,
+            global_batch_size=config.train.global_batch_size or len(cluster.workers) * config.train.batch_size,
+            tokens_per_step=tokens_per_step,
+            wire_bytes=wire_bytes,
+            evaluate_every=config.evaluate.every_local_steps,
+            evaluation_sets=("validation", *config.evaluate.sets),
+            hook=plugins.manager.hook,
+            tape=tape,
+            components=tuple(plugins.listening),
+            faults=None if isinstance(config.faults, NoFaults) else config.faults,
+        )
+        experiment = Experiment(
+            name=config.name,
+            folder=config.folder,
+            config=to_sections(config, plugins),
+            policy=plugins.name_of(type(config.policy)) or type(config.policy).__name__,
+            seed=config.seed,
+            cluster=cluster,
+            budget=config.budget,
+            tokens_per_step=tokens_per_step,
+            parameters=params.size,
+            loss_average_steps=config.train.loss_average_steps,
+            real=real,
+            versions=versions(plugins),
+            faults=config.faults,
+            resumed_at=None if earlier is None else earlier.time,
+        )
+        simulation = Simulation(parts, params)
+        for key, component in (("policy", config.policy), ("steps", config.steps), ("codec", config.codec)):
+            prepare = getattr(component, "prepare", None)  # optional: what it asks of everything else
+            if prepare is not None:
+                with under(key):
+                    prepare(simulation)
+        checkpointing = None
+        if isinstance(executor, Taped):
+            facts = {"config": experiment.config, "versions": experiment.versions, "data": executor.describe()}
+            folder = config.folder / "checkpoints"
+            checkpointing = Checkpointing(
+                config.checkpoint, folder, facts, simulation, executor, tape, initial, earlier
+            )
+        return experiment, simulation, checkpointing
+    except BaseException:
+        config.executor.close()
+        raise
+
+
+def versions(plugins: Plugins) -> dict[str, str]:
+    """Of halos, Python, torch, and every plugin that is not part of halos."""
+    own = {"halos": halos.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return {**own, **plugins.versions()}
+
+
+def _check_data(earlier: Checkpoint, executor: Executor) -> None:
+    """Refuse to go on with other data."""
+    now = executor.describe()
+    if now != earlier.data:
+        raise ConfigError("data", f"is not what the run was trained on: {now}, at the checkpoint {earlier.data}")
+
+
+def _wire_bytes(config: Config) -> Optional[int]:
+    wire_bytes = getattr(config.model, "wire_bytes", None)
+    if wire_bytes is not None and (not isinstance(wire_bytes, int) or wire_bytes < 0):
+        raise ConfigError("model.wire_bytes", f"{wire_bytes!r} is not a number of bytes")
+    return wire_bytes
+
+
+def _open(config: Config, cluster: Cluster) -> Params:
+    """The executor, opened; its initial parameters."""
+    task = Task(config.model, config.data, config.train, cluster, config.seed, config.evaluate.sets)
+    try:
+        return config.executor.open(task)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        said = next(iter(str(error).splitlines()), "") or "no more can be had"
+        raise UserError(f"out of memory while model and data were opened: {said}; take less of either") from error
+
+
+def _check_budget(config: Config, params: Params) -> None:
+    """Refuse a budget that nothing can ever spend."""
+    budget = config.budget
+    if budget.target_loss is None:
+        return
+    if config.data.validation_samples == 0:
+        raise ConfigError("budget.target_loss", "is a validation loss, but data.validation_samples is 0")
+    if params.hollow and math.isinf(budget.steps(1)) and math.isinf(budget.seconds):
+        raise ConfigError(
+            "budget",
+            "holds only a target_loss, but this executor trains nothing that could reach it; give local_steps,"
+            " tokens or simulated_hours as well",
+        )

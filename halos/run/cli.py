@@ -1,0 +1,116 @@
+"""The command line of `python -m halos.run`: what was asked for, done, and its end as an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, Optional
+
+from rich.console import Console
+from rich.table import Table
+
+from halos.command import FAILED, INTERRUPTED, Parser, mistake
+from halos.config.builder import to_sections
+from halos.config.config import load
+from halos.config.yaml_text import to_yaml
+from halos.errors import Diverged, Lost, UserError, shown
+from halos.plugins.registry import Plugins
+from halos.run import report, resuming
+from halos.run.lifecycle import run
+from halos.sim.clock import Deadlock
+from halos.sim.limits import Hopeless
+from halos.world import cluster as clusters
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parser().parse_intermixed_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("halos").setLevel(logging.INFO)
+    try:
+        if options.list_plugins:
+            _list_plugins(Plugins(options.plugin))
+            return 0
+        earlier = None
+        if options.resume is not None:
+            changes = [each for each in (options.config, *options.overrides) if each is not None]
+            config, plugins, earlier = resuming.load(Path(options.resume), changes, options.plugin)
+        else:
+            config, plugins = load(_config_file(options.config), options.overrides, options.plugin)
+        if options.show_config:
+            print(to_yaml(to_sections(config, plugins)), end="")
+            return 0
+        came = run(config, plugins, earlier)
+        report.show(came, config.folder, [region.name for region in clusters.build(config.cluster).regions])
+    except UserError as error:
+        return mistake(error)
+    except Diverged as error:
+        print(f"stopped: {error}; what was recorded until then is kept", file=sys.stderr)
+        return FAILED
+    except Deadlock as error:
+        stuck = "" if isinstance(error, Hopeless) else "the policy is stuck: "
+        print(f"stopped: {stuck}{error}", file=sys.stderr)
+        return FAILED
+    except Lost as error:
+        policy = plugins.name_of(type(config.policy))
+        print(f"stopped: policy {policy} does not go on without what is lost: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; what was recorded until then is kept", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m halos.run",
+        description="Train with local SGD for real while simulating the clock of a geo-distributed cluster.",
+        epilog="Every key is explained in docs/config.md; plugins in docs/plugins.md.",
+    )
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file, for example configs/quickstart.yaml")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="replaces one value, for example policy.outer.lr=0.5"
+    )
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE|MODULE", help="load a plugin beside the installed ones"
+    )
+    parser.add_argument(
+        "--list-plugins", action="store_true", help="list every component by kind, and where it comes from"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        help="go on with an interrupted run from its last checkpoint, or with a larger budget",
+    )
+    parser.add_argument("--show-config", action="store_true", help="print the resolved configuration and stop")
+    return parser
+
+
+def _config_file(named: Optional[str]) -> str:
+    example = "try: python -m halos.run configs/quickstart.yaml"
+    if named is None:
+        raise UserError(f"no configuration given; {example}")
+    if "=" in named and not os.path.exists(named):
+        raise UserError(f"{shown(named)} is no file; the configuration comes first, {example} {named}")
+    return named
+
+
+def _list_plugins(plugins: Plugins) -> None:
+    table = Table("kind", "name", "from", "what", box=None, pad_edge=False, header_style="bold")
+    for kind, components in plugins.components.items():
+        for component in sorted(components.values(), key=lambda each: each.name):
+            table.add_row(kind, component.name, component.origin, component.summary)
+    console = Console(highlight=False, markup=False, emoji=False)  # a docstring means its brackets
+    if not console.is_terminal:
+        console.width = 240  # for grep: one line each
+    console.print(table)
+
+
+def terminate(*_: object) -> NoReturn:
+    raise KeyboardInterrupt  # end as cleanly as by Ctrl-C: batch systems send SIGTERM

@@ -1,0 +1,143 @@
+"""The run folder: made for one run, never shared with an older one."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from halos.config.yaml_text import to_yaml
+from halos.errors import ConfigError, UserError, shown
+from halos.observers.experiment import Experiment
+from halos.sim.simulation import Simulation
+
+IN_USE = "is in use: another run is writing there"
+# What a run writes beside its checkpoints.
+WRITTEN = ("config.yaml", "summary.json", "model.pt", "results.pt", "trace.json", "*.jsonl", "events.out.tfevents*")
+
+if sys.platform == "win32":
+    fcntl = None
+else:
+    import fcntl
+
+
+def refuse_used(folder: Path) -> None:
+    """ConfigError if `folder` holds anything, or cannot be a folder."""
+    try:
+        used = any(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise _unusable(folder, error) from None
+    if used:
+        raise ConfigError(
+            "out", f"{_quoted(folder)} exists already and is not empty; choose another name=… or out=…, or delete it"
+        )
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """ConfigError unless a run can go on in `folder`: what it has written must be files that it may write again."""
+    try:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _unusable(folder, PermissionError(0, "it cannot be written to"))
+        for each in folder.iterdir():
+            if any(fnmatch.fnmatchcase(each.name, pattern) for pattern in WRITTEN):
+                if not os.path.isfile(each):
+                    raise _unusable(folder, OSError(0, f"{each.name} is no file"))
+                if not os.access(each, os.W_OK):
+                    raise _unusable(folder, PermissionError(0, f"{each.name} cannot be written to"))
+    except OSError as error:
+        raise _unusable(folder, error) from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else runs in `folder` meanwhile, however this process ends. ConfigError if somebody does."""
+    if fcntl is None:
+        yield
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _unusable(folder, error) from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError("out", f"{_quoted(folder)} {IN_USE}") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def made(folder: Path, stack: ExitStack) -> Iterator[None]:
+    """Make `folder`, lock it until `stack` ends, for what begins a run inside; if that fails, nothing is left."""
+    new = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(folder, error) from None
+        try:
+            stack.enter_context(locked(folder))
+        except ConfigError as error:
+            if error.problem.endswith(IN_USE):
+                new.clear()  # another run was faster, and is about to write there
+            raise
+        refuse_used(folder)  # again: another run may have been faster
+        try:
+            yield
+        except BaseException:
+            _empty(folder)
+            raise
+    except BaseException:
+        for each in new:
+            with suppress(OSError):  # not there, or somebody else uses it by now
+                each.rmdir()
+        raise
+
+
+def _empty(folder: Path) -> None:
+    for each in folder.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+
+
+def _unusable(folder: Path, error: Exception) -> ConfigError:
+    why = getattr(error, "strerror", None) or str(error)
+    return ConfigError("out", f"{_quoted(folder)} cannot be the run's folder: {why}")
+
+
+def _quoted(folder: Path) -> str:
+    return shown(str(folder)).strip("'\"")
+
+
+def write_config(experiment: Experiment) -> None:
+    path = experiment.folder / "config.yaml"
+    try:
+        path.write_text(to_yaml(experiment.config), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError("out", f"{path} cannot be written: {error.strerror}") from None
+
+
+def save_model(simulation: Simulation, folder: Path) -> None:
+    if not simulation.params.hollow:
+        state = {name: tensor.detach().cpu().clone() for name, tensor in simulation.params.tensors().items()}
+        path, part = folder / "model.pt", folder / "model.pt.part"
+        try:
+            torch.save(state, part)
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            raise UserError(f"{path} cannot be written: {error}") from None

@@ -1,0 +1,129 @@
+"""Resuming: which configuration a run goes on with, and what of it may have changed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from halos.config.builder import to_sections
+from halos.config.config import Config, resolve
+from halos.config.layers import merge, overrides
+from halos.config.references import interpolate
+from halos.config.yaml_text import Section
+from halos.errors import ConfigError, UserError, shown
+from halos.plugins.loading import unique
+from halos.plugins.registry import Plugins
+from halos.resume import checkpoint as checkpoints
+from halos.resume.checkpoint import Checkpoint
+from halos.run.assembly import versions
+
+logger = logging.getLogger(__name__)
+
+FREE = ("observers", "checkpoint", "executor.device", "executor.threads")  # may change
+LIMITS = ("budget.local_steps", "budget.tokens", "budget.simulated_hours")  # may grow
+
+
+def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) -> tuple[Config, Plugins, Checkpoint]:
+    """The configuration of the run in `folder`, with `key=value` changes, and its newest intact checkpoint.
+
+    UserError names what stands in the way: no checkpoint, a key that must not change, another version
+    of a plugin or of halos.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"--resume: {folder} is no run folder")
+    if not any(os.path.lexists(folder / name) for name in ("checkpoints", "config.yaml")):
+        raise UserError(f"--resume: {folder} is no run folder: there are no checkpoints in it, nor a config.yaml")
+    checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
+    for problem in damaged:
+        logger.warning("%s; going on from the checkpoint before it", problem)
+    before = checkpoint.config
+    _check_place(before)
+    if not _same(Path("runs") / before["name"] if before["out"] is None else Path(before["out"]), folder):
+        before = {**before, "out": str(folder)}  # it was moved
+    section = merge(before, overrides(changes))
+    if section["out"] != before["out"]:
+        raise ConfigError("out", f"is {folder}, where the run is, and cannot become {shown(section['out'])}")
+    section = interpolate(section)
+    named = section.get("plugins") or []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
+    section["plugins"] = unique([*named, *(plugins or [])])
+    found = Plugins(section["plugins"])
+    config = resolve(section, found)
+    _check_keys(checkpoint.config, to_sections(config, found))
+    _check_budget(checkpoint, config)
+    _check_versions(checkpoint.versions, versions(found))
+    return config, found, checkpoint
+
+
+def _check_place(before: Section) -> None:
+    """What is needed of a configuration before it is seen whether the rest is one."""
+    if not isinstance(before.get("name"), str) or not isinstance(before.get("out", 0), (str, type(None))):
+        raise UserError("the run cannot be resumed: its checkpoint's configuration does not say where it is")
+
+
+def _check_keys(before: Section, after: Section) -> None:
+    ours, theirs = dict(_leaves(after)), dict(_leaves(before))
+    for key in sorted({*ours, *theirs}, key=lambda key: (not key.endswith(".name"), key)):  # first the reason
+        if ours.get(key) == theirs.get(key) or any(key == free or key.startswith(f"{free}.") for free in FREE):
+            continue
+        if key in LIMITS:
+            if _limit(ours.get(key)) < _limit(theirs.get(key)):
+                raise ConfigError(
+                    key, f"{ours.get(key)} is less than the run's {theirs.get(key)}; a budget may only grow"
+                )
+        elif key == "budget.target_loss":
+            earlier = theirs.get(key)
+            if ours.get(key) is not None and (earlier is None or ours[key] > earlier):
+                raise ConfigError(
+                    key, f"{ours[key]} is easier than the run's {theirs.get(key)}; a budget may only grow"
+                )
+        elif key not in ("out", "plugins"):
+            raise ConfigError(
+                key,
+                f"is {theirs.get(key)!r} in this run and cannot become {ours.get(key)!r}; what may change is the budget"
+                " (to a larger one), observers, checkpoint, executor.device and executor.threads",
+            )
+
+
+def _check_budget(checkpoint: Checkpoint, config: Config) -> None:
+    tokens_per_step = config.train.batch_size * config.data.sequence_length
+    steps = config.budget.steps(tokens_per_step)
+    if checkpoint.timeline["committed"] >= steps:
+        raise ConfigError("budget", f"is spent: {checkpoint.timeline['committed']} local steps are committed already")
+
+
+def _check_versions(before: dict[str, str], now: dict[str, str]) -> None:
+    for name in sorted({*before, *now}):
+        if before.get(name) == now.get(name):
+            continue
+        if name in ("python", "torch"):
+            was, is_now = before.get(name), now.get(name)
+            logger.warning("%s was %s and is %s now: what follows may differ in the last bits", name, was, is_now)
+        elif name not in before:
+            logger.warning("%s was not there when the run began", name)
+        else:
+            raise UserError(
+                f"{name} is {now.get(name, 'not installed')}, but the run was made with {before[name]}: it would go on"
+                " as another experiment"
+            )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _limit(value: Any) -> float:
+    return math.inf if value is None else float(value)
+
+
+def _leaves(section: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(section, dict) and section:
+        for name, value in section.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, section

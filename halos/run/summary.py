@@ -1,0 +1,75 @@
+"""A run's summary: what it was, what came of it, and how it ended."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Union
+
+from halos.config.config import Config
+from halos.errors import Diverged, Lost, UserError
+from halos.observers.experiment import Experiment
+from halos.observers.tally import Tally
+from halos.sim.clock import Deadlock
+from halos.sim.simulation import Simulation
+from halos.values.records import Summary
+
+logger = logging.getLogger(__name__)
+
+
+def summarise(
+    config: Config,
+    experiment: Experiment,
+    simulation: Simulation,
+    tally: Tally,
+    wall_seconds: float,
+    finished: Union[bool, str],
+) -> Summary:
+    """Everything that `summary.json` has; the tally's books are closed by it."""
+    ledger = simulation.ledger
+    jobs = simulation.jobs
+    cut_short = [*jobs.spent, *jobs.running.items()]
+    books = tally.finish(simulation.now, cut_short, simulation.reducing, simulation.outages())
+    return {
+        "name": experiment.name,
+        "policy": experiment.policy,
+        "seed": experiment.seed,
+        **books,
+        "wall_seconds": wall_seconds,
+        "tokens": ledger.trained * experiment.tokens_per_step,
+        "steps": {
+            "trained": ledger.trained,
+            "committed": ledger.committed,
+            "dropped": ledger.dropped,
+            "in_flight": ledger.in_flight,
+            "lost": ledger.lost,
+        },
+        "lost": simulation.lost(),
+        "data": config.executor.describe(),
+        "goodput": tally.goodput(simulation.now),
+        "policy_report": _policy_report(config.policy, finished),
+        "versions": experiment.versions,
+        "finished": finished,
+    }
+
+
+def ended_by(error: BaseException) -> str:
+    """What the summary says of a run that did not finish."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    expected = isinstance(error, (UserError, Diverged, Deadlock, Lost))
+    return f"failed: {error}" if expected else f"failed: {type(error).__name__}: {error}"
+
+
+def _policy_report(policy: Any, finished: Union[bool, str]) -> Any:
+    """A policy's own numbers, if it has a `report`."""
+    report = getattr(policy, "report", None)
+    if report is None:
+        return {}
+    try:
+        return report()
+    except Exception as error:
+        if finished is True:  # otherwise it may just have had no time to count anything
+            logger.error(
+                "policy_report: %s.report() failed: %s: %s", type(policy).__name__, type(error).__name__, error
+            )
+        return None

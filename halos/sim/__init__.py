@@ -1,0 +1,1 @@
+"""The simulation: what a policy sees, and the virtual time behind it."""

@@ -1,0 +1,1 @@
+"""Faults as the simulation meets them."""

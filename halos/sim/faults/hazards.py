@@ -1,0 +1,119 @@
+"""Hazards: what the cluster's faults do to jobs, messages and collectives that are under way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import permutations
+from typing import NamedTuple, Optional
+
+from halos.world.cluster import Worker
+from halos.world.faults import FaultModel
+
+
+class Loss(NamedTuple):
+    """When (virtual seconds) something was lost, and why."""
+
+    at: float
+    why: str
+
+
+class Hazards:
+    """A fault model, asked about what is under way. It numbers the messages, as they are sent."""
+
+    def __init__(self, model: FaultModel) -> None:
+        self.model = model
+        self.messages = 0
+        self.asked = 0  # how often a policy has asked whether a message to the next collective arrives
+        self.lost_messages = 0  # so far as whoever waits has been told
+
+    def message(self, src: int, dst: int, start: float, seconds: float) -> tuple[float, Optional[Loss]]:
+        """How long a message takes that would take `seconds` without faults, and whether it is lost.
+
+        It slows down with its link, and is lost at the moment the link goes down.
+        """
+        self.messages += 1
+        dropped = self.model.loses(self.messages - 1)
+        now, left = start, seconds
+        while True:
+            share, until = self.model.link(src, dst, now)
+            if share == 0.0:
+                return now - start, Loss(now, f"the link {src}->{dst} is down")
+            if now + left / share <= until:
+                # Without a fault, to the last bit what it would take in a cluster that has none.
+                took = seconds if now == start and share == 1.0 else now + left / share - start
+                return took, Loss(start + took, f"a message {src}->{dst} did not arrive") if dropped else None
+            left -= (until - now) * share
+            now = until
+
+    def delivers(self) -> bool:
+        """Whether one more message, to a collective, arrives."""
+        self.asked += 1
+        self.messages += 1
+        lost = self.model.loses(self.messages - 1)
+        self.lost_messages += lost
+        return not lost
+
+    def collective(self, regions: Iterable[int], start: float, seconds: float) -> tuple[float, Optional[Loss]]:
+        """How long a collective takes among members in `regions`, and whether it is lost.
+
+        It is as slow as the slowest link between them, and waits for one that is down, unless that stays so for ever.
+        """
+        among = sorted(set(regions))
+        links = list(permutations(among, 2)) or [(each, each) for each in among]
+        now, left = start, seconds
+        while True:
+            share, until = self._slowest(links, now)
+            if share > 0.0 and now + left / share <= until:
+                return seconds if now == start and share == 1.0 else now + left / share - start, None
+            if until == math.inf:
+                return now - start, Loss(now, "a link is down and stays so")
+            left -= (until - now) * share
+            now = until
+
+    def gather(self, workers: list[Worker], members: int, start: float) -> Optional[Loss]:
+        """What keeps a collective from beginning at `start`, in which all members' messages are needed.
+
+        A policy that asks for each message goes on without those that do not arrive, and brings the rest.
+        """
+        unasked, self.asked = max(0, members - self.asked), 0
+        arrived = [self.delivers() for _ in range(unasked)]
+        self.asked = 0
+        if not all(arrived):
+            return Loss(start, "a message to it did not arrive")
+        down = next((loss for each in workers if (loss := self.crash(each, start, start))), None)
+        return None if down is None else Loss(start, down.why)  # it may have been down for long
+
+    def crash(self, worker: Worker, start: float, end: float) -> Optional[Loss]:
+        """The moment `worker` goes down in [start, end), or that it was down before."""
+        begins, _ = self.model.outage(worker, start)
+        return Loss(begins, f"worker {worker.id} was down") if begins < end or begins <= start else None
+
+    def stays_up(self, worker: Worker, start: float, end: float) -> bool:
+        """Whether `worker` is up all the time from `start` to `end`, both included."""
+        return self.model.outage(worker, start)[0] > end
+
+    def back(self, worker: Worker, time: float, server: Optional[int] = None) -> float:
+        """When `worker` is up, from `time` on, and the links between it and `server`, if it has one; or infinity."""
+        while time < math.inf:
+            begins, ends = self.model.outage(worker, time)
+            ready = ends if begins <= time else time
+            if server is not None:
+                ready = max(ready, self.up(server, worker.region, ready), self.up(worker.region, server, ready))
+            if ready == time:
+                break
+            time = ready
+        return time
+
+    def up(self, src: int, dst: int, time: float) -> float:
+        """When the link carries anything: `time`, or the end of what it is down for then; or infinity."""
+        while time < math.inf:
+            share, until = self.model.link(src, dst, time)
+            if share > 0.0:
+                break
+            time = until
+        return time
+
+    def _slowest(self, links: list[tuple[int, int]], time: float) -> tuple[float, float]:
+        states = [self.model.link(src, dst, time) for src, dst in links]
+        return min((share for share, _ in states), default=1.0), min((until for _, until in states), default=math.inf)

@@ -1,0 +1,64 @@
+"""Listeners: who hears of what happens, bound once per run, since a timing run tells them a million times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pluggy
+
+from halos.resume.tape import Tape
+from halos.values.records import Commit, Evaluation, Transfer, Update
+
+
+class Listeners:
+    """The `on_*` hooks as plain callables; whoever registers after `bind` is not heard.
+
+    Where it matters, in runs that are to be resumed, observers are called aside. The run's `components` are
+    not: what they make of what they hear is part of it.
+    """
+
+    def __init__(self, hook: pluggy.HookRelay, tape: Tape, components: Sequence[Any] = ()) -> None:
+        self._hook = hook
+        self._components = components
+        self._tape = tape
+        self.bind()
+
+    def bind(self) -> None:
+        """Look up who listens: once, before the first record."""
+        hook = self._hook
+        self.update: Callable[[Update], None] = self._bound(hook.on_update, "update")
+        self.transfer: Callable[[Transfer], None] = self._bound(hook.on_transfer, "transfer")
+        self.commit: Callable[[Commit], None] = self._bound(hook.on_commit, "commit")
+        self.evaluate: Callable[[Evaluation], None] = self._bound(hook.on_evaluate, "evaluation")
+
+    def _bound(self, caller: pluggy.HookCaller, argument: str) -> Callable[[Any], Any]:
+        implementations = caller.get_hookimpls()
+        plain = all(
+            not each.wrapper and not each.hookwrapper and tuple(each.argnames) == (argument,)
+            for each in implementations
+        )
+        if not plain:  # a wrapper, or one that takes no argument: pluggy knows what to do
+            several = partial(_all, caller, argument)
+            return several if any(self._is_component(each.plugin) for each in implementations) else self._aside(several)
+        functions: list[Callable[[Any], Any]] = [  # in pluggy's own order
+            each.function if self._is_component(each.plugin) else self._aside(each.function)
+            for each in reversed(implementations)
+        ]
+
+        def tell(record: Any) -> None:
+            for function in functions:
+                function(record)
+
+        return functions[0] if len(functions) == 1 else tell
+
+    def _is_component(self, plugin: Any) -> bool:
+        return any(plugin is each for each in self._components)
+
+    def _aside(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return self._tape.beside(function) if self._tape.recording else function
+
+
+def _all(caller: pluggy.HookCaller, argument: str, record: Any) -> None:
+    caller(**{argument: record})

@@ -1,0 +1,45 @@
+"""The parts of a run that a simulation is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import pluggy
+
+from halos.data.order import DataOrder
+from halos.resume.tape import Tape
+from halos.rules.codecs import Codec
+from halos.rules.steps import StepAllocation
+from halos.rules.weights import ContributionWeights
+from halos.sim.limits import BudgetOptions
+from halos.training import Executor
+from halos.world.cluster import Cluster
+from halos.world.compute import ComputeModel
+from halos.world.faults import FaultModel
+from halos.world.network import NetworkModel
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a simulation is made of."""
+
+    cluster: Cluster
+    network: NetworkModel
+    compute: ComputeModel
+    steps: StepAllocation
+    weights: ContributionWeights
+    codec: Codec
+    executor: Executor
+    order: DataOrder
+    budget: BudgetOptions
+    batch_size: int
+    global_batch_size: int
+    tokens_per_step: int
+    wire_bytes: Optional[int]  # of the whole model in fp32; None: four bytes per parameter
+    evaluate_every: Optional[int]
+    evaluation_sets: tuple[str, ...]
+    hook: pluggy.HookRelay
+    tape: Tape
+    faults: Optional[FaultModel] = None
+    components: tuple[Any, ...] = ()  # of the run, that hear what happens

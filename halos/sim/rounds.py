@@ -1,0 +1,86 @@
+"""Rounds: opened or refused once, for all workers, however far apart these are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Optional, Union
+
+from halos.sim.ledger import Ledger
+
+LrStep = Union[int, tuple[int, ...], None]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round that may be opened: the same for every worker, whenever each gets there.
+
+    `steps` are the local steps of every worker, as planned when the round was opened. `lr_step` is one
+    number if all workers share it, one per worker if `global_batch_size` makes them differ, None (each
+    job's own) if they take unequal steps. `train(worker, start, round=r)` takes both from here.
+    """
+
+    index: int
+    lr_step: LrStep
+    steps: tuple[int, ...]
+
+    @property
+    def mean_steps(self) -> float:
+        """Over the workers: what unequal contributions are weighed against."""
+        return sum(self.steps) / len(self.steps)
+
+
+class Rounds:
+    """The rounds of a run, planned from the steps its workers are to take in each."""
+
+    def __init__(
+        self,
+        steps: Callable[[], list[int]],
+        batch_size: int,
+        global_batch_size: int,
+        budget: float,
+        ledger: Ledger,
+    ) -> None:
+        self._steps = steps  # of every worker, in the round about to be opened
+        self._batch_size = batch_size
+        self._global_batch_size = global_batch_size
+        self._budget = budget  # local steps
+        self._ledger = ledger
+        self._rounds: list[Optional[Round]] = []
+        self._planned = 0  # local steps of all rounds opened
+
+    @property
+    def closed(self) -> bool:
+        """Whether a round was refused."""
+        return bool(self._rounds) and self._rounds[-1] is None
+
+    def each(self, spent: Callable[[], float]) -> Iterator[Round]:
+        """The rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
+
+        Of these, what was lost counts for nothing, and what was dropped or not heard of only for learning rates.
+        """
+        index = 0
+        while (current := self._at(index, spent)) is not None:
+            yield current
+            index += 1
+
+    def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
+        if index == len(self._rounds):
+            before = max(self._planned, spent()) - self._ledger.lost
+            if before - self._ledger.dropped - self._ledger.unheard >= self._budget:
+                self._rounds.append(None)
+            else:
+                steps = self._steps()
+                self._rounds.append(Round(index, self._lr_step(steps, int(before)), tuple(steps)))
+                self._planned += sum(steps)
+        return self._rounds[index]
+
+    def _lr_step(self, steps: list[int], before: int) -> LrStep:
+        """After `before` local steps. Of equal steps, every worker has its clock rounded down to a multiple of them."""
+        if any(each != steps[0] for each in steps):
+            return None
+        samples = steps[0] * self._batch_size
+        first = before * self._batch_size
+        clocks = [(first + worker * samples) // self._global_batch_size for worker in range(len(steps))]
+        rounded = tuple(clock - clock % steps[0] for clock in clocks)
+        return rounded[0] if len(set(rounded)) == 1 else rounded

@@ -1,0 +1,25 @@
+"""One conformance suite per kind of plugin, to inherit from in a test file; see docs/plugins.md."""
+
+from halos.testing.conformance.codecs import CodecConformance
+from halos.testing.conformance.compute import ComputeConformance
+from halos.testing.conformance.data import DataConformance
+from halos.testing.conformance.executors import ExecutorConformance
+from halos.testing.conformance.merge_rules import MergeRuleConformance
+from halos.testing.conformance.models import ModelConformance
+from halos.testing.conformance.networks import NetworkConformance
+from halos.testing.conformance.policies import PolicyConformance
+from halos.testing.conformance.steps import StepsConformance
+from halos.testing.conformance.weights import WeightsConformance
+
+__all__ = [
+    "CodecConformance",
+    "ComputeConformance",
+    "DataConformance",
+    "ExecutorConformance",
+    "MergeRuleConformance",
+    "ModelConformance",
+    "NetworkConformance",
+    "PolicyConformance",
+    "StepsConformance",
+    "WeightsConformance",
+]

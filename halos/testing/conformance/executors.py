@@ -1,0 +1,126 @@
+"""What every executor must do: outcomes that depend on their jobs, and not on when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import pytest
+
+from halos.config.config import Config, resolve
+from halos.config.layers import DEFAULTS, merge
+from halos.config.yaml_text import Section
+from halos.testing.conformance.networks import small_cluster
+from halos.testing.conformance.suite import Suite, plugins_of
+from halos.testing.recording import Recording
+from halos.testing.situations import Situation
+from halos.testing.timeline import first_difference, timeline
+from halos.testing.witness import fingerprint, watching
+from halos.training import Executor, Job, Outcome, Task
+from halos.values.params import Params
+
+
+class ExecutorConformance(Suite):
+    """Given jobs by hand, and in runs that are compared with those of `inline`."""
+
+    kind: ClassVar[str] = "executor"
+    tolerance: ClassVar[float] = 1e-5  # of trained parameters, relative to those of `inline`
+
+    def test_outcomes_fit_their_jobs(self, section: Section) -> None:
+        """Parameters of the model's size, as hollow as the initial ones; losses with the chunks they are means of."""
+        with self.opened(section) as (executor, start):
+            for worker, steps in ((0, 1), (1, 3), (0, 5)):
+                outcome = self.result(executor, job(worker, worker, start, steps))
+                fits = outcome.params.size == start.size and outcome.params.hollow == start.hollow
+                self.check(fits, section, f"{start} was trained to {outcome.params}")
+                chunks = len(outcome.losses) == len(outcome.chunks) and sum(outcome.chunks) in (0, steps)
+                words = f"{steps} steps gave {len(outcome.losses)} losses of {outcome.chunks} steps each"
+                self.check(chunks and bool(outcome.losses) != start.hollow, section, words)
+
+    def test_when_a_result_is_asked_for_does_not_matter(self, section: Section) -> None:
+        """Jobs of different workers, under way together or one after the other, evaluations in between or not."""
+        found = []
+        for together in (False, True):
+            with self.opened(section) as (executor, start):
+                jobs = [job(0, 0, start, 3), job(1, 1, start, 2)]
+                if together:
+                    for each in jobs:
+                        executor.submit(each)
+                    executor.evaluate(start, "validation")
+                    outcomes = [executor.result(each) for each in reversed(jobs)][::-1]
+                else:
+                    outcomes = [self.result(executor, each) for each in jobs]
+                found.append(fingerprint(outcomes))
+        self.check(found[0] == found[1], section, "jobs under way together come out otherwise than one by one")
+
+    def test_modifies_nothing(self, section: Section) -> None:
+        with watching() as witness, self.opened(section) as (executor, start):
+            for index in range(4):
+                outcome = self.result(executor, job(index, index % 2, start, 2))
+                executor.evaluate(outcome.params, "validation")
+        modified = witness.modified()
+        self.check(not modified, section, f"parameters were modified in place, those made at {', '.join(modified)}")
+
+    def test_evaluates_alike_each_time(self, section: Section) -> None:
+        with self.opened(section) as (executor, start):
+            one = executor.evaluate(start, "validation")
+            self.result(executor, job(0, 0, start, 3))
+            other = executor.evaluate(start, "validation")
+        self.check(one == other, section, f"the initial loss is {one}, and after a job {other}")
+        self.check(
+            (one is None) == start.hollow, section, f"the loss of {'hollow' if start.hollow else 'real'} is {one}"
+        )
+
+    def test_closes_also_what_was_never_opened(self, section: Section) -> None:
+        executor: Executor = self.build(section)
+        with self.about(section, ", closed before it was opened"):
+            executor.close()
+
+    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+    @pytest.mark.parametrize("policy", ["diloco", "async_local_sgd"])
+    @pytest.mark.parametrize("workers", [1, 2, 16])
+    def test_runs_are_those_of_inline(self, section: Section, workers: int, policy: str, optimizer: str) -> None:
+        """In every time, and, where training is real, in the parameters."""
+        ours, theirs = (self.run_of(each, workers, policy, optimizer) for each in (section, {"name": "inline"}))
+        where = f"{workers} workers, {policy}, {optimizer}"
+        what = first_difference(timeline(ours), timeline(theirs))
+        self.check(what is None, section, f"{where}: beside inline, {what}")
+        mine, inline = ours.simulation.params, theirs.simulation.params
+        if mine.flat is not None and inline.flat is not None:
+            away = (mine.map(lambda flat: flat.cpu()) - inline.map(lambda flat: flat.cpu())).norm() / inline.norm()
+            words = f"{where}: the final model is {away:.3g} away from inline's, relative to its norm"
+            self.check(away <= self.tolerance, section, words)
+
+    def run_of(self, section: Section, workers: int, policy: str, optimizer: str) -> Recording:
+        """A run by this executor."""
+        sections = Situation(workers, "jitter").sections(3, 3) | {"policy": {"name": policy}, "executor": section}
+        trained = {"optimizer": {"name": optimizer, "lr": 0.05}}
+        return self.record(section, merge(sections, {"train": trained}), f", {workers} workers, {policy}")
+
+    @contextmanager
+    def opened(self, section: Section) -> Iterator[tuple[Executor, Params]]:
+        """A new executor and its initial parameters; closed afterwards."""
+        config = self.config(section)
+        executor = config.executor
+        task = Task(config.model, config.data, config.train, small_cluster(1), config.seed, {})
+        with self.about(section):
+            try:
+                yield executor, executor.open(task)
+            finally:
+                executor.close()
+
+    def config(self, section: Section) -> Config:
+        """Of a quadratic with noise."""
+        sections = Situation(2, "free").sections(2, 4) | {"executor": section}
+        return resolve(merge(DEFAULTS, sections), plugins_of((*self.plugins, "halos.testing.jitter")))
+
+    def result(self, executor: Executor, given: Job) -> Outcome:
+        """Of a job that begins and ends."""
+        executor.submit(given)
+        return executor.result(given)
+
+
+def job(index: int, worker: int, start: Params, steps: int) -> Job:
+    """A job on samples of its own."""
+    return Job(index, worker, start, steps, 0, 16 * index, 16 * index + steps, 0, 0.0)

@@ -1,0 +1,84 @@
+"""Executors: where the training of a simulated worker really happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional, Protocol
+
+from halos.data import DataSource
+from halos.models import Model
+from halos.training.options import TrainOptions
+from halos.values.params import Params
+from halos.world.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an executor needs to know of a run before it starts."""
+
+    model: Model
+    data: DataSource
+    train: TrainOptions
+    cluster: Cluster
+    seed: int
+    evaluation_sets: dict[str, DataSource]  # beside the data's own `validation`
+
+
+class Job(NamedTuple):
+    """One worker's local training: `steps` steps from `start` on samples [first, end) of its shard.
+
+    With `gradient` nothing is stepped: its outcome's `params` are the loss's mean gradient at `start`.
+    """
+
+    id: int
+    worker: int
+    start: Params
+    steps: int
+    shard: int
+    first_sample: int
+    end_sample: int
+    lr_step: int  # learning-rate steps before the first local step
+    time: float  # virtual, of its start: for messages
+    gradient: bool = False
+
+
+class Outcome(NamedTuple):
+    """What came of a job: parameters (or the gradient), and losses averaged over `chunks` steps each."""
+
+    params: Params
+    losses: tuple[float, ...]
+    chunks: tuple[int, ...]
+
+
+class Executor(Protocol):
+    """Trains jobs for real (or pretends to); the virtual clock is none of its business.
+
+    A worker has one job at a time; its optimizer state lives here, for the whole run. Jobs that ask for a
+    `gradient` come only to executors that also have `step(params, gradient, lr_step) → params`: one step
+    of the inner optimizer along a gradient, with a state that is no worker's. Runs are checkpointed only if
+    it has `state() → dict` (plain values and tensors) and `restore(state)`. `result` makes one `Params`.
+    """
+
+    def open(self, task: Task) -> Params:
+        """Get ready; the initial parameters. May raise UserError."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """A job starts (virtual time of its start); the work may begin now or at `result`."""
+        ...
+
+    def result(self, job: Job) -> Outcome:
+        """Its outcome (virtual time of its end). Raises Diverged for a loss that is not finite."""
+        ...
+
+    def evaluate(self, params: Params, name: str) -> Optional[float]:
+        """Mean loss of `params` on evaluation set `name` (`validation` or one of the task's); None: cannot say."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What to note in the summary under `data`: `{"hash", "samples", "tokens"}`, if known."""
+        ...
+
+    def close(self) -> None:
+        """Free what was opened; also called when `open` failed half-way."""
+        ...

@@ -1,0 +1,131 @@
+"""Train every job in this process, one after another, when its result is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from halos.data import memory
+from halos.data.feed import Feed
+from halos.errors import ConfigError, require, under
+from halos.hooks import Register, hookimpl
+from halos.training import Job, Outcome, Task
+from halos.training.trainer import Trainer
+from halos.values.params import Params
+
+
+@dataclass
+class Inline:
+    """Trains in this process, one job after another; a job nobody waits for any more is never computed."""
+
+    device: str = "auto"  # auto: the first GPU if there is one; or cpu, cuda, cuda:1, …
+    threads: int = 1  # of torch; results are equal bit for bit only with the same number
+
+    def __post_init__(self) -> None:
+        require(self.threads >= 1, "threads", self.threads, "a positive number of threads")
+
+    def open(self, task: Task) -> Params:
+        torch.set_num_threads(self.threads)
+        device = self._device()
+        with under("data"):
+            corpus = task.data.open(task.seed)
+            self._feed = Feed(corpus, task.data, task.cluster, task.seed)
+        with under("model"):
+            check_memory(task, sum_of(task.model.shapes(corpus.vocab_size)), device)
+            module = task.model.build(corpus.vocab_size, task.seed)
+        self._task = task
+        self._trainer = Trainer(module, task.train, device)
+        self._corpus = corpus
+        self._sets = {"validation": self._feed}
+        for name, source in task.evaluation_sets.items():
+            with under(f"evaluate.sets.{name}"):
+                extra = source.open(task.seed)
+                if extra.vocab_size > corpus.vocab_size:
+                    raise ConfigError("", f"has {extra.vocab_size} different tokens, the data only {corpus.vocab_size}")
+                self._sets[name] = Feed(extra, source, task.cluster, task.seed)
+        return self._trainer.initial()
+
+    def submit(self, job: Job) -> None:
+        pass  # computed when its result is due: nothing else runs meanwhile
+
+    def result(self, job: Job) -> Outcome:
+        batches = self._batches(job)
+        if job.gradient:
+            return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
+        return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
+
+    def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
+        return self._trainer.step(params, gradient, lr_step)
+
+    def evaluate(self, params: Params, name: str) -> Optional[float]:
+        feed = self._sets[name]
+        if feed.options.validation_samples == 0:
+            return None
+        return self._trainer.evaluate(params, feed.validation(self._task.train.micro))
+
+    def describe(self) -> dict[str, Any]:
+        samples = len(self._corpus)
+        return {"hash": self._corpus.hash, "samples": samples, "tokens": samples * self._task.data.sequence_length}
+
+    def state(self) -> dict[str, Any]:
+        """What the workers' optimizers hold, for a checkpoint."""
+        return self._trainer.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self._trainer.restore(state)
+
+    def forget(self, worker: int) -> None:
+        """A worker's optimizer state is gone."""
+        self._trainer.forget(worker)
+
+    def close(self) -> None:
+        pass
+
+    def _batches(self, job: Job) -> Iterator[Tensor]:
+        micro = self._task.train.micro
+        for first in range(job.first_sample, job.end_sample, micro):
+            yield self._feed.train(job.shard, first, micro)
+
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            float(torch.zeros(1, device=device))  # `meta` can be allocated, but holds no numbers
+        except (RuntimeError, AssertionError) as error:
+            said = str(error).splitlines()[0]
+            raise ConfigError(
+                "executor.device",
+                f"{self.device!r} cannot be used here ({said if len(said) < 80 else said[:80] + '…'});"
+                " give auto, cpu, cuda, or cuda:1 and so on",
+            ) from None
+        return device
+
+
+def sum_of(shapes: dict[str, tuple[int, ...]]) -> int:
+    """How many parameters tensors of these shapes hold."""
+    return sum(torch.Size(shape).numel() for shape in shapes.values())
+
+
+def check_memory(task: Task, parameters: int, device: torch.device) -> None:
+    """Refuse what cannot fit: optimizer moments per worker, two training buffers, the server's model and its step."""
+    moments = 2 if task.train.optimizer.name == "adamw" else bool(task.train.optimizer.momentum)
+    needed = 4 * parameters * (moments * len(task.cluster.workers) + 4)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
+    if free is not None and needed > free:
+        raise ConfigError(
+            "",
+            f"{parameters:,} parameters and {len(task.cluster.workers)} workers' optimizer states need at least"
+            f" {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; take a smaller model or fewer"
+            " workers, or only time it with executor.name=timing",
+        )
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    register("inline", Inline)

@@ -1,0 +1,50 @@
+"""No training at all: only the timeline, with hollow parameters of the model's size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from halos.errors import under
+from halos.hooks import Register, hookimpl
+from halos.training import Job, Outcome, Task
+from halos.values.params import Layout, Params
+
+
+@dataclass
+class Timing:
+    """Times without training: opens no data and builds no model beyond its shapes."""
+
+    def open(self, task: Task) -> Params:
+        with under("model"):
+            self._layout = Layout(task.model.shapes(task.data.vocabulary()))
+        return Params(self._layout, None)
+
+    def submit(self, job: Job) -> None:
+        pass
+
+    def result(self, job: Job) -> Outcome:
+        return Outcome(Params(self._layout, None), (), ())
+
+    def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
+        return Params(self._layout, None)
+
+    def evaluate(self, params: Params, name: str) -> Optional[float]:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    register("timing", Timing)

@@ -1,0 +1,1 @@
+"""`python -m halos.utilization`: the bandwidth that methods of synchronising need to keep a cluster computing."""

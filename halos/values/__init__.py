@@ -1,0 +1,1 @@
+"""What everybody passes around and nobody modifies."""

@@ -1,0 +1,259 @@
+"""Model parameters as values: one flat tensor, a shared layout, arithmetic that never modifies.
+
+In timing mode, and when a run is replayed, parameters are *hollow*: they carry their layout and
+serial number but no tensor, and arithmetic on them costs a serial number instead of a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Optional
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from halos.resume.tape import Tape
+
+Fragment = tuple[slice, ...]  # slices of the flat vector, in order
+NO_VERSIONS: Mapping[str, int] = MappingProxyType({})
+
+
+class Serials:
+    """Serial numbers of a run's parameters, in order of creation; of a run to be resumed, also who bears them."""
+
+    __slots__ = ("last", "live", "tape")
+
+    def __init__(self) -> None:
+        self.last = -1
+        self.live: Optional[WeakValueDictionary[int, Params]] = (
+            None  # of runs that train for real and are to be resumed
+        )
+        self.tape: Optional[Tape] = None
+
+    def give(self, params: Params) -> int:
+        """The next one; -1 for what is no part of the run."""
+        if self.tape is not None and self.tape.aside:
+            return -1
+        self.last += 1
+        if self.live is not None:
+            self.live[self.last] = params
+        return self.last
+
+    def number(self, compute: Callable[[], float]) -> float:
+        """A number out of parameters, which a replay is told again."""
+        return compute() if self.tape is None else self.tape.number(compute)
+
+
+class Layout:
+    """Where each named tensor lies in the flat vector; immutable, shared by a run's parameters.
+
+    Tensors with two or more dimensions come first: they are the ones weight decay applies to, so
+    that it is one slice, `[0, decayed)`.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> None:
+        decayed = {name: shape for name, shape in shapes.items() if len(shape) >= 2}
+        others = {name: shape for name, shape in shapes.items() if len(shape) < 2}
+        self._lay_out({**decayed, **others}, dtype)
+        self.serials = Serials()
+
+    def _lay_out(self, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> None:
+        """Tensors one after another, as given."""
+        self.shapes = shapes
+        self.dtype = dtype
+        self.offsets: dict[str, int] = {}
+        self.size = 0  # parameters in all
+        self.decayed = 0  # of these, how many belong to tensors with two or more dimensions
+        for name, shape in shapes.items():
+            self.offsets[name] = self.size
+            self.size += math.prod(shape)
+            if len(shape) >= 2:
+                self.decayed = self.size
+        self._parts: dict[tuple[tuple[int, int], ...], Layout] = {}
+
+    def slice_of(self, name: str) -> slice:
+        """The slice of the flat vector that holds tensor `name`."""
+        start = self.offsets[name]
+        return slice(start, start + math.prod(self.shapes[name]))
+
+    def part(self, fragment: Fragment) -> Layout:
+        """The layout of `params[fragment]`: whole tensors keep name and shape, pieces of one become vectors.
+
+        Serial numbers are the whole run's.
+        """
+        key = tuple((piece.start, piece.stop) for piece in fragment)
+        if key not in self._parts:
+            for start, stop in key:
+                if not 0 <= start <= stop <= self.size:
+                    raise IndexError(f"slice {start}:{stop} of {self.size} parameters")
+            part: Layout = object.__new__(Layout)
+            part._lay_out({name: shape for start, stop in key for name, shape in self._pieces(start, stop)}, self.dtype)
+            part.serials = self.serials
+            self._parts[key] = part
+        return self._parts[key]
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """What lies between two offsets: names and shapes."""
+        for name, shape in self.shapes.items():
+            first = self.offsets[name]
+            low, high = max(start, first), min(stop, first + math.prod(shape))
+            if low < high:
+                whole = high - low == math.prod(shape)
+                yield (name, shape) if whole else (f"{name}[{low - first}:{high - first}]", (high - low,))
+
+
+class Params:
+    """One set of parameters (or of differences of such), never modified in place.
+
+    `flat` is one contiguous vector in layout order, or None when hollow. `versions` says which
+    version this is of each server it was committed to.
+    """
+
+    __slots__ = ("__weakref__", "flat", "layout", "serial", "versions")
+
+    def __init__(self, layout: Layout, flat: Tensor | None) -> None:
+        self.layout = layout
+        self.flat = flat
+        if flat is not None and flat.shape != (layout.size,):
+            raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
+        serials = layout.serials
+        if serials.tape is None and serials.live is None:  # the usual case, without a call: parameters are made often
+            self.serial = serials.last = serials.last + 1
+        else:
+            self.serial = serials.give(self)
+        self.versions: Mapping[str, int] = NO_VERSIONS
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], layout: Layout) -> Params:
+        """Parameters from named tensors (copied; shapes must match the layout)."""
+        flat = torch.empty(layout.size, dtype=layout.dtype)
+        for name, shape in layout.shapes.items():
+            if tuple(tensors[name].shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
+            flat[layout.slice_of(name)] = tensors[name].reshape(-1).to(layout.dtype)
+        return cls(layout, flat)
+
+    @property
+    def hollow(self) -> bool:
+        return self.flat is None
+
+    @property
+    def size(self) -> int:
+        """How many parameters."""
+        return self.layout.size
+
+    def shell(self) -> Params:
+        """A hollow stand-in with the same layout, serial and versions: keeps no tensor alive."""
+        shell: Params = object.__new__(Params)
+        shell.layout, shell.flat, shell.serial, shell.versions = self.layout, None, self.serial, self.versions
+        return shell
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The named tensors, as views: read, do not write."""
+        flat = self._data()
+        return {name: flat[self.layout.slice_of(name)].view(shape) for name, shape in self.layout.shapes.items()}
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> Params:
+        """`fn` of the flat vector, as new parameters; not called when hollow."""
+        return Params(self.layout, None if self.flat is None else fn(self.flat))
+
+    @staticmethod
+    def combine(fn: Callable[..., Tensor], *several: Params) -> Params:
+        """`fn` of several flat vectors, as new parameters; not called when one of them is hollow."""
+        layout, hollow = several[0].layout, False
+        for each in several:
+            if each.layout is not layout and each.layout.size != layout.size:
+                raise ValueError("parameters of different layouts: " + ", ".join(str(each.size) for each in several))
+            if each.flat is None:
+                hollow = True
+        return Params(layout, None if hollow else fn(*[each.flat for each in several]))
+
+    def __add__(self, other: Params) -> Params:
+        return Params.combine(torch.add, self, other)
+
+    def __sub__(self, other: Params) -> Params:
+        return Params.combine(torch.sub, self, other)
+
+    def __mul__(self, factor: float) -> Params:
+        return self.map(lambda flat: flat * factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Params:
+        return self.map(lambda flat: flat / divisor)
+
+    def __neg__(self) -> Params:
+        return self.map(torch.neg)
+
+    def zeros(self) -> Params:
+        """Zeros of the same layout."""
+        return self.map(torch.zeros_like)
+
+    def __getitem__(self, fragment: Fragment) -> Params:
+        """The parameters in `fragment`, one after another (copied)."""
+        flat = None if self.flat is None else torch.cat([self.flat[piece] for piece in fragment])
+        return Params(self.layout.part(fragment), flat)
+
+    def replace(self, fragment: Fragment, part: Params) -> Params:
+        """These parameters with those in `fragment` replaced by `part`."""
+        if self.layout.part(fragment).size != part.size:
+            raise ValueError(f"{part.size} parameters for a fragment of {self.layout.part(fragment).size}")
+        if self.flat is None or part.flat is None:
+            return Params(self.layout, None)
+        flat, position = self.flat.clone(), 0
+        for piece in fragment:
+            length = piece.stop - piece.start
+            flat[piece] = part.flat[position : position + length]
+            position += length
+        return Params(self.layout, flat)
+
+    def norm(self) -> float:
+        """Euclidean norm, accumulated in float64; NaN when hollow (but not in a replay: there it is what it was)."""
+        return self.layout.serials.number(self._norm)
+
+    def dot(self, other: Params) -> float:
+        """Inner product, accumulated in float64; NaN when either is hollow (in a replay, what it was)."""
+        return self.layout.serials.number(lambda: self._dot(other))
+
+    def _norm(self) -> float:
+        if self.flat is None:
+            return math.nan
+        return float(torch.linalg.vector_norm(self.flat, dtype=torch.float64))
+
+    def _dot(self, other: Params) -> float:
+        if self.flat is None or other.flat is None:
+            return math.nan
+        return float(torch.dot(self.flat.double(), other.flat.double()))
+
+    def _data(self) -> Tensor:
+        if self.flat is None:
+            raise ValueError("these parameters are hollow (timing mode): they have a size, but no values")
+        return self.flat
+
+
+def mean(several: Iterable[Params]) -> Params:
+    """The mean of several parameters, summed in order in the layout's precision; holds one of them at a time."""
+    total: Optional[Tensor] = None
+    layout: Optional[Layout] = None
+    count, hollow = 0, False
+    for params in several:
+        if layout is not None and params.layout.size != layout.size:
+            raise ValueError(f"parameters of different layouts: {layout.size}, {params.size}")
+        layout, count = params.layout, count + 1
+        if params.flat is None:
+            hollow = True
+        else:
+            total = params.flat.clone() if total is None else total.add_(params.flat)
+    if layout is None:
+        raise ValueError("the mean of no parameters")
+    return Params(layout, None if hollow or total is None else total.div_(count))
+
+
+def distance(a: Params, b: Params) -> float:
+    """‖a − b‖₂; NaN if either is hollow. Makes no new parameters."""
+    if a.flat is None or b.flat is None:
+        return math.nan
+    return float(torch.linalg.vector_norm(a.flat - b.flat, dtype=torch.float64))

@@ -1,0 +1,1 @@
+"""The world outside training, as functions of time: asked, they never act."""

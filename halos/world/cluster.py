@@ -1,0 +1,158 @@
+"""The cluster: regions and the workers in them, and upstream's `env.yaml`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+
+from halos.config.yaml_text import SafeLoader, check_depth
+from halos.errors import ConfigError, positive, require, shown
+
+LONGEST_MS = 1e15  # milliseconds, 30,000 years: sums and products of times stay finite
+SLOWEST = 1e-9  # of the fastest worker's speed, likewise
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One simulated worker: `speed` is relative to the fastest (1.0)."""
+
+    id: int
+    region: int
+    speed: float
+
+
+@dataclass(frozen=True)
+class Region:
+    """A group of workers with fast links between them."""
+
+    index: int
+    name: str
+    workers: tuple[Worker, ...]
+
+
+@dataclass
+class RegionOptions:
+    """A region as the config writes it: relative speeds of its workers."""
+
+    name: str = ""
+    workers: list[float] = field(default_factory=list)
+
+
+@dataclass
+class ClusterOptions:
+    """`cluster:`, either an upstream environment file or regions written out."""
+
+    env: Optional[str] = None
+    regions: list[RegionOptions] = field(default_factory=list)
+    step_time_ms: float = 238.391
+    tie_break_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(positive(self.step_time_ms), "step_time_ms", self.step_time_ms, "a positive number of milliseconds")
+        require(
+            math.isfinite(self.tie_break_ms) and self.tie_break_ms >= 0,
+            "tie_break_ms",
+            self.tie_break_ms,
+            "zero or a positive number of milliseconds",
+        )
+        for key in ("step_time_ms", "tie_break_ms"):
+            require(getattr(self, key) <= LONGEST_MS, key, getattr(self, key), f"at most {LONGEST_MS:g} milliseconds")
+        if self.env is not None and self.regions:
+            raise ConfigError("regions", "given beside env; a cluster comes from one of the two")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Who there is: regions, workers in order of id, and one local step's time at speed 1 (seconds)."""
+
+    regions: tuple[Region, ...]
+    workers: tuple[Worker, ...]
+    step_time: float
+    tie_break: float  # seconds, times the worker's id, added to each asynchronous round trip
+    bandwidth_gbps: Optional[list[list[float]]] = None  # [from][to], if the environment file gave it
+
+
+def build(options: ClusterOptions) -> Cluster:
+    """The cluster that `cluster:` describes; speeds are divided by the fastest."""
+    bandwidth = None
+    if options.env is not None:
+        names_and_speeds, bandwidth = read_env(Path(options.env))
+    else:
+        names_and_speeds = [
+            (region.name or f"region-{index}", region.workers) for index, region in enumerate(options.regions)
+        ]
+    if not names_and_speeds:
+        raise ConfigError("regions", "empty; name an `env` file or write regions: [{name: …, workers: [1.0, …]}]")
+    names = [name for name, _ in names_and_speeds]
+    used: set[str] = set()
+    for name in names:
+        require(name not in used, "regions", name, "a region name used once")
+        used.add(name)
+    speeds = [speed for _, several in names_and_speeds for speed in several]
+    if not speeds:
+        raise ConfigError("regions", "no region has a worker")
+    for index, (_, several) in enumerate(names_and_speeds):
+        for position, speed in enumerate(several):
+            require(positive(speed), f"regions[{index}].workers[{position}]", speed, "a positive, finite speed")
+    fastest = max(speeds)
+    for index, (_, several) in enumerate(names_and_speeds):
+        for position, speed in enumerate(several):
+            fits = speed / fastest >= SLOWEST
+            require(
+                fits,
+                f"regions[{index}].workers[{position}]",
+                speed,
+                f"at least {SLOWEST:g} of the fastest's ({fastest:g})",
+            )
+    regions: list[Region] = []
+    workers: list[Worker] = []
+    for index, (name, several) in enumerate(names_and_speeds):
+        members = tuple(Worker(len(workers) + i, index, speed / fastest) for i, speed in enumerate(several))
+        workers.extend(members)
+        regions.append(Region(index, name, members))
+    return Cluster(tuple(regions), tuple(workers), options.step_time_ms / 1e3, options.tie_break_ms / 1e3, bandwidth)
+
+
+def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float]]]:
+    """Upstream's environment file: names and speeds per region, bandwidths in Gbit/s [from][to]."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        check_depth(text)
+        env = yaml.load(text, Loader=SafeLoader)
+    except FileNotFoundError:
+        raise ConfigError("env", f"{path} does not exist") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError("env", f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(env, dict):
+        raise ConfigError("env", f"{path} is no mapping with num_regions, network_bandwidths, worker_speeds")
+    for key in ("num_regions", "network_bandwidths", "worker_speeds"):
+        if key not in env:
+            raise ConfigError("env", f"{path} has no key {key!r}")
+    regions = env["num_regions"]
+    if isinstance(regions, bool) or not isinstance(regions, int) or regions < 1:
+        raise ConfigError("env", f"{path}: num_regions is {shown(regions)}, not a positive integer")
+    speeds = _rows(env["worker_speeds"], path, "worker_speeds")
+    if len(speeds) != regions:
+        raise ConfigError("env", f"{path}: worker_speeds has {len(speeds)} rows for {shown(regions)} regions")
+    bandwidths = _rows(env["network_bandwidths"], path, "network_bandwidths")
+    widths = [len(row) for row in bandwidths]
+    if widths != [regions] * regions:
+        shape = f"{len(widths)} rows of {'/'.join(map(str, sorted(set(widths))))} numbers"
+        raise ConfigError(
+            "env", f"{path}: network_bandwidths has {shape}, not {shown(regions)} rows of {shown(regions)}"
+        )
+    return [(f"region-{index}", row) for index, row in enumerate(speeds)], bandwidths
+
+
+def _rows(value: Any, path: Path, key: str) -> list[list[float]]:
+    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
+        raise ConfigError("env", f"{path}: {key} is not a list of lists")
+    for i, row in enumerate(value):
+        for j, entry in enumerate(row):
+            if not positive(entry):
+                raise ConfigError("env", f"{path}: {key}[{i}][{j}] is {shown(entry)}, not a positive, finite number")
+    return [[float(entry) for entry in row] for row in value]

@@ -1,0 +1,37 @@
+"""Compute models: how long a worker's local steps take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from halos.hooks import Register, hookimpl
+from halos.world.cluster import Cluster, Worker
+
+
+class ComputeModel(Protocol):
+    """Time of local steps, in seconds. It may differ from job to job, but must be a function of its arguments."""
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        """Called once, before anything else; raises ConfigError if the model does not fit."""
+        ...
+
+    def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
+        """Seconds for `steps` local steps that `worker` starts at `time`; `job` numbers the run's jobs."""
+        ...
+
+
+@dataclass
+class Constant:
+    """`steps · step time / speed`, always."""
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        self._step_time = cluster.step_time
+
+    def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
+        return self._step_time * steps / worker.speed
+
+
+@hookimpl
+def register_compute_models(register: Register) -> None:
+    register("constant", Constant)

@@ -1,0 +1,311 @@
+"""Faults: what goes wrong in the simulated cluster, and when. What that does to a run is others' matter."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple, Optional, Protocol
+
+from halos.errors import ConfigError, require, under
+from halos.hooks import Register, hookimpl
+from halos.seeds import generator, seed_for
+from halos.world.cluster import LONGEST_MS, Cluster, Worker
+
+HOPELESS = 0.05  # local steps: hardly one in 10^8 would be done between two crashes that close
+NEVER = (math.inf, math.inf)
+
+
+class FaultModel(Protocol):
+    """What goes wrong, as functions of time alone. Inherit FaultOptions for the three fields."""
+
+    detection_seconds: float
+    samples: str
+    inner_state: str
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        """Called once, before anything else; raises ConfigError if the model does not fit."""
+        ...
+
+    def outage(self, worker: Worker, time: float) -> tuple[float, float]:
+        """From when to when `worker` is down: the first such interval that ends after `time`; or NEVER."""
+        ...
+
+    def link(self, src: int, dst: int, time: float) -> tuple[float, float]:
+        """Which share of its bandwidth the link has at `time` (0: down, 1: all), and until when it stays so."""
+        ...
+
+    def loses(self, message: int) -> bool:
+        """Whether this message is lost; `message` numbers all that are sent in a run."""
+        ...
+
+
+@dataclass
+class FaultOptions:
+    """What every fault model has; nothing goes wrong in this one."""
+
+    detection_seconds: float = 0.0  # from a loss until whoever waits is told
+    samples: str = "lost"  # of a lost job: lost | again (dealt once more)
+    inner_state: str = "kept"  # a crashed worker's optimizer state: kept (as at the lost job's start) | gone
+
+    def __post_init__(self) -> None:
+        fits = 0.0 <= self.detection_seconds <= LONGEST_MS / 1e3
+        require(fits, "detection_seconds", self.detection_seconds, "zero or a positive time, of 1e12 s at most")
+        require(self.samples in ("lost", "again"), "samples", self.samples, "one of lost, again")
+        require(self.inner_state in ("kept", "gone"), "inner_state", self.inner_state, "one of kept, gone")
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        pass
+
+    def outage(self, worker: Worker, time: float) -> tuple[float, float]:
+        return NEVER
+
+    def link(self, src: int, dst: int, time: float) -> tuple[float, float]:
+        return 1.0, math.inf
+
+    def loses(self, message: int) -> bool:
+        return False
+
+
+@dataclass
+class NoFaults(FaultOptions):
+    """Nothing goes wrong."""
+
+
+@dataclass
+class Crash:
+    """Worker `worker` is down for `seconds`, from `at_seconds` on."""
+
+    worker: int
+    at_seconds: float
+    seconds: float = math.inf
+
+    def __post_init__(self) -> None:
+        _check_interval(self.at_seconds, self.seconds)
+
+
+@dataclass
+class Crashes(FaultOptions):
+    """Workers that crash and return: at given times, or at random with exponential times between and to repair."""
+
+    at: list[Crash] = field(default_factory=list)
+    between_failures_hours: Optional[float] = None  # mean, of one worker, from its return to its next crash
+    to_repair_hours: float = 0.1  # mean
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        mean = self.between_failures_hours
+        require(
+            mean is None or 0.0 < mean < math.inf, "between_failures_hours", mean, "a positive number of hours, or null"
+        )
+        require(0.0 < self.to_repair_hours < math.inf, "to_repair_hours", self.to_repair_hours, "a positive number")
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        mean, step = self.between_failures_hours, cluster.step_time
+        if mean is not None and mean * 3600.0 < HOPELESS * step:
+            problem = (
+                f"{mean:g} h is {mean * 3600.0 / step:.2g} of the fastest worker's local step: no job would ever end"
+            )
+            raise ConfigError("between_failures_hours", problem)
+        self._given: dict[int, list[tuple[float, float]]] = {}
+        for index, crash in enumerate(self.at):
+            if not 0 <= crash.worker < len(cluster.workers):
+                last = len(cluster.workers) - 1
+                raise ConfigError(f"at[{index}].worker", f"{crash.worker} is not a worker, 0 to {last}")
+            self._given.setdefault(crash.worker, []).append((crash.at_seconds, crash.at_seconds + crash.seconds))
+        self._seed = seed
+        self._drawn: dict[int, list[tuple[float, float]]] = {}
+        self._draws: dict[int, Iterator[tuple[float, float]]] = {}
+
+    def outage(self, worker: Worker, time: float) -> tuple[float, float]:
+        return min(first_after(self._given.get(worker.id, ()), time), self._random(worker.id, time))
+
+    def _random(self, worker: int, time: float) -> tuple[float, float]:
+        if self.between_failures_hours is None:
+            return NEVER
+        if worker not in self._draws:
+            self._draws[worker], self._drawn[worker] = self._draw(worker), []
+        drawn = self._drawn[worker]
+        while not drawn or drawn[-1][1] <= time < math.inf:
+            drawn.append(next(self._draws[worker]))
+        after = bisect_right(drawn, time, key=lambda each: each[1])
+        return drawn[after] if after < len(drawn) else NEVER
+
+    def _draw(self, worker: int) -> Iterator[tuple[float, float]]:
+        assert self.between_failures_hours is not None, "asked for only then"
+        draws, time = generator(self._seed, "crashes", worker), 0.0
+        while True:
+            start = time + draws.exponential(self.between_failures_hours * 3600.0)
+            time = start + draws.exponential(self.to_repair_hours * 3600.0)
+            yield start, time
+
+
+@dataclass
+class RegionOutage:
+    """All workers of region `region` are down for `seconds`, from `at_seconds` on, and so are its links."""
+
+    region: int
+    at_seconds: float
+    seconds: float = math.inf
+
+    def __post_init__(self) -> None:
+        _check_interval(self.at_seconds, self.seconds)
+
+
+@dataclass
+class Outages(FaultOptions):
+    """Regions that are cut off and return."""
+
+    at: list[RegionOutage] = field(default_factory=list)
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        self._intervals: dict[int, list[tuple[float, float]]] = {}
+        for index, each in enumerate(self.at):
+            _check_region(each.region, cluster, f"at[{index}].region")
+            self._intervals.setdefault(each.region, []).append((each.at_seconds, each.at_seconds + each.seconds))
+
+    def outage(self, worker: Worker, time: float) -> tuple[float, float]:
+        return first_after(self._intervals.get(worker.region, ()), time)
+
+    def link(self, src: int, dst: int, time: float) -> tuple[float, float]:
+        return share_at([(*each, 0.0) for end in (src, dst) for each in self._intervals.get(end, ())], time)
+
+
+@dataclass
+class LinkFault:
+    """The link from region `src` to `dst` has only `share` of its bandwidth (0: it is down) for `seconds`."""
+
+    src: int
+    dst: int
+    at_seconds: float
+    seconds: float = math.inf
+    share: float = 0.0
+    both_ways: bool = True
+
+    def __post_init__(self) -> None:
+        _check_interval(self.at_seconds, self.seconds)
+        require(0.0 <= self.share <= 1.0, "share", self.share, "in [0, 1]")
+
+
+@dataclass
+class Links(FaultOptions):
+    """Links that are down or slower for a time."""
+
+    at: list[LinkFault] = field(default_factory=list)
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        self._intervals: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
+        for index, each in enumerate(self.at):
+            _check_region(each.src, cluster, f"at[{index}].src")
+            _check_region(each.dst, cluster, f"at[{index}].dst")
+            interval = (each.at_seconds, each.at_seconds + each.seconds, each.share)
+            for link in {(each.src, each.dst), (each.dst, each.src) if each.both_ways else (each.src, each.dst)}:
+                self._intervals.setdefault(link, []).append(interval)
+
+    def link(self, src: int, dst: int, time: float) -> tuple[float, float]:
+        return share_at(self._intervals.get((src, dst), ()), time)
+
+
+@dataclass
+class MessageLoss(FaultOptions):
+    """Every message is lost with `probability`: pulls, pushes, sends, and what a worker brings to a collective."""
+
+    probability: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0.0 <= self.probability < 1.0, "probability", self.probability, "in [0, 1)")
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        self._seed = seed
+
+    def loses(self, message: int) -> bool:
+        return seed_for(self._seed, "message loss", message) < self.probability * 2.0**63
+
+
+@dataclass
+class Several(FaultOptions):
+    """More than one kind of fault; what every model has is said here, for all of them."""
+
+    of: list[FaultModel] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for each in fields(FaultOptions):
+            for index, model in enumerate(self.of):
+                if getattr(model, each.name) != each.default:
+                    raise ConfigError(f"of[{index}].{each.name}", "belongs beside `of`, where it is said for all")
+
+    def connect(self, cluster: Cluster, seed: int) -> None:
+        for index, model in enumerate(self.of):
+            with under(f"of[{index}]"):
+                model.connect(cluster, seed + index)
+
+    def outage(self, worker: Worker, time: float) -> tuple[float, float]:
+        return min((model.outage(worker, time) for model in self.of), default=NEVER)
+
+    def link(self, src: int, dst: int, time: float) -> tuple[float, float]:
+        both = [model.link(src, dst, time) for model in self.of]
+        return math.prod(share for share, _ in both), min((until for _, until in both), default=math.inf)
+
+    def loses(self, message: int) -> bool:
+        return any(model.loses(message) for model in self.of)
+
+
+def first_after(intervals: Iterable[tuple[float, float]], time: float) -> tuple[float, float]:
+    """The first of `intervals` that ends after `time`."""
+    return min((each for each in intervals if each[1] > time), default=NEVER)
+
+
+def share_at(intervals: Iterable[tuple[float, float, float]], time: float) -> tuple[float, float]:
+    """The product of the shares of all (start, end, share) at `time`, and when it may change."""
+    share, until = 1.0, math.inf
+    for start, end, each in intervals:
+        if start <= time < end:
+            share *= each
+            until = min(until, end)
+        elif time < start:
+            until = min(until, start)
+    return share, until
+
+
+def _check_interval(at_seconds: float, seconds: float) -> None:
+    require(0.0 <= at_seconds < math.inf, "at_seconds", at_seconds, "a time of the run")
+    require(seconds > 0.0, "seconds", seconds, "a positive time")
+
+
+def _check_region(region: int, cluster: Cluster, key: str) -> None:
+    last = len(cluster.regions) - 1
+    require(0 <= region <= last, key, region, f"a region, 0 to {last}")
+
+
+class Outage(NamedTuple):
+    """A worker that was down."""
+
+    worker: int
+    start: float
+    end: float
+
+
+def outages(model: FaultModel, workers: Iterable[Worker], until: float) -> Iterator[Outage]:
+    """When which of `workers` were down before `until`, one worker after another; outages that overlap are one."""
+    for worker in workers:
+        begins, ends = model.outage(worker, 0.0)
+        while begins < until:
+            following = model.outage(worker, ends) if ends < until else NEVER
+            if following == NEVER or following[0] > ends:
+                yield Outage(worker.id, begins, min(ends, until))
+                begins, ends = following
+            else:
+                ends = following[1]
+
+
+@hookimpl
+def register_fault_models(register: Register) -> None:
+    register("none", NoFaults)
+    register("crashes", Crashes)
+    register("outages", Outages)
+    register("links", Links)
+    register("message_loss", MessageLoss)
+    register("several", Several)
