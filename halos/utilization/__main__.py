@@ -14,7 +14,8 @@ from halos.config.references import interpolate
 from halos.errors import ConfigError, UserError, shown
 from halos.plugins.loading import unique
 from halos.plugins.registry import Plugins
-from halos.utilization.options import Options, curves
+from halos.utilization import curves
+from halos.utilization.options import Options
 
 
 def load(path: str, changes: Sequence[str] = (), plugins: Sequence[str] = ()) -> Options:
