@@ -72,7 +72,7 @@ def test_the_first_trained_updates_agree_with_the_recorded_ones(policy: str, upd
 def test_the_shipped_configs_give_the_published_timeline(
     policy: str, hours: float, updates: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = Path(__file__).parents[1] / f"configs/upstream/{policy}.yaml"
+    config = Path(__file__).parents[2] / f"configs/upstream/{policy}.yaml"
     quiet = ["observers.progress=false", "observers.tensorboard=false", "observers.trace=false"]
     assert main([str(config), "executor.name=timing", f"out={tmp_path / 'run'}", *quiet]) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())

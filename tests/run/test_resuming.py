@@ -29,7 +29,7 @@ from halos.run.cli import main
 from halos.run.lifecycle import run
 from halos.testing import resuming, tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLUGINS = {file.stem: file for file in (*ROOT.glob("plugins/*/halos_*.py"), *ROOT.glob("third_party/*/*.py"))}
 
 NOISY: Section = tiny(

@@ -16,7 +16,7 @@ from halos.errors import ConfigError
 
 ENV = "num_regions: 2\nnetwork_bandwidths: [[9, 1], [1, 9]]\nworker_speeds: [[1, 1], [1]]\n"
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = [
     file
     for file in sorted(ROOT.glob("configs/**/*.yaml"))

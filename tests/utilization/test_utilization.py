@@ -14,7 +14,7 @@ from halos.utilization import __main__ as utilization
 from halos.utilization import curves
 from halos.utilization.cycle import Cycle
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TABLE4 = ROOT / "configs/utilization/streaming_table4.yaml"
 
 # Streaming DiLoCo (arXiv 2501.18512), Table 4: Gbit/s for 50, 80, 90, 95, 99 % of compute utilisation.

@@ -23,7 +23,7 @@ from halos.testing.conformance import (
     WeightsConformance,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODULES = [ROOT / "third_party/example-variant/noloco_gossip.py"]
 PLUGINS = [module.stem for module in MODULES]
 sys.path.extend(str(module.parent) for module in MODULES if str(module.parent) not in sys.path)

@@ -18,7 +18,7 @@ from halos.world.cluster import Cluster, Region, Worker
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKER = Worker(0, 0, 1.0)
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def experiment(folder, resumed_at=None):

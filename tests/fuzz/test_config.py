@@ -32,7 +32,7 @@ from halos.run.cli import main
 from halos.testing import TINY
 from tests.outcome import bounded, examples
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLUGINS = [*sorted(folder.name.replace("-", "_") for folder in ROOT.glob("plugins/halos-*")), "noloco_gossip"]
 PATIENCE = 200  # updates after which a run that goes on is interrupted, as by Ctrl-C
 

@@ -17,8 +17,8 @@ from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError, shown
 from halos.testing import TINY
 from halos.world.cluster import ClusterOptions, build
+from tests.fuzz.test_config import EXTREMES, TEXTS, VALUES, ended
 from tests.outcome import bounded, examples
-from tests.test_fuzz_config import EXTREMES, TEXTS, VALUES, ended
 
 TIMED = merge(TINY, {"executor": {"name": "timing"}, "observers": {"progress": False}})
 TEXT = to_yaml(TIMED)

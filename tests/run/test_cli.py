@@ -25,7 +25,7 @@ from halos.run.lifecycle import run
 from halos.testing import tiny
 from halos.training.inline import Inline
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECORDS = ("updates.jsonl", "transfers.jsonl", "commits.jsonl", "evaluations.jsonl")
 
 

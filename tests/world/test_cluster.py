@@ -29,7 +29,7 @@ def test_speeds_are_divided_by_the_fastest_and_may_be_whole_numbers(tmp_path: Pa
 
 
 def test_the_shipped_example_environment_has_four_regions_of_four() -> None:
-    cluster = build(ClusterOptions(env=str(Path(__file__).parents[1] / "configs/env/example.yaml")))
+    cluster = build(ClusterOptions(env=str(Path(__file__).parents[2] / "configs/env/example.yaml")))
     assert [len(region.workers) for region in cluster.regions] == [4, 4, 4, 4]
     assert cluster.workers[1].speed == 1.0
     assert cluster.workers[0].speed == 0.232 / 0.907

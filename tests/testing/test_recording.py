@@ -27,8 +27,8 @@ from halos.testing.situations import Situation
 
 pytest_plugins = ["halos.testing.fixtures", "pytester"]
 
-ROOT = Path(__file__).parents[1]
-BROKEN = str(Path(__file__).with_name("broken_plugins.py"))
+ROOT = Path(__file__).parents[2]
+BROKEN = str(Path(__file__).parents[1] / "broken_plugins.py")
 TWO, SIXTEEN = Situation(2, "slow"), Situation(16, "free")
 
 
