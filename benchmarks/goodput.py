@@ -73,7 +73,7 @@ def measure(policy: Section, workers: int, between_failures: Optional[float], ho
     whole_rounds = policy["name"] == "diloco" or (between_failures is None and not ledger.in_flight)
     seconds = last.time if whole_rounds else simulation.now
     settled = ledger.committed + ledger.dropped
-    crashes = [each.start for each in simulation.outages() if each.start < seconds]
+    crashes = [each.start for each in simulation.faults.outages() if each.start < seconds]
     computing = ledger.trained * STEP / (workers * seconds)
     return {
         "goodput": computing * ledger.committed / settled if settled else 0.0,

@@ -25,7 +25,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from halos.config.config import load
-from halos.resume.checkpointer import Checkpointing
+from halos.resume.checkpointer import Checkpointer
 from halos.run.lifecycle import run
 
 SMALL = sorted(str(path) for path in Path("configs/small").glob("[!c]*.yaml"))  # but common.yaml
@@ -44,9 +44,9 @@ def run_seconds(config: str, steps: int, *changes: str) -> float:
 def checkpoint_costs(config: str, steps: int, repeats: int) -> tuple[list[float], float]:
     """Seconds that a checkpoint takes, several times in one run when all workers have trained, and its megabytes."""
     seconds: list[float] = []
-    original, folder = Checkpointing.between, Path(tempfile.mkdtemp())
+    original, folder = Checkpointer.between, Path(tempfile.mkdtemp())
 
-    def between(checkpointing: Checkpointing) -> None:
+    def between(checkpointing: Checkpointer) -> None:
         original(checkpointing)
         if checkpointing._simulation.ledger.trained >= steps / 2 and len(seconds) < repeats:
             began = time.perf_counter()
@@ -54,7 +54,7 @@ def checkpoint_costs(config: str, steps: int, repeats: int) -> tuple[list[float]
             seconds.append(time.perf_counter() - began)
 
     try:
-        with mock.patch.object(Checkpointing, "between", between):
+        with mock.patch.object(Checkpointer, "between", between):
             run_seconds(config, steps, "checkpoint.every_minutes=1000")
         return seconds, max(path.stat().st_size for path in (folder / "checkpoints").iterdir()) / 1e6
     finally:

@@ -368,7 +368,7 @@ PREPARED |= {
     "a disk that is full meanwhile": full_meanwhile,
     "a policy that waits for what nobody brings about": policy("await sim.sleep(3)\nawait Event(sim.clock)"),
     "workers that crash long before a job is over, `faults={name: crashes, between_failures_hours: 2e-5}`": patched(
-        "halos.sim.jobs.HOPELESS", 1000, "faults={name: crashes, between_failures_hours: 2e-5}"
+        "halos.sim.faults.losses.MOST_IN_A_ROW", 1000, "faults={name: crashes, between_failures_hours: 2e-5}"
     ),
     "a policy that does not go on after a loss": policy(
         "await all_of(sim.train(worker, sim.params) for worker in sim.workers)", CRASH

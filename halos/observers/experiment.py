@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from halos.sim.limits import BudgetOptions
 from halos.world.cluster import Cluster
 from halos.world.faults import FaultModel, NoFaults
 
@@ -21,7 +20,8 @@ class Experiment:
     policy: str  # its registered name
     seed: int
     cluster: Cluster
-    budget: BudgetOptions
+    local_steps: float  # of the budget, committed; infinite if they are not limited
+    seconds: float  # of the budget, simulated; likewise
     tokens_per_step: int  # of one local step: samples · predicted tokens
     parameters: int  # in the model
     loss_average_steps: int

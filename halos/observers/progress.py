@@ -35,11 +35,10 @@ class Progress:
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
-        budget = experiment.budget
         self._name = experiment.name
         self._real = experiment.real
-        self._steps = budget.steps(experiment.tokens_per_step)
-        self._seconds = budget.seconds
+        self._steps = experiment.local_steps
+        self._seconds = experiment.seconds
         self._tokens_per_step = experiment.tokens_per_step
         self._replaying = experiment.resumed_at is not None
         self._console = Console(stderr=True, highlight=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from halos.hooks import hookimpl
-from halos.values.records import ALL_REDUCE, Commit, Evaluation, Transfer, Update, mean_loss
+from halos.values.records import ALL_REDUCE, Commit, CutShort, Evaluation, Transfer, Update, mean_loss
 from halos.world.cluster import Cluster
 from halos.world.faults import Outage
 
@@ -105,25 +105,23 @@ class Tally:
     def finish(
         self,
         now: float,
-        cut_short: Iterable[tuple[int, tuple[float, ...]]] = (),
+        cut_short: Iterable[CutShort] = (),
         collective: Optional[float] = None,
         outages: Iterable[Outage] = (),
     ) -> dict[str, Any]:
         """The books at simulated time `now`, under the summary's keys; call it once.
 
-        `cut_short` are jobs that did not arrive, with their workers: when each began, when it computes from,
-        until when if it pushes afterwards, and when it was lost if it was. `collective`: since when one was
-        under way. `outages`: when which workers were down.
+        `cut_short` are jobs that did not arrive. `collective`: since when one was under way. `outages`: when which
+        workers were down.
         """
         if collective is not None:
             self._collective(collective, now)
-        for index, (began, computes, *rest) in cut_short:
-            stops = min([now, *rest[1:]])
-            computes = min(stops, computes)
-            pushes = min([stops, *rest[:1]])
-            self._compute[index] += pushes - computes
-            self._own_transfer[index] += (computes - began) + (stops - pushes)
-            self._busy(index, began, stops)
+        for job in cut_short:
+            stops = min(now, job.lost)
+            computes, pushes = min(stops, job.computes), min(stops, job.until)
+            self._compute[job.worker] += pushes - computes
+            self._own_transfer[job.worker] += (computes - job.began) + (stops - pushes)
+            self._busy(job.worker, job.began, stops)
         down = [0.0] * len(self._workers)
         for index, start, end in outages:
             down[index] += end - start

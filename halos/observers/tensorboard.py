@@ -77,7 +77,7 @@ class TensorBoard:
         self._summary, self._value, self._make_writer = Scalars, Scalars.Value, SummaryWriter
         self._folder, self._real = experiment.folder, experiment.real
         self._tokens_per_step = experiment.tokens_per_step
-        self._steps, self._seconds = experiment.budget.steps(experiment.tokens_per_step), experiment.budget.seconds
+        self._steps, self._seconds = experiment.local_steps, experiment.seconds
         self._regions = [region.name for region in experiment.cluster.regions]
         self._thinning = Thinning()
         self._loss, self._staleness, self._drift = Mean(), Mean(), Mean()

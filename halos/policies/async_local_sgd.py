@@ -33,8 +33,7 @@ class AsyncLocalSGD:
         require(fits, "grace_seconds", self.grace_seconds, "zero or positive seconds, 1e12 at most")
 
     def check(self, cluster: Cluster) -> None:
-        regions = len(cluster.regions)
-        require(0 <= self.server_region < regions, "server_region", self.server_region, f"a region, 0 to {regions - 1}")
+        cluster.check_region(self.server_region)
 
     async def run(self, sim: Simulation) -> None:
         self._state = self.outer.init(sim.params)
@@ -47,7 +46,7 @@ class AsyncLocalSGD:
             try:
                 self._merge(sim, sim.version, await sim.train(worker, sim.params, server=self.server_region))
             except Lost:  # an update less
-                await sim.returned(worker, self.server_region)
+                await sim.faults.returned(worker, self.server_region)
                 continue
             if self.grace_seconds > 0.0:
                 await self._restart(sim)

@@ -43,8 +43,7 @@ class Halos:
             raise ConfigError("workers_per_server", "give both local_servers and workers_per_server, or neither")
 
     def check(self, cluster: Cluster) -> None:
-        regions = len(cluster.regions)
-        require(0 <= self.server_region < regions, "server_region", self.server_region, f"a region, 0 to {regions - 1}")
+        cluster.check_region(self.server_region)
         self._groups(cluster.workers, cluster.regions)
 
     async def run(self, sim: Simulation) -> None:
@@ -64,7 +63,7 @@ class Halos:
             try:
                 self._merge(sim, server, server.version, await sim.train(worker, server.params, server=server.region))
             except Lost:  # an update less
-                await sim.returned(worker, server.region)
+                await sim.faults.returned(worker, server.region)
 
     def _merge(self, sim: Simulation, server: LocalServer, started_at: int, update: Update) -> None:
         """One update into the local server's model, and off to the global one after K since it last took that over."""
@@ -87,7 +86,7 @@ class Halos:
                 delta = await sim.send(server.merged - sent, server.region, self.server_region, sender=server.name)
                 break
             except Lost:
-                await sim.reachable(server.region, self.server_region)
+                await sim.faults.reachable(server.region, self.server_region)
         base, target = server.taken_over, sim.params
         staleness = sim.version - base.versions["global"]
         theta, self._state = self.outer.step(target, delta, self._state, base=base, staleness=staleness)
@@ -97,7 +96,7 @@ class Halos:
                 received = await sim.send(theta, self.server_region, server.region, codec=FP32)
                 break
             except Lost:
-                await sim.reachable(self.server_region, server.region)
+                await sim.faults.reachable(self.server_region, server.region)
                 theta = sim.params
         self._take_over(server, received, sent, sent_version)
         server.taken_over = theta

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
+from weakref import WeakValueDictionary
 from zlib import crc32
 
 import numpy as np
@@ -17,17 +18,18 @@ import pluggy
 import torch
 
 from halos.config.config import CheckpointOptions
-from halos.errors import UserError
+from halos.errors import ConfigError, UserError
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.replay import Taped
 from halos.resume.tape import Strayed, Tape
 from halos.sim.simulation import Simulation
+from halos.training import Executor
 from halos.values.params import Params
 
 logger = logging.getLogger(__name__)
 
 
-class Checkpointing:
+class Checkpointer:
     """Called between events, when nothing is left to do at the moment.
 
     Resuming is a replay from the beginning with hollow parameters. At the event of the checkpoint the saved
@@ -38,28 +40,61 @@ class Checkpointing:
         self,
         options: CheckpointOptions,
         folder: Path,
-        facts: dict[str, Any],
-        simulation: Simulation,
-        taped: Taped,
-        tape: Tape,
+        executor: Executor,
         initial: Params,
         earlier: Optional[Checkpoint],
     ) -> None:
+        """Takes over a run's parameters before anything is made of the `initial` ones (hollow from now on, if they
+        are to come from an `earlier` checkpoint). ConfigError if executor or data do not allow it."""
+        self.wall_before = 0.0 if earlier is None else earlier.wall_seconds
+        self.on_live: Callable[[float], Any] = lambda time: None
         self._options = options
         self._folder = folder
-        self._facts = facts  # config, versions, data: as in Checkpoint
-        self._simulation = simulation
-        self._taped = taped
-        self._tape = tape
+        self._tape = Tape(recording=True, earlier=None if earlier is None else earlier.numbers.tolist())
+        self._taped = Taped(executor, self._tape)
+        self._data = executor.describe()
+        if earlier is not None and self._data != earlier.data:
+            raise ConfigError(
+                "data", f"is not what the run was trained on: {self._data}, at the checkpoint {earlier.data}"
+            )
+        self._device = torch.device("cpu") if initial.flat is None else initial.flat.device
+        # Who bears which serial number, of the parameters in use, where there is anything to save of them.
+        self._live: Optional[WeakValueDictionary[int, Params]] = None
+        if initial.flat is not None:
+            self._live = WeakValueDictionary({initial.serial: initial})
         self._serials = initial.layout.serials
+        self._serials.give, self._serials.number = self._give, self._tape.number
+        if earlier is not None:
+            initial.flat = None
         self._earlier = earlier
         self._crc = 0  # of all events so far: when, and how many parameters and numbers there were by then
         self._began = time.monotonic()
         self._written_at = self._began
         self._written_after = 0  # local steps
-        self._device = torch.device("cpu") if initial.flat is None else initial.flat.device
-        self.wall_before = 0.0 if earlier is None else earlier.wall_seconds
-        self.on_live: Callable[[float], Any] = lambda time: None
+
+    @property
+    def executor(self) -> Executor:
+        """What the run is to use in the place of its executor."""
+        return self._taped
+
+    def aside(self, listener: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """`listener`, called so that it leaves no trace in the run."""
+        return self._tape.beside(listener)
+
+    def follow(self, simulation: Simulation, config: dict[str, Any], versions: dict[str, str]) -> None:
+        """The run as it was put together; `config` is the resolved configuration."""
+        self._simulation = simulation
+        self._facts = {"config": config, "versions": versions, "data": self._data}
+
+    def _give(self, params: Params) -> int:
+        """The next serial number; -1 for what is no part of the run."""
+        if self._tape.aside:
+            return -1
+        serials = self._serials
+        serials.last += 1
+        if self._live is not None:
+            self._live[serials.last] = params
+        return serials.last
 
     @property
     def replaying(self) -> bool:
@@ -100,7 +135,7 @@ class Checkpointing:
     def checkpoint(self) -> Checkpoint:
         """This moment."""
         simulation = self._simulation
-        live = sorted((self._serials.live or {}).items())
+        live = sorted((self._live or {}).items())
         tensors = {serial: params.flat for serial, params in live if params.flat is not None}
         return Checkpoint(
             **self._facts,
@@ -137,7 +172,7 @@ class Checkpointing:
 
     def _lacking(self, earlier: Checkpoint) -> list[int]:
         """Parameters in use that the checkpoint does not hold."""
-        return [serial for serial in dict(self._serials.live or {}) if serial not in earlier.params]
+        return [serial for serial in dict(self._live or {}) if serial not in earlier.params]
 
     def _go_live(self, earlier: Checkpoint) -> None:
         ours = self._timeline()
@@ -152,7 +187,7 @@ class Checkpointing:
             lacking = self._lacking(earlier)
         if lacking:
             raise Strayed(f"{len(lacking)} sets of parameters are in use that were not; does an observer keep them?")
-        live = dict(self._serials.live or {})
+        live = dict(self._live or {})
         for serial, params in live.items():
             if len(earlier.params[serial]) != params.size:
                 raise UserError(

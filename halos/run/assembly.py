@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import platform
 from typing import Optional
-from weakref import WeakValueDictionary
 
 import torch
 
@@ -17,21 +16,18 @@ from halos.errors import ConfigError, UserError, under
 from halos.observers.experiment import Experiment
 from halos.plugins.registry import Plugins
 from halos.resume.checkpoint import Checkpoint
-from halos.resume.checkpointer import Checkpointing
-from halos.resume.replay import Taped
-from halos.resume.tape import Tape
-from halos.sim.parts import Parts
+from halos.resume.checkpointer import Checkpointer
+from halos.sim.parts import Parts, unchanged
 from halos.sim.simulation import Simulation
-from halos.training import Executor, Task
+from halos.training import Task
 from halos.values.params import Params
 from halos.world import cluster as clusters
 from halos.world.cluster import Cluster
-from halos.world.faults import NoFaults
 
 
 def assemble(
     config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = None
-) -> tuple[Experiment, Simulation, Optional[Checkpointing]]:
+) -> tuple[Experiment, Simulation, Optional[Checkpointer]]:
     """The simulation that `config` describes, and the facts about it for observers.
 
     Opens the executor, and so the data, where training is real; the caller closes it. If checkpoints are
@@ -64,18 +60,10 @@ def assemble(
         _check_budget(config, params)
         if config.faults.inner_state == "gone" and not (params.hollow or hasattr(config.executor, "forget")):
             raise ConfigError("faults.inner_state", "cannot be gone: this executor has no method `forget`; inline has")
-        real, initial = not params.hollow, params.shell()
-        initial.flat = params.flat  # to know its device
-        tape = Tape()
-        executor: Executor = config.executor
+        real, checkpointer = not params.hollow, None
         if config.checkpoint.wanted or earlier is not None:
-            tape = Tape(recording=True, earlier=None if earlier is None else earlier.numbers.tolist())
-            executor = Taped(config.executor, tape)
-            serials = params.layout.serials
-            serials.tape, serials.live = tape, WeakValueDictionary({params.serial: params}) if real else None
-            if earlier is not None:
-                _check_data(earlier, config.executor)
-                params.flat = None
+            folder = config.folder / "checkpoints"
+            checkpointer = Checkpointer(config.checkpoint, folder, config.executor, params, earlier)
         parts = Parts(
             cluster=cluster,
             network=config.network,
@@ -83,7 +71,7 @@ def assemble(
             steps=config.steps,
             weights=config.weights,
             codec=config.codec,
-            executor=executor,
+            executor=config.executor if checkpointer is None else checkpointer.executor,
             order=order,
             budget=config.budget,
             batch_size=config.train.batch_size,
@@ -93,9 +81,9 @@ def assemble(
             evaluate_every=config.evaluate.every_local_steps,
             evaluation_sets=("validation", *config.evaluate.sets),
             hook=plugins.manager.hook,
-            tape=tape,
             components=tuple(plugins.listening),
-            faults=None if isinstance(config.faults, NoFaults) else config.faults,
+            faults=config.faults,
+            aside=unchanged if checkpointer is None else checkpointer.aside,
         )
         experiment = Experiment(
             name=config.name,
@@ -104,7 +92,8 @@ def assemble(
             policy=plugins.name_of(type(config.policy)) or type(config.policy).__name__,
             seed=config.seed,
             cluster=cluster,
-            budget=config.budget,
+            local_steps=config.budget.steps(tokens_per_step),
+            seconds=config.budget.seconds,
             tokens_per_step=tokens_per_step,
             parameters=params.size,
             loss_average_steps=config.train.loss_average_steps,
@@ -119,14 +108,9 @@ def assemble(
             if prepare is not None:
                 with under(key):
                     prepare(simulation)
-        checkpointing = None
-        if isinstance(executor, Taped):
-            facts = {"config": experiment.config, "versions": experiment.versions, "data": executor.describe()}
-            folder = config.folder / "checkpoints"
-            checkpointing = Checkpointing(
-                config.checkpoint, folder, facts, simulation, executor, tape, initial, earlier
-            )
-        return experiment, simulation, checkpointing
+        if checkpointer is not None:
+            checkpointer.follow(simulation, experiment.config, experiment.versions)
+        return experiment, simulation, checkpointer
     except BaseException:
         config.executor.close()
         raise
@@ -136,13 +120,6 @@ def versions(plugins: Plugins) -> dict[str, str]:
     """Of halos, Python, torch, and every plugin that is not part of halos."""
     own = {"halos": halos.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     return {**own, **plugins.versions()}
-
-
-def _check_data(earlier: Checkpoint, executor: Executor) -> None:
-    """Refuse to go on with other data."""
-    now = executor.describe()
-    if now != earlier.data:
-        raise ConfigError("data", f"is not what the run was trained on: {now}, at the checkpoint {earlier.data}")
 
 
 def _wire_bytes(config: Config) -> Optional[int]:

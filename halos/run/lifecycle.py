@@ -105,6 +105,6 @@ def _refuse_fruitless(config: Config, simulation: Simulation) -> None:
     """Nothing came of it: no end to be called one, whatever the policy says."""
     ledger = simulation.ledger
     if ledger.trained and not ledger.committed and simulation.now < config.budget.seconds:
-        why = simulation.lost_collective
+        why = simulation.collectives.lost
         because = "has the policy forgotten sim.commit?" if why is None else f"collectives were lost: {why}"
         raise Hopeless(f"{ledger.trained} local steps trained and none committed; {because}")

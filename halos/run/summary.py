@@ -11,7 +11,7 @@ from halos.observers.experiment import Experiment
 from halos.observers.tally import Tally
 from halos.sim.clock import Deadlock
 from halos.sim.simulation import Simulation
-from halos.values.records import Summary
+from halos.values.records import CutShort, Summary
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ def summarise(
 ) -> Summary:
     """Everything that `summary.json` has; the tally's books are closed by it."""
     ledger = simulation.ledger
-    jobs = simulation.jobs
-    cut_short = [*jobs.spent, *jobs.running.items()]
-    books = tally.finish(simulation.now, cut_short, simulation.reducing, simulation.outages())
+    courses = [*simulation.losses.spent, *simulation.jobs.running.items()]
+    cut_short = [CutShort(worker, *course.moments) for worker, course in courses]
+    books = tally.finish(simulation.now, cut_short, simulation.collectives.since, simulation.faults.outages())
     return {
         "name": experiment.name,
         "policy": experiment.policy,
@@ -43,7 +43,7 @@ def summarise(
             "in_flight": ledger.in_flight,
             "lost": ledger.lost,
         },
-        "lost": simulation.lost(),
+        "lost": simulation.faults.lost(),
         "data": config.executor.describe(),
         "goodput": tally.goodput(simulation.now),
         "policy_report": _policy_report(config.policy, finished),

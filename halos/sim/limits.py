@@ -1,7 +1,8 @@
-"""The budget: when a run has had enough."""
+"""Limits: whether a run goes on: its budget, the target it may reach when evaluated, and when it is given up."""
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from typing import Optional
@@ -9,6 +10,16 @@ from typing import Optional
 from halos.data import DataSource
 from halos.errors import ConfigError, positive, require
 from halos.sim.clock import Deadlock
+from halos.sim.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+GENEROUS = 4  # times the budget: what may be trained before it is asked whether anything comes of it
+FIRST_ROUND = 64  # jobs per worker before that is asked at all
+
+
+class Hopeless(Deadlock):
+    """The run cannot progress: every job is lost, or nothing is ever committed."""
 
 
 @dataclass
@@ -26,7 +37,7 @@ class BudgetOptions:
     target_loss: Optional[float] = None
 
     def __post_init__(self) -> None:
-        if all(each is None for each in (self.local_steps, self.tokens, self.simulated_hours, self.target_loss)):
+        if all(limit is None for limit in (self.local_steps, self.tokens, self.simulated_hours, self.target_loss)):
             raise ConfigError("", "empty; give local_steps, tokens, simulated_hours or target_loss")
         for key in ("local_steps", "tokens", "simulated_hours"):
             value = getattr(self, key)
@@ -59,20 +70,58 @@ class EvaluateOptions:
             raise ConfigError("sets.validation", "is the name of the data's own held-out tail; choose another")
 
 
-class Schedule:
-    """Counts committed steps; as upstream does, the counter falls back to a multiple of the interval."""
+class Limits:
+    """One run's. `unreliable`: under faults the global server may be out of reach for ever."""
 
-    def __init__(self, every: Optional[int]) -> None:
-        self._every = every
-        self._last = 0
+    def __init__(
+        self,
+        budget: BudgetOptions,
+        tokens_per_step: int,
+        evaluate_every: Optional[int],
+        workers: int,
+        ledger: Ledger,
+        unreliable: bool,
+    ) -> None:
+        self.steps = budget.steps(tokens_per_step)  # committed
+        self.seconds = budget.seconds
+        self.first_round = FIRST_ROUND * workers  # jobs, generously
+        self.patience = self._allowed = GENEROUS * self.steps  # trained local steps, after which `look` is to be called
+        self._target = budget.target_loss
+        self._every = evaluate_every
+        self._evaluated = 0  # committed local steps, rounded down to a multiple of the interval, as upstream does
+        self._ledger = ledger
+        self._unreliable = unreliable
+        self._looked = self._committed = 0  # local steps trained and committed when this was last looked at
 
     def due(self, local_steps: int) -> bool:
         """Whether `local_steps` committed so far make an evaluation due (and note that it is made)."""
-        if self._every is None or local_steps - self._last < self._every:
+        if self._every is None or local_steps - self._evaluated < self._every:
             return False
-        self._last = local_steps // self._every * self._every
+        self._evaluated = local_steps // self._every * self._every
         return True
 
+    def reached(self, losses: dict[str, float]) -> bool:
+        """Whether losses by evaluation set are as good as wanted."""
+        return self._target is not None and losses.get("validation", math.inf) <= self._target
 
-class Hopeless(Deadlock):
-    """Faults let nothing be done any more, or nothing arrive."""
+    def look(self, jobs: int, steps_per_job: float, now: float) -> None:
+        """Whether so much is trained for nothing: a warning, once; under faults Hopeless, since it would never end."""
+        if jobs <= self.first_round:
+            return
+        ledger = self._ledger
+        if self._unreliable:
+            if ledger.committed == self._committed:
+                raise Hopeless(
+                    f"{ledger.trained - self._looked} local steps trained, several times the budget, and none"
+                    f" committed until {now:.6g} s; faults keep it from going on"
+                )
+            self._looked, self._committed = ledger.trained, ledger.committed
+            self.patience = self._looked + self._allowed + self.first_round * steps_per_job
+            return
+        self.patience = math.inf
+        if not ledger.committed:
+            logger.warning(
+                "%d local steps trained, several times the budget, and none committed: has the policy forgotten"
+                " sim.commit?",
+                ledger.trained,
+            )

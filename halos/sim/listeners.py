@@ -8,21 +8,24 @@ from typing import Any
 
 import pluggy
 
-from halos.resume.tape import Tape
 from halos.values.records import Commit, Evaluation, Transfer, Update
+
+Listener = Callable[[Any], Any]
 
 
 class Listeners:
     """The `on_*` hooks as plain callables; whoever registers after `bind` is not heard.
 
-    Where it matters, in runs that are to be resumed, observers are called aside. The run's `components` are
+    Observers are called through `aside`, which a run that is to be resumed makes use of. The run's `components` are
     not: what they make of what they hear is part of it.
     """
 
-    def __init__(self, hook: pluggy.HookRelay, tape: Tape, components: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, hook: pluggy.HookRelay, aside: Callable[[Listener], Listener], components: Sequence[Any] = ()
+    ) -> None:
         self._hook = hook
+        self._aside = aside
         self._components = components
-        self._tape = tape
         self.bind()
 
     def bind(self) -> None:
@@ -55,9 +58,6 @@ class Listeners:
 
     def _is_component(self, plugin: Any) -> bool:
         return any(plugin is each for each in self._components)
-
-    def _aside(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return self._tape.beside(function) if self._tape.recording else function
 
 
 def _all(caller: pluggy.HookCaller, argument: str, record: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import pluggy
 
 from halos.data.order import DataOrder
-from halos.resume.tape import Tape
 from halos.rules.codecs import Codec
 from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
@@ -18,6 +18,11 @@ from halos.world.cluster import Cluster
 from halos.world.compute import ComputeModel
 from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
+
+
+def unchanged(listener: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Observers are called as they are."""
+    return listener
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,6 @@ class Parts:
     evaluate_every: Optional[int]
     evaluation_sets: tuple[str, ...]
     hook: pluggy.HookRelay
-    tape: Tape
-    faults: Optional[FaultModel] = None
+    faults: FaultModel
+    aside: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = unchanged  # how observers are called
     components: tuple[Any, ...] = ()  # of the run, that hear what happens

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional, Union
 
-from halos.resume.tape import Tape
-from halos.values.params import Params, distance
+from halos.values.params import Params
 from halos.values.records import Commit, Contribution, Share, Update
 
 GLOBAL = "global"
@@ -25,12 +24,11 @@ class Server:
 class Servers:
     """All servers of a run by name; a local one exists from its first commit, starting where the global one did."""
 
-    def __init__(self, params: Params, tape: Tape) -> None:
-        self._tape = tape
+    def __init__(self, params: Params) -> None:
         params.versions = {GLOBAL: 0}
         self._initial = params
-        self.globally = Server(params)
-        self._servers = {GLOBAL: self.globally}
+        self.main = Server(params)
+        self._servers = {GLOBAL: self.main}
 
     def commit(
         self, name: str, params: Params, contributions: Iterable[Union[Update, Contribution]], time: float
@@ -64,5 +62,5 @@ class Servers:
             version = base.versions.get(name)
         if version is None:
             version = min([update.start_version for update in updates], default=state.version)
-        drift = 0.0 if base is target else self._tape.number(distance, base, target)
+        drift = 0.0 if base is target else base.distance(target)
         return Share(updates, version, state.version - version, drift)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
-from itertools import islice, product
 from typing import Any, Optional, Protocol, TypeVar, Union
 
 from halos.errors import Diverged, UserError
 from halos.rules.codecs import Codec
 from halos.sim.clock import Clock, Deadlock, Event, Process
-from halos.sim.faults.hazards import Hazards
+from halos.sim.faults.hazards import hazards_of
+from halos.sim.faults.losses import Losses
+from halos.sim.faults.watch import Watch
 from halos.sim.jobs import Jobs
 from halos.sim.ledger import Ledger
-from halos.sim.limits import Schedule
+from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
 from halos.sim.parts import Parts
 from halos.sim.rounds import LrStep, Round, Rounds
 from halos.sim.servers import GLOBAL, Servers
-from halos.sim.transit.collectives import Collective
-from halos.sim.transit.transfers import Transport
+from halos.sim.transit.collectives import Collective, Collectives
+from halos.sim.transit.transfers import Transfers
 from halos.sim.transit.wire import Wire
 from halos.values.params import Params
 from halos.values.records import Contribution, Evaluation, Update
-from halos.world.cluster import Region, Worker
-from halos.world.faults import Outage, outages
+from halos.world.cluster import Region, Worker, region_index
 
 T = TypeVar("T")
 
@@ -41,40 +41,32 @@ class Simulation:
     """One run. `train`, `send`, `all_reduce` return an event already under way; awaiting it is blocking on it."""
 
     def __init__(self, parts: Parts, params: Params) -> None:
+        cluster, network = parts.cluster, parts.network
         self.clock = Clock()
         self.ledger = Ledger()
         self.done = False
         self._parts = parts
-        self._tell = Listeners(parts.hook, parts.tape, parts.components)
-        self._servers = Servers(params, parts.tape)
-        wire = Wire(parts.codec, params, parts.wire_bytes)
-        self._budget_steps = parts.budget.steps(parts.tokens_per_step)
-        self._hazards = None if parts.faults is None else Hazards(parts.faults)
-        self.jobs = Jobs(
-            clock=self.clock,
-            cluster=parts.cluster,
-            network=parts.network,
-            compute=parts.compute,
-            weights=parts.weights,
-            executor=parts.executor,
-            order=parts.order,
-            wire=wire,
-            ledger=self.ledger,
-            tell=self._tell,
-            batch_size=parts.batch_size,
-            global_batch_size=parts.global_batch_size,
-            patience=4 * self._budget_steps,
-            hazards=self._hazards,
+        self._tell = Listeners(parts.hook, parts.aside, parts.components)
+        self._servers = Servers(params)
+        self._wire = Wire(parts.codec, params, parts.wire_bytes)
+        hazards = hazards_of(parts.faults)
+        workers = len(cluster.workers)
+        self.limits = Limits(
+            parts.budget, parts.tokens_per_step, parts.evaluate_every, workers, self.ledger, hazards.unreliable
         )
+        self.losses = Losses(parts, self.clock, hazards, self.ledger, self._forget)
+        self.faults = Watch(cluster, self.clock, hazards, self.losses, self.ledger)
+        self.jobs = Jobs(parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses)
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
             parts.batch_size,
             parts.global_batch_size,
-            self._budget_steps,
+            self.limits.steps,
             self.ledger,
         )
-        self._transport = Transport(self.clock, parts.cluster, parts.network, wire, self._tell, self._hazards)
-        self._schedule = Schedule(parts.evaluate_every)
+        self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
+        self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards)
+        self._events: dict[Hashable, Event[Any]] = {}
         self._evaluated = -1  # the serial of the global parameters last evaluated
 
     @property
@@ -88,22 +80,12 @@ class Simulation:
     @property
     def params(self) -> Params:
         """The global parameters as last committed."""
-        return self._servers.globally.params
+        return self._servers.main.params
 
     @property
     def version(self) -> int:
         """The version of the global parameters: their commits so far that brought contributions in."""
-        return self._servers.globally.version
-
-    @property
-    def reducing(self) -> Optional[float]:
-        """Since when a collective is under way, if one is."""
-        return self._transport.reducing
-
-    @property
-    def lost_collective(self) -> Optional[str]:
-        """Why a collective was lost, the last one if several were."""
-        return self._transport.lost
+        return self._servers.main.version
 
     @property
     def closing(self) -> bool:
@@ -126,36 +108,14 @@ class Simulation:
             return
         self.clock.spawn(policy.run(self))
         try:
-            self.clock.run(self._parts.budget.seconds, between)
+            self.clock.run(self.limits.seconds, between)
         except Deadlock as error:
-            raise type(error)(f"{error}{self._gone()}") from None
+            raise type(error)(f"{error}{self.faults.gone()}") from None
         finally:
             self.done = True
             self.clock.close()
         if self._evaluated != self.params.serial:
             self._evaluate_global()
-
-    def lost(self) -> dict[str, int]:
-        """How many jobs and messages faults have taken; of the latter, those of jobs as well."""
-        return {"jobs": self.jobs.lost, "messages": 0 if self._hazards is None else self._hazards.lost_messages}
-
-    def outages(self) -> list[Outage]:
-        """When workers were down so far."""
-        return [] if self._parts.faults is None else list(outages(self._parts.faults, self.workers, self.now))
-
-    def _gone(self) -> str:
-        """For a message: which workers and links are down for ever."""
-        hazards, now = self._hazards, self.now
-        if hazards is None:
-            return ""
-        workers = [str(each.id) for each in self.workers if hazards.back(each, now) == math.inf]
-        pairs = product(range(len(self.regions)), repeat=2)
-        links = list(islice((f"{a}->{b}" for a, b in pairs if hazards.up(a, b, now) == math.inf), 11))
-        return "".join(
-            f"; {what} {', '.join(gone[:10])}{', …' if len(gone) > 10 else ''} are down for ever"
-            for what, gone in (("workers", workers), ("links", links))
-            if gone
-        )
 
     def rounds(self) -> Iterator[Round]:
         """The rounds still to open, from the first; whoever asks, the same rounds.
@@ -198,7 +158,7 @@ class Simulation:
             steps = self._parts.steps.steps(worker, self)
         if isinstance(lr_step, tuple):
             lr_step = lr_step[worker.id]
-        region = None if server is None else _index(server)
+        region = None if server is None else region_index(server)
         if gradient and region is not None:
             raise ValueError("a gradient is asked for without a server")
         if gradient and not hasattr(self._parts.executor, "step"):
@@ -226,7 +186,9 @@ class Simulation:
 
     def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
         """How long a whole model's exchange would take now: a pull and a push, or, without a server, an all-reduce."""
-        return self._transport.exchange_seconds(worker.region, None if server is None else _index(server))
+        if server is None:
+            return self.collectives.whole_model_seconds()
+        return self._transfers.round_trip_seconds(region_index(server), worker.region)
 
     def send(
         self,
@@ -241,7 +203,7 @@ class Simulation:
         The configured codec is made for differences; pass `codec=FP32` for a model. `sender` is whoever sends
         (a worker's id, a server's name), if there are several in a region: error feedback is each one's own.
         """
-        return self._transport.send(payload, _index(src), _index(dst), codec, sender)
+        return self._transfers.send(payload, region_index(src), region_index(dst), codec, sender)
 
     def all_reduce(
         self, payloads: Iterable[Params], codec: Optional[Codec] = None, workers: Optional[Iterable[Worker]] = None
@@ -252,44 +214,28 @@ class Simulation:
         whose they are, where that is not all of them in order (codecs with error feedback need to know).
         """
         senders = None if workers is None else [worker.id for worker in workers]
-        return self._transport.all_reduce(payloads, codec, senders)
+        return self.collectives.all_reduce(payloads, codec, senders)
 
     def collective(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
         """The collective of that name, which all workers (or `members` of them) join one by one."""
-        return self._transport.collective(key, members, codec)
-
-    def returned(self, worker: Worker, server: Union[Region, int, None] = None) -> Event[None]:
-        """When `worker` is up, and the links between it and its `server` are: now, unless a fault keeps one down."""
-        region = None if server is None else _index(server)
-        return self._at(self.now if self._hazards is None else self._hazards.back(worker, self.now, region))
-
-    def reachable(self, src: Union[Region, int], dst: Union[Region, int]) -> Event[None]:
-        """When the link from region to region is up: now, unless a fault keeps it down."""
-        hazards, now = self._hazards, self.now
-        return self._at(now if hazards is None else hazards.up(_index(src), _index(dst), now))
-
-    def _at(self, time: float) -> Event[None]:
-        """The moment `time`, which may never come."""
-        return self.clock.timeout(time - self.now)
-
-    def up(self, worker: Worker, since: Optional[float] = None) -> bool:
-        """Whether `worker` is up, and has been so since then: what it had and did not deliver is gone otherwise."""
-        start = self.now if since is None else since
-        return self._hazards is None or self._hazards.stays_up(worker, start, self.now)
-
-    def delivers(self, update: Update) -> bool:
-        """Whether this update arrives at a collective that its worker brings it to now; asked once for each message.
-
-        One that does not stays with its worker, and does not count towards the budget until it is committed.
-        """
-        if self._hazards is None or self._hazards.delivers():
-            return True
-        self.ledger.miss(update)
-        return False
+        return self.collectives.open(key, members, codec)
 
     def sleep(self, seconds: float) -> Event[None]:
-        """Nothing but time."""
+        """An event `seconds` of virtual time from now."""
         return self.clock.timeout(seconds)
+
+    def event(self, key: Hashable) -> Event[Any]:
+        """The event of that name, whoever asks first: one process lets it `succeed`, others await it.
+
+        It is kept, with its value, until it is given up by `forget`.
+        """
+        if key not in self._events:
+            self._events[key] = Event(self.clock)
+        return self._events[key]
+
+    def forget(self, key: Hashable) -> None:
+        """Give up an event by name, if there is one; who awaits it already goes on doing so."""
+        self._events.pop(key, None)
 
     def spawn(self, coroutine: Coroutine[Event[Any], None, T]) -> Process[T]:
         """Another process beside this one; an event too, to await its end."""
@@ -315,8 +261,8 @@ class Simulation:
         self._tell.commit(commit)
         if server != GLOBAL:
             return False
-        over = commit.local_steps >= self._budget_steps
-        due = self._schedule.due(commit.local_steps) or over
+        over = commit.local_steps >= self.limits.steps
+        due = self.limits.due(commit.local_steps) or over
         if (due and self._evaluate_global()) or over:
             self._finish()
         return due
@@ -329,7 +275,7 @@ class Simulation:
 
     def scalar(self, compute: Callable[[], float]) -> float:
         """A number out of parameters to branch on, as in `sim.scalar(delta.norm)`: a resumed run is told it again."""
-        return self._parts.tape.number(compute)
+        return self.params.layout.serials.number(compute)
 
     def evaluate(self, params: Params, of: str = GLOBAL) -> dict[str, float]:
         """Losses by evaluation set, recorded as those of `of`; takes no virtual time. Empty in timing mode."""
@@ -340,26 +286,27 @@ class Simulation:
                 losses[name] = loss
                 finite = finite and math.isfinite(loss)
                 tokens = self.ledger.trained * self._parts.tokens_per_step
-                counts = (self.version, self._servers.globally.local_steps, self.ledger.trained, tokens)
+                counts = (self.version, self._servers.main.local_steps, self.ledger.trained, tokens)
                 self._tell.evaluate(Evaluation(self.now, *counts, loss, name, of))
         if not finite:
             raise Diverged(
                 f"evaluation loss of the {of} model became {losses} at {self.now:.6g} simulated seconds, after"
-                f" {self._servers.globally.local_steps} committed local steps (version {self.version})"
+                f" {self._servers.main.local_steps} committed local steps (version {self.version})"
             )
         return losses
 
     def _evaluate_global(self) -> bool:
         """Evaluate the global model; whether it has reached the target loss."""
         self._evaluated = self.params.serial
-        losses = self.evaluate(self.params)
-        target = self._parts.budget.target_loss
-        return target is not None and losses.get("validation", float("inf")) <= target
+        return self.limits.reached(self.evaluate(self.params))
+
+    def _forget(self, worker: int) -> None:
+        """A worker's inner state is gone, if its executor can say so, and what its codec has kept."""
+        forget = getattr(self._parts.executor, "forget", None)
+        if forget is not None:
+            forget(worker)
+        self._wire.forget(worker)
 
     def _finish(self) -> None:
         self.done = True
         self.clock.stop()
-
-
-def _index(region: Union[Region, int]) -> int:
-    return region.index if isinstance(region, Region) else region

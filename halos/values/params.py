@@ -9,42 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Optional
-from weakref import WeakValueDictionary
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
-
-from halos.resume.tape import Tape
 
 Fragment = tuple[slice, ...]  # slices of the flat vector, in order
 NO_VERSIONS: Mapping[str, int] = MappingProxyType({})
 
 
 class Serials:
-    """Serial numbers of a run's parameters, in order of creation; of a run to be resumed, also who bears them."""
+    """Serial numbers of a run's parameters, in order of creation, and the numbers that come out of them.
 
-    __slots__ = ("last", "live", "tape")
+    Whoever wants to resume a run replaces `give` and `number`.
+    """
+
+    __slots__ = ("give", "last", "number")
 
     def __init__(self) -> None:
         self.last = -1
-        self.live: Optional[WeakValueDictionary[int, Params]] = (
-            None  # of runs that train for real and are to be resumed
-        )
-        self.tape: Optional[Tape] = None
+        self.give: Optional[Callable[[Params], int]] = None  # None: the next one
+        self.number: Callable[..., float] = compute_now  # what a function returns of its arguments
 
-    def give(self, params: Params) -> int:
-        """The next one; -1 for what is no part of the run."""
-        if self.tape is not None and self.tape.aside:
-            return -1
-        self.last += 1
-        if self.live is not None:
-            self.live[self.last] = params
-        return self.last
 
-    def number(self, compute: Callable[[], float]) -> float:
-        """A number out of parameters, which a replay is told again."""
-        return compute() if self.tape is None else self.tape.number(compute)
+def compute_now(compute: Callable[..., float], *arguments: Any) -> float:
+    """The number, whatever was before."""
+    return compute(*arguments)
 
 
 class Layout:
@@ -120,7 +110,7 @@ class Params:
         if flat is not None and flat.shape != (layout.size,):
             raise ValueError(f"a flat vector of shape {tuple(flat.shape)} for {layout.size} parameters")
         serials = layout.serials
-        if serials.tape is None and serials.live is None:  # the usual case, without a call: parameters are made often
+        if serials.give is None:  # the usual case, without a call: parameters are made often
             self.serial = serials.last = serials.last + 1
         else:
             self.serial = serials.give(self)
@@ -216,7 +206,12 @@ class Params:
 
     def dot(self, other: Params) -> float:
         """Inner product, accumulated in float64; NaN when either is hollow (in a replay, what it was)."""
-        return self.layout.serials.number(lambda: self._dot(other))
+        return self.layout.serials.number(self._dot, other)
+
+    def distance(self, other: Params) -> float:
+        """‖self − other‖₂, of fp32 differences accumulated in float64; NaN when either is hollow (in a replay, what it
+        was). Makes no new parameters."""
+        return self.layout.serials.number(self._distance, other)
 
     def _norm(self) -> float:
         if self.flat is None:
@@ -227,6 +222,11 @@ class Params:
         if self.flat is None or other.flat is None:
             return math.nan
         return float(torch.dot(self.flat.double(), other.flat.double()))
+
+    def _distance(self, other: Params) -> float:
+        if self.flat is None or other.flat is None:
+            return math.nan
+        return float(torch.linalg.vector_norm(self.flat - other.flat, dtype=torch.float64))
 
     def _data(self) -> Tensor:
         if self.flat is None:
@@ -250,10 +250,3 @@ def mean(several: Iterable[Params]) -> Params:
     if layout is None:
         raise ValueError("the mean of no parameters")
     return Params(layout, None if hollow or total is None else total.div_(count))
-
-
-def distance(a: Params, b: Params) -> float:
-    """‖a − b‖₂; NaN if either is hollow. Makes no new parameters."""
-    if a.flat is None or b.flat is None:
-        return math.nan
-    return float(torch.linalg.vector_norm(a.flat - b.flat, dtype=torch.float64))

@@ -59,6 +59,18 @@ class Update(NamedTuple):
         difference = self.start - self.params if self.gradient is None else self.gradient
         return difference if self.factor == 1.0 else difference * self.factor
 
+    @property
+    def end(self) -> Params:
+        """Where it ends, as weighted: `start − delta`, which is `params` where it counts as it is."""
+        return self.params if self.factor == 1.0 and self.gradient is None else self.start - self.delta
+
+    def since(self, theta: Params) -> Params:
+        """`factor · (theta − params)`: the pseudo-gradient as it is from `theta`, wherever it began."""
+        if self.start is theta:
+            return self.delta
+        difference = theta - self.params
+        return difference if self.factor == 1.0 else difference * self.factor
+
     def receipt(self) -> Update:
         """This update without its tensors, for those who only need to count it later."""
         return self._replace(start=self.start.shell(), params=self.params.shell(), gradient=None)
@@ -164,6 +176,16 @@ class Commit(NamedTuple):
             f'"kind": "{self.kind}", "local_steps": {self.local_steps}, '
             f'"contributions": [{", ".join([share.as_json() for share in self.shares])}]}}'
         )
+
+
+class CutShort(NamedTuple):
+    """A job of which no update came, lost or still under way at the end of the run; moments in virtual seconds."""
+
+    worker: int
+    began: float
+    computes: float  # from then
+    until: float  # then it pushes, if it does
+    lost: float  # infinite: it is not
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import yaml
 
@@ -74,6 +74,16 @@ class Cluster:
     step_time: float
     tie_break: float  # seconds, times the worker's id, added to each asynchronous round trip
     bandwidth_gbps: Optional[list[list[float]]] = None  # [from][to], if the environment file gave it
+
+    def check_region(self, region: int, key: str = "server_region") -> None:
+        """ConfigError for `key` unless there is such a region."""
+        last = len(self.regions) - 1
+        require(0 <= region <= last, key, region, f"a region, 0 to {last}")
+
+
+def region_index(region: Union[Region, int]) -> int:
+    """A region's index, by which others know it."""
+    return region.index if isinstance(region, Region) else region
 
 
 def build(options: ClusterOptions) -> Cluster:

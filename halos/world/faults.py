@@ -13,7 +13,7 @@ from halos.hooks import Register, hookimpl
 from halos.seeds import generator, seed_for
 from halos.world.cluster import LONGEST_MS, Cluster, Worker
 
-HOPELESS = 0.05  # local steps: hardly one in 10^8 would be done between two crashes that close
+TOO_OFTEN = 0.05  # local steps: hardly one in 10^8 would be done between two crashes that close
 NEVER = (math.inf, math.inf)
 
 
@@ -103,7 +103,7 @@ class Crashes(FaultOptions):
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         mean, step = self.between_failures_hours, cluster.step_time
-        if mean is not None and mean * 3600.0 < HOPELESS * step:
+        if mean is not None and mean * 3600.0 < TOO_OFTEN * step:
             problem = (
                 f"{mean:g} h is {mean * 3600.0 / step:.2g} of the fastest worker's local step: no job would ever end"
             )
@@ -162,7 +162,7 @@ class Outages(FaultOptions):
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._intervals: dict[int, list[tuple[float, float]]] = {}
         for index, each in enumerate(self.at):
-            _check_region(each.region, cluster, f"at[{index}].region")
+            cluster.check_region(each.region, f"at[{index}].region")
             self._intervals.setdefault(each.region, []).append((each.at_seconds, each.at_seconds + each.seconds))
 
     def outage(self, worker: Worker, time: float) -> tuple[float, float]:
@@ -197,8 +197,8 @@ class Links(FaultOptions):
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._intervals: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
         for index, each in enumerate(self.at):
-            _check_region(each.src, cluster, f"at[{index}].src")
-            _check_region(each.dst, cluster, f"at[{index}].dst")
+            cluster.check_region(each.src, f"at[{index}].src")
+            cluster.check_region(each.dst, f"at[{index}].dst")
             interval = (each.at_seconds, each.at_seconds + each.seconds, each.share)
             for link in {(each.src, each.dst), (each.dst, each.src) if each.both_ways else (each.src, each.dst)}:
                 self._intervals.setdefault(link, []).append(interval)
@@ -273,11 +273,6 @@ def share_at(intervals: Iterable[tuple[float, float, float]], time: float) -> tu
 def _check_interval(at_seconds: float, seconds: float) -> None:
     require(0.0 <= at_seconds < math.inf, "at_seconds", at_seconds, "a time of the run")
     require(seconds > 0.0, "seconds", seconds, "a positive time")
-
-
-def _check_region(region: int, cluster: Cluster, key: str) -> None:
-    last = len(cluster.regions) - 1
-    require(0 <= region <= last, key, region, f"a region, 0 to {last}")
 
 
 class Outage(NamedTuple):

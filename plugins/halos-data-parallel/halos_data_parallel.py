@@ -23,7 +23,7 @@ class DataParallel:
         theta = sim.params
         while not sim.done:
             updates = await all_of([sim.spawn(_gradient(sim, worker, theta)) for worker in sim.workers])
-            while crashed := [each for each in updates if not sim.up(sim.workers[each.worker], since=each.time)]:
+            while crashed := [each for each in updates if not sim.faults.up(sim.workers[each.worker], since=each.time)]:
                 sim.drop(crashed)  # it had its gradient, but the others were not there yet
                 again = await all_of([sim.spawn(_gradient(sim, sim.workers[each.worker], theta)) for each in crashed])
                 updates = sorted([*(each for each in updates if each not in crashed), *again], key=_worker)
@@ -43,7 +43,7 @@ async def _gradient(sim: Simulation, worker: Worker, theta: Params) -> Update:
         try:
             return await sim.train(worker, theta, steps=1, gradient=True)
         except Lost:
-            await sim.returned(worker)
+            await sim.faults.returned(worker)
 
 
 @hookimpl

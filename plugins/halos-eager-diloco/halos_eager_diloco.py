@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from halos import Contribution, Event, Params, Register, Update, all_of, hookimpl, require
+from halos import Event, Params, Register, all_of, hookimpl, require
 from halos.rules.merge import MergeRule, Nesterov
 from halos.sim.simulation import Simulation
+from halos.sim.transit.collectives import Collective
 from halos.values.params import mean
 from halos.world.cluster import Worker
 
@@ -30,33 +32,31 @@ class EagerDiLoCo:
         require(self.outer_delay >= 1, "outer_delay", self.outer_delay, "a positive number of rounds")
 
     async def run(self, sim: Simulation) -> None:
-        self._updates: dict[
-            int, list[tuple[Update, Params]]
-        ] = {}  # of rounds not yet counted, and what they began from
+        self._averages: deque[tuple[int, Collective]] = deque()  # of rounds not yet counted, by index
         self._replicas: dict[int, dict[int, Params]] = {}  # by worker, of rounds that not everybody has ended
         replicas = await all_of([sim.spawn(self._work(sim, worker)) for worker in sim.workers])
-        self._commit(sim, replicas, sorted(self._updates))
+        self._commit(sim, replicas, [*self._averages])
 
     async def _work(self, sim: Simulation, worker: Worker) -> Params:
         theta, state, k, m = sim.params, self.outer.init(sim.params), self.outer_delay, len(sim.workers)
-        means: deque[Event[Params]] = deque()  # of the last k rounds, under way
-        deltas: deque[Params] = deque()  # this worker's own in them
+        under_way: deque[tuple[Event[Params], Params]] = deque()  # means of the last k rounds, its own Δ in them
         last: tuple[Params, Any, Params] | None = None  # before the last outer step: θ, its state, and the step's Δ̃
         for r in sim.rounds():
             update = await sim.train(worker, theta, round=r)
-            self._updates.setdefault(r.index, []).append((update.receipt(), theta))
-            delta = update.delta  # Δ_m^r
-            means.append(sim.collective(r.index).join(worker, delta))  # start averaging, do not wait
-            deltas.append(delta)
+            delta, average = update.delta, sim.collective(r.index)  # Δ_m^r
+            if not self._averages or self._averages[-1][0] < r.index:
+                self._averages.append((r.index, average))
+            under_way.append((average.join(worker, delta, update), delta))  # start averaging, do not wait
             mixed = delta / m
-            if len(means) > k:  # Δ̃ ← Δ̄^{r−k} + (Δ_m^r − Δ_m^{r−k}) / M
-                mixed = await means.popleft() + (delta - deltas.popleft()) / m
+            if len(under_way) > k:  # Δ̃ ← Δ̄^{r−k} + (Δ_m^r − Δ_m^{r−k}) / M
+                arrival, old = under_way.popleft()
+                mixed = await arrival + (delta - old) / m
             last = theta, state, mixed
             theta, state = self.outer.step(theta, mixed, state)
             self._ended(sim, r.index, worker, theta)
         if last is not None:  # the last step again, with Σ (Δ̄^j − Δ_m^j / M) of what had not arrived
             before, state, mixed = last
-            for arrival, delta in zip(means, deltas):
+            for arrival, delta in under_way:
                 mixed = mixed + (await arrival - delta / m)
             theta, _ = self.outer.step(before, mixed, state)
         return theta
@@ -66,18 +66,14 @@ class EagerDiLoCo:
         replicas = self._replicas.setdefault(index, {})
         replicas[worker.id] = theta
         if len(replicas) == len(sim.workers):
-            complete = index - self.outer_delay
-            ordered = [each for _, each in sorted(self._replicas.pop(index).items())]
-            self._commit(sim, ordered, [complete] if complete >= 0 else [])
+            ordered = [replica for _, replica in sorted(self._replicas.pop(index).items())]
+            self._commit(sim, ordered, [self._averages.popleft()] if index >= self.outer_delay else [])
 
-    def _commit(self, sim: Simulation, replicas: list[Params], rounds: list[int]) -> None:
-        target = sim.params
-        contributions = [
-            Contribution([update], start, target, from_version=max(0, index - self.outer_delay))
-            for index in rounds
-            for update, start in self._updates.pop(index)
-        ]
-        sim.commit(mean(replicas), contributions)
+    def _commit(self, sim: Simulation, replicas: list[Params], averages: list[tuple[int, Collective]]) -> None:
+        """The mean of the replicas, in which nothing of these rounds is outstanding."""
+        target, k = sim.params, self.outer_delay
+        several = [average.contributions(target, max(0, index - k)) for index, average in averages]
+        sim.commit(mean(replicas), [*chain.from_iterable(several)])
 
 
 @hookimpl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from halos import Contribution, Event, Params, Register, Update, hookimpl, require
+from halos import Register, hookimpl, require
 from halos.rules.merge import MergeRule, Nesterov
 from halos.sim.simulation import Simulation
 from halos.sim.transit.collectives import Collective
@@ -28,35 +28,29 @@ class OneStepDelay:
         require(self.outer_delay >= 0, "outer_delay", self.outer_delay, "zero or a positive number of rounds")
 
     async def run(self, sim: Simulation) -> None:
-        self._models: dict[int, Event[Params]] = {}  # θ once round r's mean is applied, by r
-        self._updates: dict[int, list[tuple[Update, Params]]] = {}  # of rounds under way, and what they began from
         for worker in sim.workers:
             sim.spawn(self._work(sim, worker))
         theta, state = sim.params, self.outer.init(sim.params)
         for r in sim.rounds():
-            delta = await self.collective(sim, r.index).arrival
-            self._models.pop(r.index - 1 - self.outer_delay, None)  # everybody has begun this round from it
-            contributions = [Contribution([each], start, theta) for each, start in self._updates.pop(r.index)]
-            theta, state = self.outer.step(theta, delta, state)  # θ^{r+1} ← Outer(θ^r, Δ̄^r)
-            self._model(sim, r.index).succeed(theta)
-            sim.commit(theta, contributions)
+            average = self.collective(sim, r.index)
+            delta = await average.arrival
+            sim.forget(r.index - 1 - self.outer_delay)  # everybody has begun this round from it
+            before, (theta, state) = theta, self.outer.step(theta, delta, state)  # θ^{r+1} ← Outer(θ^r, Δ̄^r)
+            sim.event(r.index).succeed(theta)
+            sim.commit(theta, average.contributions(before))
 
     async def _work(self, sim: Simulation, worker: Worker) -> None:
         theta = sim.params
         for r in sim.rounds():
             late = r.index - 1 - self.outer_delay
             if late >= 0:  # block until that round's mean is applied
-                theta = await self._model(sim, late)
+                theta = await sim.event(late)
             update = await sim.train(worker, theta, round=r)  # Δ_m ← θ − InnerOpt(θ), H steps
-            self._updates.setdefault(r.index, []).append((update.receipt(), theta))
-            self.collective(sim, r.index).join(worker, update.delta)  # start averaging, do not wait
+            self.collective(sim, r.index).join(worker, update.delta, update)  # start averaging, do not wait
 
     def collective(self, sim: Simulation, index: int) -> Collective:
         """The averaging of a round's pseudo-gradients."""
         return sim.collective(index)
-
-    def _model(self, sim: Simulation, index: int) -> Event[Params]:
-        return self._models.setdefault(index, Event(sim.clock))
 
 
 @hookimpl

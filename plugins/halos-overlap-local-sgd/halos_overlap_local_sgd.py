@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from halos import Contribution, Event, Params, Register, Update, hookimpl, require
+from halos import Event, Params, Register, hookimpl, require
 from halos.sim.simulation import Simulation
 from halos.values.params import mean
 from halos.world.cluster import Worker
@@ -27,16 +27,14 @@ class OverlapLocalSGD:
         require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
 
     async def run(self, sim: Simulation) -> None:
-        self._updates: dict[int, list[tuple[Update, Params]]] = {}  # of rounds under way, and what they began from
         self._x: dict[int, Params] = {}  # where each worker goes on from
         for worker in sim.workers:
             sim.spawn(self._work(sim, worker))
         z = sim.params
         for r in sim.rounds():
-            moved = await sim.collective(r.index).arrival
-            contributions = [Contribution([each], start, z) for each, start in self._updates.pop(r.index)]
-            z = z + moved
-            if sim.commit(z, contributions):
+            average = sim.collective(r.index)
+            before, z = z, z + await average.arrival
+            if sim.commit(z, average.contributions(before)):
                 sim.evaluate(mean(self._x.values()), of="workers")
 
     async def _work(self, sim: Simulation, worker: Worker) -> None:
@@ -47,12 +45,10 @@ class OverlapLocalSGD:
             update = await sim.train(worker, x, round=r)  # τ local steps from x_i
             if arriving is not None:
                 z = z + await arriving  # block until the average started at the last sync point is there
-            end = update.params if update.factor == 1.0 else x - update.delta  # weighted, if contributions are
-            x = (1.0 - self.pullback) * end + self.pullback * z  # pull back
+            x = (1.0 - self.pullback) * update.end + self.pullback * z  # pull back
             v = self.momentum * v + (x - z)
             self._x[worker.id] = x
-            self._updates.setdefault(r.index, []).append((update.receipt(), update.start))
-            arriving = sim.collective(r.index).join(worker, v)  # start averaging z + v, do not wait: all have z
+            arriving = sim.collective(r.index).join(worker, v, update)  # start averaging z + v, do not wait: all have z
 
 
 @hookimpl

@@ -16,7 +16,7 @@ from halos.rules.merge import MergeRule, Nesterov
 from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation
 from halos.values.fragments import PATTERNS, cut
-from halos.values.params import distance, mean
+from halos.values.params import mean
 from halos.world.cluster import Cluster, Worker
 
 SAME_STEPS = "streaming_diloco needs the same for all: steps: {name: fixed, base: …}"
@@ -170,7 +170,7 @@ class Streaming:
         await self.under_way.pop((worker.id, p))
         own, outer = theta[self.fragments[p]], self.sim.params[self.fragments[p]]
         mixed = Params.combine(lambda o, m: torch.lerp(o, m, self.alpha), outer, own)  # θ ← α θ_{m,p} + (1 − α) Θ_p
-        self.moved += self.sim.scalar(lambda: distance(mixed, own))
+        self.moved += mixed.distance(own)
         self.mixes += 1
         return theta.replace(self.fragments[p], mixed)
 

@@ -10,7 +10,6 @@ from halos.errors import ConfigError, UserError
 from halos.observers.builtin import ObserverOptions, build
 from halos.observers.experiment import Experiment
 from halos.observers.jsonl import Lines, read, recorder, write_summary
-from halos.sim.limits import BudgetOptions
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, Evaluation, Share, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
@@ -25,8 +24,7 @@ EVALUATION = Evaluation(2.0, 1, 8, 8, 512, 3.25, "validation")
 
 def experiment(folder, resumed_at=None):
     cluster = Cluster((Region(0, "here", (WORKER,)),), (WORKER,), 1.0, 0.0)
-    budget = BudgetOptions(local_steps=16)
-    return Experiment("run", folder, {}, "diloco", 1, cluster, budget, 64, 4, 4, True, {}, resumed_at)
+    return Experiment("run", folder, {}, "diloco", 1, cluster, 16, math.inf, 64, 4, 4, True, {}, resumed_at)
 
 
 def record(observer):

@@ -36,7 +36,7 @@ def start(monkeypatch, stderr=None, **budget):
     cluster = Cluster((Region(0, "here", (WORKER,)),), (WORKER,), 1.0, 0.0)
     options = BudgetOptions(**(budget or {"local_steps": 4000}))
     observer = Progress()
-    observer.on_start(Experiment("run", None, {}, "diloco", 1, cluster, options, 1000, 4, 4, True, {}))
+    observer.on_start(Experiment("run", None, {}, "diloco", 1, cluster, options.steps(1000), options.seconds, 1000, 4, 4, True, {}))
     return observer, stderr
 
 

@@ -11,7 +11,6 @@ import torch
 
 from halos.observers.experiment import Experiment
 from halos.observers.results import Results
-from halos.sim.limits import BudgetOptions
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, Evaluation, Share, Update
 from halos.world.cluster import Cluster, Region, Worker
@@ -23,8 +22,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 def experiment(folder, resumed_at=None):
     cluster = Cluster((Region(0, "here", (WORKER,)),), (WORKER,), 1.0, 0.0)
-    budget = BudgetOptions(local_steps=16)
-    return Experiment("run", folder, {}, "diloco", 1, cluster, budget, 64, 4, 8, True, {}, resumed_at)
+    return Experiment("run", folder, {}, "diloco", 1, cluster, 16, math.inf, 64, 4, 8, True, {}, resumed_at)
 
 
 def update(losses, chunks, worker=0):

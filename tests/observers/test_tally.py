@@ -1,12 +1,13 @@
 """The run's books, on runs small enough to reckon by hand."""
 
 import math
+from math import inf
 
 import pytest
 
 from halos.observers.tally import Tally
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.values.records import Commit, CutShort, Evaluation, Share, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
 from halos.world.faults import Outage
 
@@ -89,7 +90,9 @@ def test_a_collective_beside_a_round_trip_is_counted_once():
 def test_jobs_that_the_end_cut_off_count_up_to_it():
     tally = Tally(cluster(3))
     # began, computes from, until: one still pulling, one computing, one pushing
-    books = tally.finish(10.0, [(0, (8.0, 11.0, 20.0)), (1, (4.0, 5.0)), (2, (0.0, 1.0, 7.0))])
+    books = tally.finish(
+        10.0, [CutShort(0, 8.0, 11.0, 20.0, inf), CutShort(1, 4.0, 5.0, 15.0, inf), CutShort(2, 0.0, 1.0, 7.0, inf)]
+    )
     assert shares(books, 0) == (0, 0.2, 0.8)
     assert shares(books, 1) == (0.5, 0.1, 0.4)
     assert shares(books, 2) == (0.6, 0.4, 0)
@@ -105,7 +108,7 @@ def test_a_job_that_was_lost_counts_up_to_the_loss_and_its_worker_is_down_until_
     tally = Tally(cluster(3))
     tally.on_transfer(collective(2, 10))  # of which worker 0 was down for 6 s, and worker 2 for 4 s
     # began, computes from, until, lost at: while computing, before it was down, and while pulling
-    lost = [(0, (0.0, 1.0, 8.0, 4.0)), (1, (0.0, 0.0, 8.0, 0.0)), (2, (0.0, 3.0, 9.0, 2.0))]
+    lost = [CutShort(0, 0.0, 1.0, 8.0, 4.0), CutShort(1, 0.0, 0.0, 8.0, 0.0), CutShort(2, 0.0, 3.0, 9.0, 2.0)]
     books = tally.finish(20.0, lost, outages=[Outage(0, 4.0, 16.0), Outage(1, 0.0, 20.0), Outage(2, 2.0, 6.0)])
     assert shares(books, 0) == (3 / 20, 1 / 20, 4 / 20)  # the collective was hidden
     assert shares(books, 1) == (0, 0, 0)

@@ -7,7 +7,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from halos.observers.experiment import Experiment
 from halos.observers.tensorboard import POINTS, TensorBoard, Thinning
-from halos.sim.limits import BudgetOptions
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, Evaluation, Share, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
@@ -18,11 +17,10 @@ CLUSTER = Cluster((Region(0, "us", WORKERS[:1]), Region(1, "eu", WORKERS[1:])), 
 TOKENS_PER_STEP = 10
 
 
-def experiment(folder, budget=None, real=True, resumed_at=None):
-    budget = budget or BudgetOptions(local_steps=16)
+def experiment(folder, local_steps=16, real=True, resumed_at=None):
     config = {"policy": {"name": "diloco", "outer": {"lr": 0.7}}, "seed": 1}
     return Experiment(
-        "run", folder, config, "diloco", 1, CLUSTER, budget, TOKENS_PER_STEP, 4, 4, real, {}, resumed_at
+        "run", folder, config, "diloco", 1, CLUSTER, local_steps, math.inf, TOKENS_PER_STEP, 4, 4, real, {}, resumed_at
     )  # fmt: skip
 
 
@@ -128,7 +126,7 @@ def test_config_and_the_use_of_time_are_tables(tmp_path):
 def test_a_very_long_run_has_about_so_many_points_and_each_is_a_mean(tmp_path):
     count = 10 * POINTS
     records = [commit(float(n), n, [update(n, (float(n % 10),))]) for n in range(1, count + 1)]
-    events = watch(experiment(tmp_path, BudgetOptions(local_steps=8 * count)), records)
+    events = watch(experiment(tmp_path, 8 * count), records)
     train = points(events, "loss/train")
     assert POINTS - 2 <= len(train) <= POINTS + 2
     assert train[-1][0] == 8 * count
@@ -146,7 +144,7 @@ def test_a_resumed_run_has_the_same_curves_as_one_that_was_never_interrupted(tmp
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()
-    given = {"budget": BudgetOptions(local_steps=24)}
+    given = {"local_steps": 24}
     expected = watch(experiment(whole, **given), rounds(1, 2, 3))
 
     first = TensorBoard()

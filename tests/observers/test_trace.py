@@ -2,11 +2,11 @@
 
 import itertools
 import json
+import math
 from collections import defaultdict
 
 from halos.observers.experiment import Experiment
 from halos.observers.trace import LANES, Trace, lanes
-from halos.sim.limits import BudgetOptions
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, Evaluation, Share, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
@@ -18,8 +18,7 @@ CLUSTER = Cluster((Region(0, "us", WORKERS[:1]), Region(1, "eu", WORKERS[1:])), 
 
 
 def experiment(folder, resumed_at=None):
-    budget = BudgetOptions(local_steps=16)
-    return Experiment("run", folder, {}, "halos", 1, CLUSTER, budget, 64, 4, 4, True, {}, resumed_at)
+    return Experiment("run", folder, {}, "halos", 1, CLUSTER, 16, math.inf, 64, 4, 4, True, {}, resumed_at)
 
 
 def job(worker, start, end, steps=1, pull=0.0, push=0.0, server=None):

@@ -23,7 +23,7 @@ from halos.config.config import load
 from halos.config.layers import merge, read
 from halos.config.yaml_text import Section, to_yaml
 from halos.observers import jsonl as records
-from halos.resume.checkpointer import Checkpointing
+from halos.resume.checkpointer import Checkpointer
 from halos.run import resuming as resume
 from halos.run.cli import main
 from halos.run.lifecycle import run
@@ -178,17 +178,17 @@ class Cutter:
         self.cuts: list[Path] = []
         self._at, self._lag = at, lag
         self._due: dict[int, list[int]] = {}
-        original = Checkpointing.between
+        original = Checkpointer.between
 
-        def between(checkpointing: Checkpointing) -> None:
+        def between(checkpointing: Checkpointer) -> None:
             original(checkpointing)
             if not checkpointing.replaying:
                 self._between(checkpointing)
 
-        monkeypatch.setattr(Checkpointing, "between", between)
+        monkeypatch.setattr(Checkpointer, "between", between)
         monkeypatch.setattr(records, "FLUSH_SECONDS", 0.0)
 
-    def _between(self, checkpointing: Checkpointing) -> None:
+    def _between(self, checkpointing: Checkpointer) -> None:
         event, folder = checkpointing._simulation.clock.happened, checkpointing._folder.parent
         self.events = event
         if event in self._at:

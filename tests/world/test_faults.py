@@ -136,7 +136,7 @@ def adds_up(run: Recording) -> bool:
     arrived = sum(update.steps for update in run.updates)
     return arrived == sim.ledger.trained and (
         sim.ledger.trained == sim.ledger.committed + sim.ledger.dropped + sim.ledger.in_flight
-        and sim.jobs.count == len(run.updates) + sim.jobs.lost + len(sim.jobs.running)
+        and sim.jobs.count == len(run.updates) + sim.losses.jobs + len(sim.jobs.running)
         and sim.jobs.dispatched - sim.ledger.trained - sim.ledger.lost == 2 * len(sim.jobs.running)
     )
 
@@ -151,18 +151,18 @@ def test_a_crash_in_the_middle_of_a_job_is_told_after_the_detection_time() -> No
         worker = sim.workers[0]
         with pytest.raises(Lost, match=r"^job 0 of worker 0 lost at 1.5 s: worker 0 was down$") as lost:
             await sim.train(worker, sim.params, 4)
-        seen.extend([sim.now, lost.value.when, sim.up(worker)])
+        seen.extend([sim.now, lost.value.when, sim.faults.up(worker)])
         with pytest.raises(Lost):  # it is down, and that is known by now
             await sim.train(worker, sim.params, 4)
         seen.append(sim.now)
-        await sim.returned(worker)
-        seen.extend([sim.now, sim.up(worker), sim.up(worker, since=3.4)])
+        await sim.faults.returned(worker)
+        seen.extend([sim.now, sim.faults.up(worker), sim.faults.up(worker, since=3.4)])
         await sim.train(worker, sim.params, 4)
         seen.append(sim.now)
 
     run = timing(body, faults=crash(0, 1.5, 2.0, detection_seconds=0.75))
     assert seen == [2.25, 1.5, False, 2.25, 3.5, True, False, 7.5]
-    assert (run.simulation.ledger.lost, run.simulation.ledger.trained, run.simulation.jobs.lost) == (8, 4, 2)
+    assert (run.simulation.ledger.lost, run.simulation.ledger.trained, run.simulation.losses.jobs) == (8, 4, 2)
 
 
 def test_a_link_at_half_its_bandwidth_in_the_middle_of_a_transfer() -> None:
@@ -213,7 +213,7 @@ def test_giving_a_job_to_a_worker_that_is_down_again_and_again_is_an_error() -> 
             with suppress(Lost):
                 await sim.train(sim.workers[0], sim.params)
 
-    with pytest.raises(RuntimeError, match=r"jobs lost at 1 s.*await sim\.returned\(worker\)"):
+    with pytest.raises(RuntimeError, match=r"jobs lost at 1 s.*await sim\.faults\.returned\(worker\)"):
         timing(body, faults=crash(0, 1.0))
 
 
@@ -226,7 +226,7 @@ def test_a_diloco_worker_whose_message_is_lost_goes_on_from_its_own_parameters()
     assert run.thetas == pytest.approx([1 - 0.81, 1 - (0.81**2 + 0.9**2) / 2])
     assert [commit.local_steps for commit in run.commits] == [2, 6]
     assert [share.steps for share in run.commits[1].shares] == [2, 2]  # both of worker 1's rounds
-    assert run.simulation.lost() == {"jobs": 0, "messages": 1}
+    assert run.simulation.faults.lost() == {"jobs": 0, "messages": 1}
 
 
 def test_a_diloco_worker_that_crashed_starts_from_the_global_parameters() -> None:
@@ -303,7 +303,7 @@ def test_a_worker_that_cannot_reach_its_server_starts_again_when_it_can() -> Non
     assert [(update.worker, update.time) for update in run.updates] == [
         (0, pytest.approx(10.0)), (0, pytest.approx(20.0)), (0, pytest.approx(30.0)), (1, pytest.approx(33.0)),
     ]  # fmt: skip
-    assert run.simulation.lost() == {"jobs": 1, "messages": 1}
+    assert run.simulation.faults.lost() == {"jobs": 1, "messages": 1}
 
 
 @pytest.mark.parametrize(("samples", "dealt"), [("lost", (4, 6)), ("again", (2, 4))])
@@ -396,9 +396,9 @@ def test_halos_survives_the_loss_of_a_region(region: int) -> None:
     assert [time for time, where in heard if where == region and time > 150.0]
     if region == 1:
         assert [time for time, where in heard if where == 0 and 101.0 < time < 150.0]
-    down = {(each.worker, each.start, each.end) for each in run.simulation.outages()}
+    down = {(each.worker, each.start, each.end) for each in run.simulation.faults.outages()}
     assert down == {(2 * region, 100.0, 150.0), (2 * region + 1, 100.0, 150.0)}
-    assert run.simulation.lost()["jobs"] >= 2
+    assert run.simulation.faults.lost()["jobs"] >= 2
     assert 1 - run.globally[-1].params.flat[0] < 0.01  # type: ignore[index]
 
 
@@ -494,7 +494,7 @@ def test_every_built_in_policy_spends_its_budget_under_every_kind_of_fault(polic
     assert run.simulation.ledger.committed >= 200
     assert adds_up(run)
     if kind != "links" or policy != "diloco":  # whose collectives only wait for links
-        assert sum(run.simulation.lost().values()) > 0
+        assert sum(run.simulation.faults.lost().values()) > 0
     committed = [update.id for commit in run.globally for share in commit.shares for update in share.updates]
     assert len(committed) == len({*committed})
     assert first_difference(everything(run), everything(record(under(policy, kind)))) is None
@@ -602,7 +602,7 @@ def test_loss_of_a_job_that_nobody_awaits_is_no_error() -> None:
 
 @pytest.mark.parametrize("policy", ["async_local_sgd", "diloco"])
 def test_a_run_whose_jobs_are_all_lost_ends(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halos.sim.jobs.HOPELESS", 1000)
+    monkeypatch.setattr("halos.sim.faults.losses.MOST_IN_A_ROW", 1000)
     # A job takes 16 s, and a worker is up for 1 s on average: e^-16 of them, one in nine million, is ever done.
     faults = {"name": "crashes", "between_failures_hours": 1 / 3600, "to_repair_hours": 1 / 3600}
     with pytest.raises(Deadlock, match=r"^1,\d\d\d jobs lost one after another at .* s, the last because worker \d"):
@@ -616,7 +616,7 @@ def test_a_collective_that_a_member_is_down_for_is_lost_as_it_begins() -> None:
         with pytest.raises(Lost, match="a collective lost at 5 s: worker 1 was down"):
             await sim.all_reduce(update.delta for update in updates)
         assert sim.now == 5.5  # and this is known half a second later
-        assert sim.lost_collective == "worker 1 was down"
+        assert sim.collectives.lost == "worker 1 was down"
 
     timing(body, faults=crash(1, 4.0, 4.0, detection_seconds=0.5))
 
@@ -627,6 +627,6 @@ def test_a_message_to_a_collective_is_lost_for_those_who_do_not_ask_too() -> Non
         with pytest.raises(Lost, match="a collective lost at 2 s: a message to it did not arrive"):
             await sim.all_reduce(update.delta for update in updates)  # messages 0 and 1
         await sim.all_reduce(update.delta for update in updates)  # messages 2 and 3
-        assert sim.lost()["messages"] == 1
+        assert sim.faults.lost()["messages"] == 1
 
     timing(body, plugins=[HERE], faults={"name": "losing", "messages": [1]})

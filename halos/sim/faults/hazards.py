@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import permutations
-from typing import NamedTuple, Optional
+from typing import Optional
 
+from halos.sim.course import Loss
 from halos.world.cluster import Worker
-from halos.world.faults import FaultModel
-
-
-class Loss(NamedTuple):
-    """When (virtual seconds) something was lost, and why."""
-
-    at: float
-    why: str
+from halos.world.faults import FaultModel, NoFaults
 
 
 class Hazards:
     """A fault model, asked about what is under way. It numbers the messages, as they are sent."""
 
+    unreliable = True  # whether anything can be lost at all
+
     def __init__(self, model: FaultModel) -> None:
         self.model = model
+        self.detection = model.detection_seconds  # from a loss until whoever waits is told
         self.messages = 0
         self.asked = 0  # how often a policy has asked whether a message to the next collective arrives
         self.lost_messages = 0  # so far as whoever waits has been told
@@ -38,11 +35,12 @@ class Hazards:
         while True:
             share, until = self.model.link(src, dst, now)
             if share == 0.0:
-                return now - start, Loss(now, f"the link {src}->{dst} is down")
+                return now - start, Loss(now, f"the link {src}->{dst} is down", message=True)
             if now + left / share <= until:
                 # Without a fault, to the last bit what it would take in a cluster that has none.
                 took = seconds if now == start and share == 1.0 else now + left / share - start
-                return took, Loss(start + took, f"a message {src}->{dst} did not arrive") if dropped else None
+                lost = Loss(start + took, f"a message {src}->{dst} did not arrive", message=True)
+                return took, lost if dropped else None
             left -= (until - now) * share
             now = until
 
@@ -117,3 +115,38 @@ class Hazards:
     def _slowest(self, links: list[tuple[int, int]], time: float) -> tuple[float, float]:
         states = [self.model.link(src, dst, time) for src, dst in links]
         return min((share for share, _ in states), default=1.0), min((until for _, until in states), default=math.inf)
+
+
+class NoHazards(Hazards):
+    """Nothing goes wrong: whatever is asked, the answer is what was to be expected."""
+
+    unreliable = False
+
+    def message(self, src: int, dst: int, start: float, seconds: float) -> tuple[float, Optional[Loss]]:
+        return seconds, None
+
+    def delivers(self) -> bool:
+        return True
+
+    def collective(self, regions: Iterable[int], start: float, seconds: float) -> tuple[float, Optional[Loss]]:
+        return seconds, None
+
+    def gather(self, workers: list[Worker], members: int, start: float) -> Optional[Loss]:
+        return None
+
+    def crash(self, worker: Worker, start: float, end: float) -> Optional[Loss]:
+        return None
+
+    def stays_up(self, worker: Worker, start: float, end: float) -> bool:
+        return True
+
+    def back(self, worker: Worker, time: float, server: Optional[int] = None) -> float:
+        return time
+
+    def up(self, src: int, dst: int, time: float) -> float:
+        return time
+
+
+def hazards_of(model: FaultModel) -> Hazards:
+    """What is to be asked in a run with these faults."""
+    return NoHazards(model) if type(model) is NoFaults else Hazards(model)

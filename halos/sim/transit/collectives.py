@@ -1,4 +1,4 @@
-"""Collectives: all-reduces that workers join one by one, run serially in the order they were opened."""
+"""Collectives: all-reduces, joined at once or one by one, run serially in the order they were opened."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Optional
 
+from halos.errors import Lost
 from halos.rules.codecs import Codec
 from halos.sim.clock import Clock, Event
-from halos.sim.transit.wire import Reduction
+from halos.sim.faults.hazards import Hazards
+from halos.sim.listeners import Listeners
+from halos.sim.transit.wire import Reduction, Wire
 from halos.values.params import Params
-from halos.world.cluster import Worker
-
-Reduce = Callable[[Iterable[tuple[int, Params]], Codec], Reduction]  # of payloads and whose they are
-Start = Callable[[Reduction], Event[Params]]
+from halos.values.records import ALL_REDUCE, Contribution, Transfer, Update
+from halos.world.cluster import Cluster, Worker
+from halos.world.network import NetworkModel
 
 
 class Collective:
@@ -27,54 +29,80 @@ class Collective:
         self._members = members
         self._codec = codec
         self._payloads: dict[int, Optional[Params]] = {}
+        self._brought: list[tuple[Update, Params]] = []  # updates without their results, and what they began from
 
-    def join(self, worker: Worker, payload: Params) -> Event[Params]:
+    def join(self, worker: Worker, payload: Params, brings: Optional[Update] = None) -> Event[Params]:
         """Contribute; the event happens with the mean of all payloads. Waits for nobody by itself.
 
-        Payloads are summed in order of worker, however they came.
+        Payloads are summed in order of worker, however they came. `brings` is the update that the payload holds,
+        for `contributions`. Raises RuntimeError for a worker that joins twice, or a collective that is complete.
         """
         if worker.id in self._payloads:
             raise RuntimeError(f"worker {worker.id} joins the same collective twice")
         if len(self._payloads) == self._members:
             raise RuntimeError(f"worker {worker.id} joins a collective of {self._members} that is complete")
         self._payloads[worker.id] = payload
+        if brings is not None:
+            self._brought.append((brings.receipt(), brings.start))
         if len(self._payloads) == self._members:
-            ordered = ((id, each) for id, each in sorted(self._payloads.items()) if each is not None)
+            ordered = ((id, joined) for id, joined in sorted(self._payloads.items()) if joined is not None)
             self.reduction = self._queue.reduce(ordered, self._codec)
             self._payloads = dict.fromkeys(self._payloads)  # the tensors are not needed any more
             self._queue.advance()
         return self.arrival
 
+    def contributions(self, target: Params, from_version: Optional[int] = None) -> list[Contribution]:
+        """For a commit: what was brought, in the order in which it joined, as applied to `target`."""
+        return [Contribution([update], start, target, from_version) for update, start in self._brought]
+
 
 class Collectives:
     """All of a run's collectives: first opened, first served, one at a time."""
 
-    def __init__(self, clock: Clock, reduce: Reduce, start: Start) -> None:
+    def __init__(
+        self, clock: Clock, cluster: Cluster, network: NetworkModel, wire: Wire, tell: Listeners, hazards: Hazards
+    ) -> None:
         self.clock = clock
-        self.reduce = reduce
-        self._start = start
+        self.since: Optional[float] = None  # when the one under way began, if one is
+        self.lost: Optional[str] = None  # why the last of those that were lost was
+        self._workers = cluster.workers
+        self._network = network
+        self._wire = wire
+        self._tell = tell
+        self._hazards = hazards
         self._waiting: deque[Collective] = deque()
         self._named: dict[Hashable, Optional[Collective]] = {}  # None: over
         self._running: Optional[Collective] = None
 
-    def open(self, members: int, codec: Codec, key: Hashable) -> Collective:
-        """The collective opened under `key`, a new one of so many members if there is none."""
+    def open(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
+        """The collective opened under `key`; if there is none, a new one, of all workers unless said otherwise.
+
+        RuntimeError if it is over.
+        """
         if key in self._named:
             collective = self._named[key]
             if collective is None:
                 raise RuntimeError(f"collective {key!r} is over: all its members have joined")
             return collective
-        collective = self._named[key] = Collective(self, members, codec, key)
+        collective = Collective(self, members or len(self._workers), codec or self._wire.codec, key)
+        self._named[key] = collective
         self._waiting.append(collective)
         return collective
 
-    def all_at_once(self, payloads: Iterable[Params], codec: Codec, senders: Optional[list[int]]) -> Event[Params]:
-        """One that everybody has joined already; `senders` are 0, 1, … unless given."""
+    def all_reduce(
+        self, payloads: Iterable[Params], codec: Optional[Codec], senders: Optional[list[int]]
+    ) -> Event[Params]:
+        """One that everybody has joined already; `senders` are the workers 0, 1, … unless given."""
+        codec = codec or self._wire.codec
         collective = Collective(self, 0, codec)
         collective.reduction = self.reduce(enumerate(payloads) if senders is None else zip(senders, payloads), codec)
         self._waiting.append(collective)
         self.advance()
         return collective.arrival
+
+    def reduce(self, payloads: Iterable[tuple[int, Params]], codec: Codec) -> Reduction:
+        """What a collective of these (worker, payload) will bring."""
+        return self._wire.reduce(payloads, codec)
 
     def advance(self) -> None:
         """Start the first that waits, if it is complete and nothing runs."""
@@ -82,6 +110,44 @@ class Collectives:
             self._running = self._waiting.popleft()
             assert self._running.reduction is not None, "just seen to be complete"
             self._start(self._running.reduction).when_done(self._finish)
+
+    def whole_model_seconds(self) -> float:
+        """How long an all-reduce of a whole model's difference among all workers would take now."""
+        gathered = bool(getattr(self._wire.codec, "gathered", False))
+        return self._seconds(self._wire.delta_bytes, len(self._workers), gathered, self.clock.now)
+
+    def _start(self, reduction: Reduction) -> Event[Params]:
+        """Let a complete one take its time."""
+        start = self.since = self.clock.now
+        seconds = self._seconds(reduction.bytes, reduction.members, reduction.gathered, start)
+        loss, hazards = None, self._hazards
+        if reduction.members > 1:
+            senders = [sender for sender in reduction.senders if isinstance(sender, int)]
+            members = [self._workers[sender] for sender in senders if sender < len(self._workers)]
+            loss = hazards.gather(members, reduction.members, start)
+            if loss is None:
+                seconds, loss = hazards.collective([member.region for member in members], start, seconds)
+            if loss is not None:
+                self.lost = loss.why
+                seconds = loss.at - start + hazards.detection
+
+        def arrive() -> Params:
+            self.since = None
+            if loss is not None:
+                raise Lost("a collective", loss.at, loss.why)
+            self._tell.transfer(Transfer(start, self.clock.now, None, None, reduction.crossing, ALL_REDUCE))
+            return reduction.mean
+
+        return self.clock.timeout(seconds, arrive)
+
+    def _seconds(self, nbytes: int, members: int, gathered: bool, start: float) -> float:
+        network = self._network
+        if not gathered:
+            return network.all_reduce(nbytes, members, start)
+        all_gather: Optional[Callable[[int, int, float], float]] = getattr(network, "all_gather", None)
+        if all_gather is not None:
+            return all_gather(nbytes, members, start)
+        return network.all_reduce(-(-nbytes * members // 2), members, start)  # as many bytes cross each link
 
     def _finish(self, event: Event[Params]) -> None:
         assert self._running is not None, "one was under way"

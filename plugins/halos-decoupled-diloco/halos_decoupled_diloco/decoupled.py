@@ -50,7 +50,7 @@ class Decoupled:
                     await self._train(learner, self._next(worker) or await self._finish(learner))
             except Lost:
                 self._crashed(learner)
-            await self.sim.returned(worker)
+            await self.sim.faults.returned(worker)
             learner = await self._join(worker)
 
     async def _train(self, learner: Learner, r: Round) -> None:
@@ -183,5 +183,5 @@ class Decoupled:
             try:
                 return await self.sim.send(payload(), src, dst, FP32 if model else None)
             except Lost:
-                await self.sim.reachable(src, dst)
+                await self.sim.faults.reachable(src, dst)
         return None

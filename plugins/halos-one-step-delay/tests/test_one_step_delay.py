@@ -88,4 +88,4 @@ def test_a_negative_delay_is_refused() -> None:
 @pytest.mark.parametrize("delay", [0, 1, 3])
 def test_models_are_kept_only_as_long_as_somebody_begins_from_them(delay: int) -> None:
     recording = run(delay, rounds=20)
-    assert len(recording.config.policy._models) <= delay + 1  # type: ignore[attr-defined]
+    assert len(recording.simulation._events) <= delay + 1

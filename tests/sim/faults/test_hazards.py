@@ -58,8 +58,8 @@ def test_a_message_on_a_link_at_half_its_bandwidth_for_a_while_takes_longer_by_h
 
 def test_a_message_is_lost_at_the_moment_its_link_goes_down_and_at_once_if_it_is() -> None:
     hazards = Hazards(Given(shares=[(12.0, 14.0, 0.0)]))
-    assert hazards.message(0, 1, 10.0, 4.0) == (2.0, Loss(12.0, "the link 0->1 is down"))
-    assert hazards.message(0, 1, 13.0, 4.0) == (0.0, Loss(13.0, "the link 0->1 is down"))
+    assert hazards.message(0, 1, 10.0, 4.0) == (2.0, Loss(12.0, "the link 0->1 is down", message=True))
+    assert hazards.message(0, 1, 13.0, 4.0) == (0.0, Loss(13.0, "the link 0->1 is down", message=True))
     assert hazards.message(0, 1, 10.0, 2.0) == (2.0, None)  # there in time
     assert hazards.message(0, 1, 14.0, 4.0) == (4.0, None)
 
@@ -67,7 +67,7 @@ def test_a_message_is_lost_at_the_moment_its_link_goes_down_and_at_once_if_it_is
 def test_a_message_that_is_dropped_has_taken_its_time() -> None:
     hazards = Hazards(Given(lost=[1, 3]))
     assert [hazards.message(0, 1, 10.0, 4.0)[1] for _ in range(2)] == [
-        None, Loss(14.0, "a message 0->1 did not arrive"),
+        None, Loss(14.0, "a message 0->1 did not arrive", message=True),
     ]  # fmt: skip
     assert [hazards.delivers() for _ in range(3)] == [True, False, True]
     assert (hazards.messages, hazards.lost_messages) == (5, 1)  # of the other nobody has been told yet

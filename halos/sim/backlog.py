@@ -1,0 +1,77 @@
+"""What a synchronous policy keeps of workers whose message was lost, round after round."""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+from halos.errors import Lost
+from halos.sim.clock import arrived, first_of
+from halos.sim.rounds import Round
+from halos.sim.simulation import Simulation
+from halos.values.params import Params
+from halos.values.records import Contribution, Update
+
+
+class Backlog:
+    """Rounds that go on without what is lost (arXiv 2311.08105, section 3.2, "dropped communication").
+
+    A worker whose message did not arrive goes on from its own parameters, and brings what it did in both rounds with
+    its next message. One that crashed goes on from the global ones; what only it had is dropped. Without faults this
+    is everybody's job from the global parameters, and the mean of all.
+    """
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+        self._unheard: dict[int, list[Update]] = {}  # by worker, of rounds whose message was lost
+        self._updates: list[Update] = []  # of this round
+        self._averaged: list[Union[Update, Contribution]] = []  # in the latest mean
+
+    async def train(self, theta: Params, r: Round) -> None:
+        """A job of every worker, from `theta` or from where it stands; over when all are done or lost."""
+        sim = self._sim
+        for worker in sorted(self._unheard):  # what only a worker had that has been down since is gone
+            if not sim.faults.up(sim.workers[worker], since=self._unheard[worker][-1].time):
+                sim.drop(self._unheard.pop(worker))
+        starts = {worker: several[-1].params for worker, several in self._unheard.items()}
+        self._updates = await arrived(sim.train(w, starts.get(w.id, theta), round=r) for w in sim.workers)
+
+    async def all_reduce(self, theta: Params) -> Optional[Params]:
+        """The mean, over the workers whose message arrives, of what each did since it was last heard, from `theta`.
+
+        None if nobody is heard; if all are down, when the first is back.
+        """
+        sim, updates, self._updates = self._sim, self._updates, []
+        heard = self._heard(updates)
+        if not heard:
+            if not updates:
+                await first_of([sim.faults.returned(worker) for worker in sim.workers])
+            return None
+        workers = [sim.workers[several[-1].worker] for several in heard]
+        try:
+            delta = await sim.all_reduce((several[-1].since(theta) for several in heard), workers=workers)
+        except Lost:  # a link is down for ever: nobody hears of anybody
+            self._unheard.update((several[-1].worker, several) for several in heard)
+            return None
+        # What a worker did since it was last heard of all goes into θ.
+        self._averaged = [each[0] if len(each) == 1 else Contribution(each, theta, theta) for each in heard]
+        return delta
+
+    def contributions(self) -> list[Union[Update, Contribution]]:
+        """For a commit: what is in the latest mean. Given once, since every worker's results hang on it."""
+        averaged, self._averaged = self._averaged, []
+        return averaged
+
+    def _heard(self, updates: list[Update]) -> list[list[Update]]:
+        """Of each worker whose message arrives, what it did since the last that did; the others are noted."""
+        sim, unheard, heard = self._sim, self._unheard, []
+        for crashed in sorted({*unheard} - {update.worker for update in updates}):  # its job was lost
+            sim.drop(unheard.pop(crashed))
+        for update in updates:
+            several = [*unheard.pop(update.worker, []), update]
+            if not sim.faults.up(sim.workers[update.worker], since=update.time):
+                sim.drop(several)
+            elif sim.faults.delivers(update):
+                heard.append(several)
+            else:
+                unheard[update.worker] = several
+        return heard

@@ -1,0 +1,94 @@
+"""Losses: what faults make of a job's course, and what is left of a job that is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Optional
+
+from halos.data.order import Range
+from halos.errors import Lost
+from halos.sim.clock import Clock
+from halos.sim.course import Course, plan
+from halos.sim.faults.hazards import Hazards
+from halos.sim.ledger import Ledger
+from halos.sim.limits import FIRST_ROUND, Hopeless
+from halos.sim.parts import Parts
+from halos.training import Job
+from halos.world.cluster import Worker
+
+MOST_IN_A_ROW = 100_000  # jobs lost one after another, and none done
+
+
+class Losses:
+    """The lost jobs of a run; `forget` is told whose inner state is gone."""
+
+    def __init__(
+        self, parts: Parts, clock: Clock, hazards: Hazards, ledger: Ledger, forget: Callable[[int], None]
+    ) -> None:
+        self.jobs = 0
+        self.spent: list[tuple[int, Course]] = []  # by workers, on jobs that were lost
+        self._compute = parts.compute
+        self._executor = parts.executor
+        self._order = parts.order
+        self._clock = clock
+        self._hazards = hazards
+        self._ledger = ledger
+        self._forget = forget
+        self._first_round = FIRST_ROUND * len(parts.cluster.workers)
+        self._costs_inner_state = parts.faults.inner_state == "gone"
+        self._gives_samples_back = parts.faults.samples == "again"
+        self._begun: dict[int, float] = {}  # by worker: when its latest job began, where crashes cost its inner state
+        self._lost_at, self._lost_now = 0.0, 0  # when the latest job was lost, and how many at that moment
+        self._in_a_row = self._trained = 0  # jobs lost since the last that was done; local steps trained by then
+
+    def meet(self, course: Course, worker: Worker, job: Job, region: Optional[int]) -> Course:
+        """What becomes of a planned course under faults."""
+        hazards = self._hazards
+        if not hazards.unreliable:
+            return course
+        start, pulled, pushed = course.began, None, None
+        if self._costs_inner_state:
+            if hazards.crash(worker, self._begun.get(worker.id, 0.0), start) is not None:
+                self._forget(worker.id)
+            self._begun[worker.id] = start
+        if region is not None:
+            pull, pulled = hazards.message(region, worker.region, start, course.pull)
+            course = plan(self._compute, worker, job.steps, job.id, start, pull, course.push, course.tie)
+            push, pushed = hazards.message(worker.region, region, course.until, course.push)
+            course = course._replace(push=push)
+        # At one moment, the crash is what counts.
+        losses = (hazards.crash(worker, start, course.until + course.push), pulled, pushed)
+        loss = min((loss for loss in losses if loss is not None), key=lambda loss: loss.at, default=None)
+        if loss is None:
+            return course
+        told = max(0.0, loss.at + hazards.detection - start)
+        return course._replace(loss=loss, told=told, trained=loss is pushed)  # the work was done, its message was lost
+
+    def settle(self, course: Course, worker: Worker, job: Job) -> Lost:
+        """The end of a job that is lost: what was trained has changed the worker's inner state."""
+        loss, now = course.loss, self._clock.now
+        assert loss is not None, "its course said so"
+        self.jobs += 1
+        self.spent.append((worker.id, course))
+        self._ledger.lost += job.steps
+        self._hazards.lost_messages += loss.message
+        if course.trained:
+            self._executor.result(job)
+        if self._gives_samples_back:
+            self._order.give_back(Range(job.shard, job.first_sample, job.end_sample))
+        self._refuse_endless(loss.why, now)
+        return Lost(f"job {job.id} of worker {worker.id}", loss.at, loss.why)
+
+    def _refuse_endless(self, why: str, now: float) -> None:
+        """RuntimeError or Hopeless if jobs are lost and lost again, and none is done."""
+        self._lost_at, self._lost_now = now, self._lost_now + 1 if now == self._lost_at else 1
+        if self._lost_now > self._first_round:
+            raise RuntimeError(
+                f"{self._lost_now} jobs lost at {now:.6g} s, the last because {why}: before it is given another job,"
+                " await sim.faults.returned(worker) of a worker whose job was lost"
+            )
+        if self._trained != self._ledger.trained:
+            self._trained, self._in_a_row = self._ledger.trained, 0
+        self._in_a_row += 1
+        if self._in_a_row > MOST_IN_A_ROW + self._first_round:
+            raise Hopeless(f"{self._in_a_row:,} jobs lost one after another at {now:.6g} s, the last because {why}")
