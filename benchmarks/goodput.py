@@ -64,7 +64,8 @@ def measure(policy: Section, workers: int, between_failures: Optional[float], ho
     given = sections(policy, workers, between_failures, hours, seed)
     plugins = Plugins(given["plugins"])
     config = resolve(merge(DEFAULTS, given), plugins)
-    _, simulation, _ = assemble(config, plugins)
+    run = assemble(config, plugins)
+    simulation = run.simulation
     last = LastCommit()
     plugins.manager.register(last)
     simulation.run(config.policy)

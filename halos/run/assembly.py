@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Optional
 
 import torch
@@ -17,6 +19,7 @@ from halos.observers.experiment import Experiment
 from halos.plugins.registry import Plugins
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointer
+from halos.resume.tape import Strayed
 from halos.sim.parts import Parts, unchanged
 from halos.sim.simulation import Simulation
 from halos.training import Task
@@ -25,13 +28,46 @@ from halos.world import cluster as clusters
 from halos.world.cluster import Cluster
 
 
-def assemble(
-    config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = None
-) -> tuple[Experiment, Simulation, Optional[Checkpointer]]:
-    """The simulation that `config` describes, and the facts about it for observers.
+@dataclass
+class Run:
+    """A run put together: its simulation, the facts about it for observers, and what its checkpoints take."""
 
-    Opens the executor, and so the data, where training is real; the caller closes it. If checkpoints are
-    wanted, or it goes on from an `earlier` one, also what is to be called between its events.
+    config: Config
+    plugins: Plugins
+    experiment: Experiment
+    simulation: Simulation
+    checkpointer: Optional[Checkpointer]  # if checkpoints are wanted, or it goes on from one
+
+    @property
+    def replaying(self) -> bool:
+        """Whether it is still telling again what was before its checkpoint: nothing has been touched yet."""
+        return self.checkpointer is not None and self.checkpointer.replaying
+
+    def train(self, between: Optional[Callable[[], None]] = None) -> None:
+        """All of it; one that is resumed replays its beginning first. UserError if the replay is not that of the run.
+
+        `between` takes the place of the checkpointer's own (in tests).
+        """
+        if between is None and self.checkpointer is not None:
+            between = self.checkpointer.between
+        try:
+            self.simulation.run(self.config.policy, between)
+            if self.replaying:
+                raise Strayed("it ends before its checkpoint")
+        except Exception as error:
+            if self.checkpointer is not None and self.checkpointer.replaying and not isinstance(error, UserError):
+                raise self.checkpointer.refusal(error) from error
+            raise
+
+    def close(self) -> None:
+        """Free what was opened."""
+        self.config.executor.close()
+
+
+def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = None) -> Run:
+    """The run that `config` describes, going on from an `earlier` checkpoint if that is given.
+
+    Opens the executor, and so the data, where training is real; the caller closes the run.
     """
     with under("cluster"):
         cluster = clusters.build(config.cluster)
@@ -110,7 +146,7 @@ def assemble(
                     prepare(simulation)
         if checkpointer is not None:
             checkpointer.follow(simulation, experiment.config, experiment.versions)
-        return experiment, simulation, checkpointer
+        return Run(config, plugins, experiment, simulation, checkpointer)
     except BaseException:
         config.executor.close()
         raise

@@ -10,19 +10,15 @@ from functools import partial
 from typing import Optional, Union
 
 from halos.config.config import Config
-from halos.errors import UserError
 from halos.observers import builtin
-from halos.observers.experiment import Experiment
 from halos.observers.tally import Tally
 from halos.plugins.registry import Plugins
 from halos.resume.checkpoint import Checkpoint
-from halos.resume.tape import Strayed
 from halos.run import folder as folders
 from halos.run import summary
-from halos.run.assembly import assemble
+from halos.run.assembly import Run, assemble
 from halos.run.folder import save_model, write_config
 from halos.sim.limits import Hopeless
-from halos.sim.simulation import Simulation
 from halos.values.records import Summary
 
 logger = logging.getLogger("halos.run")
@@ -37,74 +33,70 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
     ended) before the exception goes on. Raises UserError before anything is written if something
     in the configuration cannot be used.
     """
-    if resumed is None:
-        folders.refuse_used(config.folder)
     began = time.monotonic()
     with ExitStack() as stack:
-        if resumed is not None:
+        if resumed is None:
+            folders.refuse_used(config.folder)
+        else:
             stack.enter_context(folders.locked(config.folder))
             folders.refuse_unwritable(config.folder)
-        experiment, simulation, checkpointing = assemble(config, plugins, resumed)
-        stack.callback(config.executor.close)
-        tally = Tally(experiment.cluster)
+        assembled = assemble(config, plugins, resumed)
+        stack.callback(assembled.close)
+        tally = Tally(assembled.experiment.cluster)
         # pluggy calls whoever was registered last first: the books and the records, so that the rest may fail.
         for observer in reversed((tally, *builtin.build(config.observers))):
             plugins.manager.register(observer)
         if resumed is None:
-            stack.enter_context(_begin(experiment, plugins))
+            stack.enter_context(_begin(assembled))
         else:
-            plugins.manager.hook.on_start(experiment=experiment)
-        between = None
-        if checkpointing is not None:
-            between = checkpointing.between
-            checkpointing.on_live = partial(_go_on, experiment, plugins)
-            began -= checkpointing.wall_before
-
-        def finish(finished: Union[bool, str]) -> Summary:
-            made = summary.summarise(config, experiment, simulation, tally, time.monotonic() - began, finished)
-            plugins.manager.hook.on_finish(summary=made)
-            return made
-
+            began -= resumed.wall_seconds
+            plugins.manager.hook.on_start(experiment=assembled.experiment)
+        if assembled.checkpointer is not None:
+            assembled.checkpointer.on_live = partial(_go_on, assembled)
         try:
-            simulation.run(config.policy, between)
-            if checkpointing is not None and checkpointing.replaying:
-                raise Strayed("it ends before its checkpoint")
-            _refuse_fruitless(config, simulation)
-            save_model(simulation, config.folder)
+            assembled.train()
+            _refuse_fruitless(assembled)
+            save_model(assembled.simulation, config.folder)
         except BaseException as error:
-            if checkpointing is not None and checkpointing.replaying:  # nothing has been touched yet
-                if isinstance(error, Exception) and not isinstance(error, UserError):
-                    raise checkpointing.refusal(error) from error
-                raise
-            try:
-                finish(summary.ended_by(error))
-            except Exception as another:  # must not hide the first
-                logger.error("the end of the run could not be recorded: %s", another)
+            if not assembled.replaying:
+                try:
+                    _finish(assembled, tally, began, summary.ended_by(error))
+                except Exception as another:  # must not hide the first
+                    logger.error("the end of the run could not be recorded: %s", another)
             raise
-        return finish(True)
+        return _finish(assembled, tally, began, True)
+
+
+def _finish(assembled: Run, tally: Tally, began: float, finished: Union[bool, str]) -> Summary:
+    """The summary, and everybody told of it; `began` on the wall's clock."""
+    made = summary.summarise(assembled, tally, time.monotonic() - began, finished)
+    assembled.plugins.manager.hook.on_finish(summary=made)
+    return made
 
 
 @contextmanager
-def _begin(experiment: Experiment, plugins: Plugins) -> Iterator[None]:
+def _begin(assembled: Run) -> Iterator[None]:
     """The run folder, locked, config.yaml in it, and the observers told; if that fails, nothing is left."""
+    experiment = assembled.experiment
     with ExitStack() as stack:
         with folders.made(experiment.folder, stack):
             write_config(experiment)
-            plugins.manager.hook.on_start(experiment=experiment)
+            assembled.plugins.manager.hook.on_start(experiment=experiment)
         yield
 
 
-def _go_on(experiment: Experiment, plugins: Plugins, time: float) -> None:
+def _go_on(assembled: Run, time: float) -> None:
     """A resumed run goes on for real, from virtual `time`: under its present configuration."""
-    plugins.manager.hook.on_resume(time=time)
-    (experiment.folder / "summary.json").unlink(missing_ok=True)  # it is not over, as that may have said
-    write_config(experiment)
+    assembled.plugins.manager.hook.on_resume(time=time)
+    (assembled.experiment.folder / "summary.json").unlink(missing_ok=True)  # it is not over, as that may have said
+    write_config(assembled.experiment)
 
 
-def _refuse_fruitless(config: Config, simulation: Simulation) -> None:
+def _refuse_fruitless(assembled: Run) -> None:
     """Nothing came of it: no end to be called one, whatever the policy says."""
+    simulation = assembled.simulation
     ledger = simulation.ledger
-    if ledger.trained and not ledger.committed and simulation.now < config.budget.seconds:
+    if ledger.trained and not ledger.committed and simulation.now < simulation.limits.seconds:
         why = simulation.collectives.lost
         because = "has the policy forgotten sim.commit?" if why is None else f"collectives were lost: {why}"
         raise Hopeless(f"{ledger.trained} local steps trained and none committed; {because}")

@@ -5,26 +5,18 @@ from __future__ import annotations
 import logging
 from typing import Any, Union
 
-from halos.config.config import Config
 from halos.errors import Diverged, Lost, UserError
-from halos.observers.experiment import Experiment
 from halos.observers.tally import Tally
+from halos.run.assembly import Run
 from halos.sim.clock import Deadlock
-from halos.sim.simulation import Simulation
 from halos.values.records import CutShort, Summary
 
 logger = logging.getLogger(__name__)
 
 
-def summarise(
-    config: Config,
-    experiment: Experiment,
-    simulation: Simulation,
-    tally: Tally,
-    wall_seconds: float,
-    finished: Union[bool, str],
-) -> Summary:
+def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool, str]) -> Summary:
     """Everything that `summary.json` has; the tally's books are closed by it."""
+    config, experiment, simulation = run.config, run.experiment, run.simulation
     ledger = simulation.ledger
     courses = [*simulation.losses.spent, *simulation.jobs.running.items()]
     cut_short = [CutShort(worker, *course.moments) for worker, course in courses]

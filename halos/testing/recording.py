@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, Optional, Union
 
 from halos.config.config import Config, resolve
@@ -106,13 +107,11 @@ def record(sections: Section, plugins: Sequence[str] = (), policy: Optional[Any]
     config = resolve(merge(DEFAULTS, sections), found)
     if policy is not None:
         config.policy = policy
-    experiment, simulation, checkpointing = assemble(config, found)
-    recording = Recording(config, experiment, simulation)
+    run = assemble(config, found)
+    recording = Recording(config, run.experiment, run.simulation)
     found.manager.register(recording)
-    try:
-        simulation.run(config.policy, None if checkpointing is None else checkpointing.between)
-    finally:
-        config.executor.close()
+    with closing(run):
+        run.train()
     return recording
 
 

@@ -10,7 +10,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,6 @@ from torch import Tensor
 from halos.config.config import resolve
 from halos.config.layers import DEFAULTS, merge
 from halos.config.yaml_text import Section
-from halos.errors import UserError
 from halos.hooks import hookimpl
 from halos.plugins.registry import Plugins
 from halos.resume.checkpoint import Checkpoint, load
@@ -107,26 +106,21 @@ def trace(
         config.policy = policy()
     traced, checkpoints = into or Traced(), []
     with tempfile.TemporaryDirectory() as folder, _noting(traced):
-        _, simulation, checkpointing = assemble(config, found, earlier)
+        run = assemble(config, found, earlier)
         found.manager.register(traced)
+        checkpointer, clock = run.checkpointer, run.simulation.clock
 
         def between() -> None:
-            assert checkpointing is not None, "asked for"
-            checkpointing.between()
-            if simulation.clock.happened in at:
-                checkpoints.append(load(checkpointing.checkpoint().save(Path(folder), keep=1)))
+            assert checkpointer is not None, "asked for"
+            checkpointer.between()
+            if clock.happened in at:
+                checkpoints.append(load(checkpointer.checkpoint().save(Path(folder), keep=1)))
 
-        try:
-            simulation.run(config.policy, None if checkpointing is None else between)
-            if checkpointing is not None and checkpointing.replaying:
-                raise UserError("it ends before its checkpoint")
-        except Exception as error:
-            if checkpointing is not None and checkpointing.replaying:
-                raise checkpointing.refusal(error) from error
-            raise
-        finally:
-            config.executor.close()
-            traced.events = simulation.clock.happened
+        with closing(run):
+            try:
+                run.train(None if checkpointer is None else between)
+            finally:
+                traced.events = clock.happened
     return traced, checkpoints
 
 

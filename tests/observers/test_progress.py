@@ -35,8 +35,9 @@ def start(monkeypatch, stderr=None, **budget):
     monkeypatch.setenv("TERM", "xterm")
     cluster = Cluster((Region(0, "here", (WORKER,)),), (WORKER,), 1.0, 0.0)
     options = BudgetOptions(**(budget or {"local_steps": 4000}))
+    limits = options.steps(1000), options.seconds
     observer = Progress()
-    observer.on_start(Experiment("run", None, {}, "diloco", 1, cluster, options.steps(1000), options.seconds, 1000, 4, 4, True, {}))
+    observer.on_start(Experiment("run", None, {}, "diloco", 1, cluster, *limits, 1000, 4, 4, True, {}))
     return observer, stderr
 
 

@@ -589,7 +589,7 @@ def after_first(function: Callable[..., Any], others: Callable[..., Any]) -> Cal
 def kill_at_update(patch: pytest.MonkeyPatch, number: int) -> None:
     from halos.sim.jobs import Jobs
 
-    patch.setattr(Jobs, "_arrive", at_call(Jobs._arrive, number))
+    patch.setattr(Jobs, "_end", at_call(Jobs._end, number))
 
 
 def kill_in(place: str, number: int) -> Callable[[pytest.MonkeyPatch], None]:
