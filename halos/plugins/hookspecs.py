@@ -3,7 +3,7 @@
 *One of many, chosen by name in the config*: a plugin calls `register(name, component)` for each
 class it brings. A component is a dataclass whose fields are its hyper-parameters (its section in
 the config); what it must be able to do is the Protocol in the module named beside each hook.
-*Everyone hears*: every plugin that implements it is told.
+*Event hooks*: every plugin that implements one is called. An exception in one ends the run.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def register_executors(register: Register) -> None:
     """Where the training really happens: `executor:` (executors.Executor)."""
 
 
-# Everyone hears
+# Event hooks
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""When a run's checkpoints are written; and, in a resumed run, the moment its replay becomes the real run again."""
+"""Writes checkpoints; ends a replay, at the moment at which it becomes the real run again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpointer:
-    """Called between events, when nothing is left to do at the moment.
+    """One run's. `between` is called before each timed event, when nothing is left to do at the moment.
 
     Resuming is a replay from the beginning with hollow parameters. At the event of the checkpoint the saved
     tensors are put into the parameters with the same serial numbers, and everything goes on for real.

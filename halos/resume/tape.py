@@ -8,14 +8,14 @@ from typing import Any, Optional
 
 
 class Strayed(Exception):
-    """A replay does something else than the run did."""
+    """A replay does something else than the run that it replays."""
 
 
 class Tape:
     """Passes numbers through; keeps them if `recording`; returns those of an earlier run while `replaying`.
 
-    `aside`: what happens now is no part of the run and leaves no trace, as in observers, which may be others
-    next time, and while a number is computed, which in a replay it is not.
+    While `aside` (observers, computing a number), nothing is recorded or numbered: observers may be others next
+    time, and a replay computes no number.
     """
 
     def __init__(self, recording: bool = False, earlier: Optional[Iterable[float]] = None) -> None:

@@ -80,7 +80,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def made(folder: Path, stack: ExitStack) -> Iterator[None]:
-    """Make `folder`, lock it until `stack` ends, for what begins a run inside; if that fails, nothing is left."""
+    """Create and lock `folder` until `stack` closes; undo everything if the body raises. May raise ConfigError."""
     new = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
     try:
         try:

@@ -157,6 +157,7 @@ class Clock:
                     between()
                 self.now, _, event = heappop(heap)
                 self.happened += 1
+                # As `succeed` and `fail` do, but without their calls: this is done for every event of a run.
                 if event.produce is not None:
                     try:
                         event.value = event.produce()

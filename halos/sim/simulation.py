@@ -148,6 +148,9 @@ class Simulation:
         region it is an asynchronous round trip, pull + compute + push as one duration, and the pushed
         difference passes the codec. With `gradient` the worker steps nowhere: the update's delta is the
         gradient at `start`, the mean over as many batches as there are steps.
+
+        Raises RuntimeError at once if the worker is busy (one job at a time); the event raises Lost, at the moment
+        at which that is detected, if a fault takes the job or its message.
         """
         mean_steps = None
         if round is not None:
@@ -202,6 +205,7 @@ class Simulation:
 
         The configured codec is made for differences; pass `codec=FP32` for a model. `sender` is whoever sends
         (a worker's id, a server's name), if there are several in a region: error feedback is each one's own.
+        The event raises Lost, when that is detected, if the message is lost or its link goes down.
         """
         return self._transfers.send(payload, region_index(src), region_index(dst), codec, sender)
 
@@ -211,7 +215,8 @@ class Simulation:
         """The mean of all payloads, one per participant: one collective, after those opened before it.
 
         Payloads are summed as they are iterated over, so a generator saves holding them all. `workers` says
-        whose they are, where that is not all of them in order (codecs with error feedback need to know).
+        whose they are, where that is not all of them in order (codecs with error feedback need to know). The event
+        raises Lost, when that is detected, if a member is down or a message to it does not arrive.
         """
         senders = None if workers is None else [worker.id for worker in workers]
         return self.collectives.all_reduce(payloads, codec, senders)

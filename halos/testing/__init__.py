@@ -1,6 +1,6 @@
 """For tests of plugins (and of halos): runs in memory here; fixtures and conformance suites, for pytest, beside it."""
 
-from halos.testing.quadratic import QuadraticProblem
 from halos.testing.recording import TINY, Recording, record, tiny, tiny_run, two_workers
+from halos.testing.situations import QuadraticProblem
 
 __all__ = ["TINY", "QuadraticProblem", "Recording", "record", "tiny", "tiny_run", "two_workers"]

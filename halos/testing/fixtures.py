@@ -8,8 +8,8 @@ import pytest
 
 from halos import testing
 from halos.sim.clock import Clock
-from halos.testing.quadratic import QuadraticProblem
 from halos.testing.recording import Recording
+from halos.testing.situations import QuadraticProblem
 
 
 @pytest.fixture

@@ -28,8 +28,7 @@ from halos.plugins.registry import Plugins
 from halos.resume.checkpoint import Checkpoint, load
 from halos.resume.checkpointer import ours
 from halos.run.assembly import assemble
-from halos.testing.timeline import first_difference
-from halos.testing.witness import content
+from halos.testing.witness import content, first_difference
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, Evaluation, Transfer, Update
 

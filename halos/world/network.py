@@ -47,9 +47,9 @@ class NetworkModel(Protocol):
 class Matrix:
     """A bandwidth (and, optionally, a latency) per directed link; links are never contended.
 
-    A transfer takes `latency + bytes · 8 / bandwidth`. An all-reduce among M workers is a ring over
-    all regions: `2 (M−1) · latency + 2 (M−1)/M · bytes · 8 / bandwidth`, at the best directed
-    ring's slowest link (and the largest latency between two regions); one worker needs none. An
+    A transfer takes `latency + bytes · 8 / bandwidth`. An all-reduce among M workers is a ring over all
+    regions (Patarasuk and Yuan, 2009): `2 (M−1) · latency + 2 (M−1)/M · bytes · 8 / bandwidth`, at the best
+    directed ring's slowest link (and the largest latency between two regions); one worker needs none. An
     all-gather passes every payload on around that ring: `(M−1) · (latency + bytes · 8 / bandwidth)`.
     """
 

@@ -284,7 +284,7 @@ def test_the_documented_suites_pass(pytester: pytest.Pytester, monkeypatch: pyte
 
 def test_a_suite_of_nothing_is_an_error() -> None:
     class Nothing(NetworkConformance):
-        plugins = ("halos.testing.jitter",)  # brings a compute model
+        plugins = ("halos.testing.situations",)  # brings a compute model
 
     with pytest.raises(Exception, match=r"Nothing: no network model comes with halos\.testing\.jitter"):
         Nothing.subjects()

@@ -22,7 +22,7 @@ from halos.sim.simulation import Simulation
 from halos.testing import record, tiny, two_workers
 from halos.testing.recording import Recording
 from halos.testing.resuming import problem
-from halos.testing.timeline import everything, first_difference, timeline
+from halos.testing.witness import everything, first_difference, timeline
 from halos.training.inline import Inline
 from halos.world.cluster import Cluster, Region, Worker
 from halos.world.faults import Crashes, FaultOptions, MessageLoss

@@ -1,4 +1,4 @@
-"""The wire: what payloads become under way, what they weigh, and what of them was not sent."""
+"""Payloads in transit: decoded values, bytes, error-feedback residuals, means."""
 
 from __future__ import annotations
 

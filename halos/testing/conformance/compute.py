@@ -12,7 +12,7 @@ from halos.config.yaml_text import Section
 from halos.testing.conformance.networks import small_cluster
 from halos.testing.conformance.suite import Suite
 from halos.testing.situations import Situation
-from halos.testing.timeline import first_difference, timeline
+from halos.testing.witness import first_difference, timeline
 from halos.world.compute import ComputeModel
 
 STEPS, TIMES, JOBS = (1, 2, 5, 64), (0.0, 3.5, 86_400.0), (0, 1, 17)

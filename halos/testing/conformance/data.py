@@ -10,7 +10,7 @@ from halos.config.yaml_text import Section
 from halos.data import Corpus, DataSource
 from halos.testing.conformance.suite import Suite
 from halos.testing.recording import tiny
-from halos.testing.timeline import everything, first_difference
+from halos.testing.witness import everything, first_difference
 
 SEED = 1234
 

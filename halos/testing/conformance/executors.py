@@ -15,8 +15,7 @@ from halos.testing.conformance.networks import small_cluster
 from halos.testing.conformance.suite import Suite, plugins_of
 from halos.testing.recording import Recording
 from halos.testing.situations import Situation
-from halos.testing.timeline import first_difference, timeline
-from halos.testing.witness import fingerprint, watching
+from halos.testing.witness import fingerprint, first_difference, timeline, watching
 from halos.training import Executor, Job, Outcome, Task
 from halos.values.params import Params
 
@@ -113,7 +112,7 @@ class ExecutorConformance(Suite):
     def config(self, section: Section) -> Config:
         """Of a quadratic with noise."""
         sections = Situation(2, "free").sections(2, 4) | {"executor": section}
-        return resolve(merge(DEFAULTS, sections), plugins_of((*self.plugins, "halos.testing.jitter")))
+        return resolve(merge(DEFAULTS, sections), plugins_of((*self.plugins, "halos.testing.situations")))
 
     def result(self, executor: Executor, given: Job) -> Outcome:
         """Of a job that begins and ends."""

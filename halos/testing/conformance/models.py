@@ -13,8 +13,7 @@ from halos.errors import UserError
 from halos.models import Model
 from halos.testing.conformance.suite import Suite
 from halos.testing.recording import tiny
-from halos.testing.timeline import everything, first_difference
-from halos.testing.witness import content
+from halos.testing.witness import content, everything, first_difference
 
 VOCABULARY = 64
 SEED = 1234

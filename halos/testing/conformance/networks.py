@@ -12,7 +12,7 @@ import pytest
 from halos.config.yaml_text import Section
 from halos.testing.conformance.suite import Suite
 from halos.testing.recording import tiny
-from halos.testing.timeline import first_difference, timeline
+from halos.testing.witness import first_difference, timeline
 from halos.world import cluster as clusters
 from halos.world.cluster import Cluster, ClusterOptions, RegionOptions
 from halos.world.network import NetworkModel

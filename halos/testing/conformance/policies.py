@@ -11,12 +11,10 @@ import pytest
 
 from halos.config.yaml_text import Section
 from halos.testing.conformance.suite import JITTER, Suite
-from halos.testing.quadratic import QuadraticProblem
 from halos.testing.recording import Recording, tiny
 from halos.testing.resuming import problem
-from halos.testing.situations import SITUATIONS, Situation
-from halos.testing.timeline import everything, first_difference, timeline
-from halos.testing.witness import watching
+from halos.testing.situations import SITUATIONS, QuadraticProblem, Situation
+from halos.testing.witness import everything, first_difference, timeline, watching
 from halos.values.records import Commit, Update
 
 MEGABYTE = 1_000_000

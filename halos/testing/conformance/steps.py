@@ -10,7 +10,7 @@ from halos.config.yaml_text import Section
 from halos.testing.conformance.suite import Suite
 from halos.testing.recording import Recording
 from halos.testing.situations import SITUATIONS, Situation
-from halos.testing.timeline import first_difference, timeline
+from halos.testing.witness import first_difference, timeline
 
 UNEQUAL = [each for each in SITUATIONS if each.links == "jitter"]
 

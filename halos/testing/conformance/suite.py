@@ -16,7 +16,7 @@ from halos.errors import UserError
 from halos.plugins.registry import KINDS, Component, Plugins
 from halos.testing.recording import Recording, record
 
-JITTER = "halos.testing.jitter"  # a plugin for every suite's runs
+JITTER = "halos.testing.situations"  # a plugin for every suite's runs
 
 
 class Suite:

@@ -11,7 +11,7 @@ from halos.config.yaml_text import Section
 from halos.rules.weights import ContributionWeights
 from halos.testing.conformance.suite import Suite
 from halos.testing.situations import Situation
-from halos.testing.timeline import everything, first_difference
+from halos.testing.witness import everything, first_difference
 
 CASES = [(1, 1.0), (1, 100.0), (100, 1.0), (7, 5.5), (32, 18.25)]  # steps, and their mean over the workers
 
