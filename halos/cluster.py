@@ -11,7 +11,7 @@ from typing import Any, Optional
 import yaml
 
 from halos.errors import ConfigError, require, shown
-from halos.yaml_text import SafeLoader, check_depth
+from halos.yaml_text import SafeLoader, check_depth, placed
 
 LONGEST = 1e15  # milliseconds, 30,000 years: sums and products of times stay finite
 SLOWEST = 1e-9  # of the fastest worker's speed, likewise
@@ -126,6 +126,8 @@ def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float
         env = yaml.load(text, Loader=SafeLoader)
     except FileNotFoundError:
         raise ConfigError("env", f"{path} does not exist") from None
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError("env", f"{path} cannot be read: {placed(error)}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError("env", f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(env, dict):
