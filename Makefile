@@ -1,7 +1,11 @@
-# `make check` is what .ci/run does, in the environment at hand.
-.PHONY: check
+# What .ci/run does but for installing, in the environment at hand (`. .venv/bin/activate`).
+.PHONY: check lock
 check:
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -q -n 2
+	OMP_NUM_THREADS=1 pytest -q -n 2
+
+# Both locks, with the newest versions that setup.cfg allows.
+lock:
+	.ci/lock

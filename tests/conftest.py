@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,15 +36,17 @@ INSTALLED_PLUGINS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def only_halos_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plugin packages that happen to be installed (or were, and left metadata) are none of a test's business."""
+@pytest.fixture(autouse=True, scope="module")
+def only_halos_itself() -> Iterator[None]:
+    """Plugin packages that are installed (or were, and left metadata) are none of a test's business."""
     everything = importlib.metadata.distributions
 
-    def without_plugins() -> list[importlib.metadata.Distribution]:
-        return [each for each in everything() if each.metadata["Name"] not in INSTALLED_PLUGINS]
+    def without_plugins(**context: Any) -> list[importlib.metadata.Distribution]:
+        return [each for each in everything(**context) if each.metadata["Name"] not in INSTALLED_PLUGINS]
 
-    monkeypatch.setattr(importlib.metadata, "distributions", without_plugins)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.metadata, "distributions", without_plugins)
+        yield
 
 
 @pytest.fixture

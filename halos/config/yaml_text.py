@@ -36,13 +36,11 @@ def parse(text: str) -> Any:
         check_depth(text)
         parsed = OmegaConf.to_container(OmegaConf.create(text, max_yaml_expanded_nodes=NODES), resolve=False)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
         if str(error.problem).startswith("YAML node expansion"):  # OmegaConf's advice would not help here
             raise ValueError(f"more than {NODES:,} keys and values (a large network goes into an env file)") from None
         if str(error.problem).startswith("YAML aliases"):
             raise ValueError("its aliases repeat too much") from None
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ValueError(f"{place}{error.problem}") from None
+        raise ValueError(placed(error)) from None
     except AssertionError:  # OmegaConf's answer to a number or a boolean
         return text
     except RecursionError:  # aliases can nest what is written flat
@@ -54,6 +52,13 @@ def parse(text: str) -> Any:
     if isinstance(parsed, dict) and list(parsed.values()) == [None] and ":" not in text:
         return text  # OmegaConf makes `{text: null}` of it
     return parsed
+
+
+def placed(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong with a text, and where."""
+    mark = error.problem_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}{error.problem}"
 
 
 def check_depth(text: str) -> None:

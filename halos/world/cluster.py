@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 
 import yaml
 
-from halos.config.yaml_text import SafeLoader, check_depth
+from halos.config.yaml_text import SafeLoader, check_depth, placed
 from halos.errors import ConfigError, positive, require, shown
 
 LONGEST_MS = 1e15  # milliseconds, 30,000 years: sums and products of times stay finite
@@ -135,6 +135,8 @@ def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float
         env = yaml.load(text, Loader=SafeLoader)
     except FileNotFoundError:
         raise ConfigError("env", f"{path} does not exist") from None
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError("env", f"{path} cannot be read: {placed(error)}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError("env", f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(env, dict):

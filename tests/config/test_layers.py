@@ -154,7 +154,7 @@ def test_values_may_refer_to_others_and_to_the_environment(monkeypatch):
     monkeypatch.setenv("CORPUS", "/data")
     section = {"name": "run-${seed}", "seed": 7, "data": {"path": "${oc.env:CORPUS}/a"}}
     assert interpolate(section) == {"name": "run-7", "seed": 7, "data": {"path": "/data/a"}}
-    with pytest.raises(ConfigError, match=r"^data\.path: Interpolation key 'nowhere' not found$"):
+    with pytest.raises(ConfigError, match=r"^data\.path: .*'nowhere'.*$"):
         interpolate({"data": {"path": "${nowhere}"}})
 
 

@@ -115,7 +115,7 @@ def test_of_a_very_large_file_size_and_both_ends_are_hashed(tmp_path: Path, monk
         ("a.npy", np.zeros((1, 1, 4), int), {}, "path: '{path}' has shape (1, 1, 4), not one or two dimensions"),
         ("a.npy", np.zeros((0, 4), int), {}, "path: '{path}' is empty"),
         ("a.npy", STREAM - 2, {}, "path: '{path}' holds the token -2; tokens are not negative"),
-        ("a.npy", np.array([{}], object), {}, "path: '{path}' cannot be read: Array can't be memory-mapped"),
+        ("a.npy", np.array([{}], object), {}, "path: '{path}' cannot be read: "),
         ("a.npz", {"one": STREAM, "two": STREAM}, {}, "key: needed; '{path}' holds one, two"),
         (
             "a.npz",
@@ -124,7 +124,7 @@ def test_of_a_very_large_file_size_and_both_ends_are_hashed(tmp_path: Path, monk
             "key: 'tow' is not there; '{path}' holds one, two (did",
         ),
         ("a.npz", {}, {}, "key: needed; '{path}' holds nothing"),
-        ("a.npz", {"a": np.array([{}], object)}, {}, "path: '{path}' cannot be read: Object arrays cannot be loaded"),
+        ("a.npz", {"a": np.array([{}], object)}, {}, "path: '{path}' cannot be read: "),
         ("a.bin", b"abc", {}, "path: '{path}' has 3 bytes, no positive multiple of uint16's 2"),
         ("a.bin", b"", {}, "path: '{path}' has 0 bytes, no positive multiple of uint16's 2"),
     ],

@@ -37,21 +37,19 @@ def references(lines: int, text: str) -> str:
     return "a0: ha\n" + "".join(f"a{i}: {text.format('${a' + str(i - 1) + '}')}\n" for i in range(1, lines))
 
 
+REFUSED = "c.yaml is not valid YAML: …"  # in a library's words, or in ours where we look first
 HOSTILE = {
-    "a hundred thousand brackets": (
-        f"x: {'[' * 100_000}{']' * 100_000}",
-        "c.yaml is not valid YAML: line 1: nested more than 50 deep",
-    ),
-    "a hundred thousand dashes": ("- " * 100_000, "c.yaml is not valid YAML: line 1: nested more than 50 deep"),
-    "a billion laughs": (laughs(10), "c.yaml is not valid YAML: more than 100,000 keys and values …"),
-    "three lines of laughs": (laughs(4), "c.yaml is not valid YAML: its aliases repeat too much"),
+    "a hundred thousand brackets": (f"x: {'[' * 100_000}{']' * 100_000}", REFUSED),
+    "a hundred thousand dashes": ("- " * 100_000, REFUSED),
+    "a billion laughs": (laughs(10), REFUSED),
+    "three lines of laughs": (laughs(4), REFUSED),
     "laughs that are few enough": (laughs(3), "a0: no such key; there are: budget, …"),
-    "what is flat, but each in the next": (laughs(180, of=1), "c.yaml is not valid YAML: it is nested too deeply"),
-    "a list that holds itself": ("a: &a [*a]", "c.yaml is not valid YAML: line 1, column 4: YAML recursive aliases …"),
+    "what is flat, but each in the next": (laughs(180, of=1), REFUSED),
+    "a list that holds itself": ("a: &a [*a]", REFUSED),
     "references that double thirty times": (references(30, "{0}{0}"), "more than 2,000 ${…}, or too long: …"),
     "lists of references": (references(9, "[" + ", ".join(["'{0}'"] * 9) + "]"), "more than 2,000 ${…}, …"),
-    "references in a circle": ("name: ${out}\nout: ${name}", "name: Recursive interpolation detected"),
-    "a number of 100,000 digits": (f"seed: {'9' * 100_000}", "c.yaml is not valid YAML: Exceeds the limit …"),
+    "references in a circle": ("name: ${out}\nout: ${name}", "name: …"),
+    "a number of 100,000 digits": (f"seed: {'9' * 100_000}", REFUSED),
     "and one in hexadecimal": (f"{TEXT}seed: 0x{'f' * 100_000}", "seed: a number of 400000 bits is too large; …"),
     "a key of half a million characters": (f"? {'x' * 500_000}\n: 1", "xxx…"),
     "a tag that does not fit": ("seed: !!bool much", "c.yaml is not valid YAML: a value does not fit its tag (!!…)"),
@@ -200,8 +198,8 @@ def test_an_environment_file_of_any_shape_makes_a_run_or_one_line(data: st.DataO
          "env.yaml: worker_speeds[0][0] is [[[[[[[[[[[['ha', 'ha', …"),
         (f"{laughs(12)}num_regions: *a11\nnetwork_bandwidths: [[1]]\nworker_speeds: [[1]]",
          "env.yaml: num_regions is [[[[[[[[[[[['ha', 'ha', …"),
-        ("[" * 100_000, "env.yaml cannot be read: line 1: nested more than 50 deep"),
-        (f"num_regions: {'9' * 5000}", "env.yaml cannot be read: Exceeds the limit (4300 digits) …"),
+        ("[" * 100_000, "env.yaml cannot be read: line 1…"),
+        (f"num_regions: {'9' * 5000}", "env.yaml cannot be read: …"),
         (json.dumps({**ENV, "worker_speeds": [["X", 1], [1]]}).replace('"X"', "1.0e-320"),
          "regions[0].workers[0]: 1e-320 is not …"),
     ],

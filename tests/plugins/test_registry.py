@@ -216,13 +216,13 @@ def policy(body: str) -> str:
 REGISTER = "@hookimpl\ndef register_sync_policies(register): "
 SOURCE = "@hookimpl\ndef register_data_sources(register): register('mine', Mine)\n"
 WRONG = [
-    ("def (:\n", "plugin mine.py cannot be loaded: SyntaxError: invalid syntax ("),
-    ("import not_there\n", "plugin mine.py cannot be loaded: ModuleNotFoundError: No module named 'not_there' ("),
+    ("def (:\n", "plugin mine.py cannot be loaded: SyntaxError: "),
+    ("import not_there\n", "plugin mine.py cannot be loaded: ModuleNotFoundError: "),
     ("x = 1\nx / 0\n", "plugin mine.py cannot be loaded: ZeroDivisionError: division by zero ("),
     ("raise SystemExit(3)", "plugin mine.py cannot be loaded: SystemExit: 3 ("),
     ("x = 1\n", "plugin mine.py implements no hook; see halos/plugins/hookspecs.py and mark functions @hookimpl"),
     (HEAD + "@hookimpl\ndef on_comit(commit): pass\n", "plugin mine.py: there is no hook 'on_comit'; there are: "),
-    (HEAD + "@hookimpl\ndef on_commit(comit): pass\n", "plugin mine.py: Plugin 'halos_plugin_mine"),
+    (HEAD + "@hookimpl\ndef on_commit(comit): pass\n", "plugin mine.py: "),
     (f"{HEAD}class Mine: pass\n{REGISTER}register('mine', Mine)", "plugin mine.py: policy 'mine' is <class 'halos_"),
     (f"{HEAD}{REGISTER}register('mine', 3)", "plugin mine.py: policy 'mine' is 3; it must be a dataclass"),
     (f"{HEAD}{REGISTER}register()", "plugin mine.py: register_sync_policies failed: TypeError: "),
@@ -272,7 +272,7 @@ def test_the_line_that_broke_a_plugin_is_named(folder):
         ("nowhere", "plugin nowhere: no such module (and a file's name would end in .py)"),
         ("halos.nowhere", "plugin halos.nowhere: no such module (and a file's name would end in .py)"),
         ("json", "plugin json implements no hook; see halos/plugins/hookspecs.py and mark functions @hookimpl"),
-        ("", "plugin  cannot be loaded: ValueError: Empty module name"),
+        ("", "plugin  cannot be loaded: ValueError: "),
     ],
 )
 def test_a_plugin_that_is_none_is_named(name, message):

@@ -1,4 +1,4 @@
-"""All that is built in or installed does what its kind must do (packages in plugins/ have suites of their own)."""
+"""All that is built in, and a plugin by somebody else, does what its kind must do (plugins/ have their own suites)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 
+from halos.plugins import Plugins
 from halos.testing.conformance import (
     CodecConformance,
     ComputeConformance,
@@ -25,17 +26,14 @@ from halos.testing.conformance import (
 
 ROOT = Path(__file__).parents[2]
 MODULES = [ROOT / "third_party/example-variant/noloco_gossip.py"]
-PLUGINS = [module.stem for module in MODULES]
+BUILT_IN = {each.cls.__module__ for known in Plugins().components.values() for each in known.values()
+            if each.origin == "halos"}  # fmt: skip
+PLUGINS = [*sorted(BUILT_IN), *(module.stem for module in MODULES)]
 sys.path.extend(str(module.parent) for module in MODULES if str(module.parent) not in sys.path)
 
 
-@pytest.fixture(autouse=True)
-def only_halos_itself() -> None:
-    """Here, all that is installed counts."""
-
-
 class TestPolicies(PolicyConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
     sections = (
         {
             "name": "async_local_sgd",
@@ -54,7 +52,7 @@ class TestPolicies(PolicyConformance):
 
 
 class TestMergeRules(MergeRuleConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
     sections = ({"name": "adam", "lr": 0.01},)
 
     def tolerance(self, section: dict[str, Any]) -> float:
@@ -65,7 +63,7 @@ class TestMergeRules(MergeRuleConformance):
 
 
 class TestNetworks(NetworkConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
     sections = (
         {"name": "matrix", "bandwidth_gbps": [[100, 1, 2], [0.5, 100, 1], [0.3, 1, 100]], "latency_ms": 40},
         {"name": "matrix", "bandwidth_gbps": float("inf")},
@@ -74,23 +72,23 @@ class TestNetworks(NetworkConformance):
 
 
 class TestSteps(StepsConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
 
 
 class TestWeights(WeightsConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
 
 
 class TestCompute(ComputeConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
 
 
 class TestCodecs(CodecConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
 
 
 class TestModels(ModelConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
     sections = (
         {"name": "gpt_neox", "hidden_size": 16, "layers": 2, "heads": 2},
         {"name": "sized", "parameters": 10},
@@ -99,7 +97,7 @@ class TestModels(ModelConformance):
 
 
 class TestData(DataConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS
     sections = (
         {"name": "text", "path": "folder"},
         {"name": "tokens", "path": "tokens.npy"},
@@ -124,4 +122,4 @@ class TestData(DataConformance):
 
 
 class TestExecutors(ExecutorConformance):
-    plugins, everything = PLUGINS, True
+    plugins = PLUGINS

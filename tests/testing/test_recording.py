@@ -286,7 +286,7 @@ def test_a_suite_of_nothing_is_an_error() -> None:
     class Nothing(NetworkConformance):
         plugins = ("halos.testing.situations",)  # brings a compute model
 
-    with pytest.raises(Exception, match=r"Nothing: no network model comes with halos\.testing\.jitter"):
+    with pytest.raises(Exception, match=r"Nothing: no network model comes with halos\.testing\.situations"):
         Nothing.subjects()
 
 

@@ -31,7 +31,6 @@ class Suite:
     sections: ClassVar[
         Sequence[Section]
     ] = ()  # {"name": …, …}: instead of a component's defaults; several are all tested
-    everything: ClassVar[bool] = False  # beside what `plugins` bring, all that is installed
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Every test that takes a `section` runs once for each of the suite's."""
@@ -44,7 +43,7 @@ class Suite:
         """The sections to test."""
         given = [each["name"] for each in cls.sections]
         components = plugins_of(tuple(cls.plugins)).components[cls.kind].values()
-        everything = cls.everything or not (cls.plugins or cls.sections)
+        everything = not (cls.plugins or cls.sections)
         others = [each for each in components if everything or any(brings(name, each) for name in cls.plugins)]
         subjects = [*cls.sections, *({"name": each.name} for each in others if each.name not in given)]
         if not subjects:
