@@ -1,17 +1,11 @@
 """A simulator for low-communication training: real local SGD under a virtual clock."""
 
-from importlib.metadata import PackageNotFoundError, version
-
+import halos.lazy  # noqa: F401 - before all others
 from halos.errors import ConfigError, Diverged, Lost, UserError, require
 from halos.hooks import Register, hookimpl
 from halos.sim.clock import Event, all_of, arrived, first_of
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, Contribution, Evaluation, Transfer, Update
-
-try:
-    __version__ = version("halos-simulator")
-except PackageNotFoundError:  # a checkout nobody installed
-    __version__ = "unknown"
 
 __all__ = [
     "Commit",

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import inspect
 import os
+import platform
 import re
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as dataclass_fields
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pluggy
+import torch
 
 from halos.data import DataSource
 from halos.errors import UserError, did_you_mean, shown
@@ -31,6 +33,11 @@ from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
 
 ENTRY_POINTS = "halos"
+
+try:
+    VERSION = importlib.metadata.version("halos-simulator")
+except importlib.metadata.PackageNotFoundError:  # a checkout nobody installed
+    VERSION = "unknown"
 
 # kind → (the Protocol a config field is annotated with, the hook that registers its components)
 KINDS: dict[str, tuple[type[Any], str]] = {
@@ -200,6 +207,12 @@ class Plugins:
             raise
         except Exception as error:
             raise UserError(f"plugin {origin}: {KINDS[kind][1]} failed: {reason(error)}") from error
+
+
+def versions(plugins: Plugins) -> dict[str, str]:
+    """Of halos, Python, torch, and every plugin that is not part of halos."""
+    own = {"halos": VERSION, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return {**own, **plugins.versions()}
 
 
 def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:

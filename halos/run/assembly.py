@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import platform
 from typing import Optional
 from weakref import WeakValueDictionary
 
 import torch
 
-import halos
 from halos.config.builder import to_sections
 from halos.config.config import Config
 from halos.data.order import DataOrder
 from halos.errors import ConfigError, UserError, under
 from halos.observers.experiment import Experiment
-from halos.plugins.registry import Plugins
+from halos.plugins.registry import Plugins, versions
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointing
 from halos.resume.replay import Taped
@@ -130,12 +128,6 @@ def assemble(
     except BaseException:
         config.executor.close()
         raise
-
-
-def versions(plugins: Plugins) -> dict[str, str]:
-    """Of halos, Python, torch, and every plugin that is not part of halos."""
-    own = {"halos": halos.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-    return {**own, **plugins.versions()}
 
 
 def _check_data(earlier: Checkpoint, executor: Executor) -> None:
