@@ -226,14 +226,14 @@ def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
         if inspect.isfunction(wanted) and not need.startswith("_"):
             method = getattr(cls, need, None)
             if not callable(method):
-                return f"has no method {need}() (see {protocol.__module__}.{protocol.__name__})"
+                return f"has no method {need}() (see halos.{protocol.__name__})"
             plain = inspect.isfunction(method) and not hasattr(method, "__wrapped__")
             if inspect.iscoroutinefunction(wanted) and plain and not inspect.iscoroutinefunction(method):
                 return f"has a method {need}() that is no coroutine; write: async def {need}(…), and await in it"
     fields = {each.name for each in dataclass_fields(cls)}
     for need in inspect.get_annotations(protocol):
         if need not in fields and not hasattr(cls, need):
-            return f"has no field {need!r} (see {protocol.__module__}.{protocol.__name__})"
+            return f"has no field {need!r} (see halos.{protocol.__name__})"
     if "name" in fields:
         return "has a field 'name', the key that picks the component in a config; call it something else"
     return None

@@ -14,11 +14,7 @@ from typing import ClassVar, Optional
 
 import torch
 
-from halos import Params, Register, hookimpl, require
-from halos.rules.codecs import Codec, Fp32
-from halos.seeds import generator
-from halos.sim.simulation import Simulation
-from halos.values.params import Layout
+from halos import Codec, Fp32, Layout, Params, Register, Simulation, generator, hookimpl, require
 
 logger = logging.getLogger(__name__)
 

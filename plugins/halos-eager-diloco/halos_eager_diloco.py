@@ -6,11 +6,21 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from halos import Contribution, Event, Params, Register, Update, all_of, hookimpl, require
-from halos.rules.merge import MergeRule, Nesterov
-from halos.sim.simulation import Simulation
-from halos.values.params import mean
-from halos.world.cluster import Worker
+from halos import (
+    Contribution,
+    Event,
+    MergeRule,
+    Nesterov,
+    Params,
+    Register,
+    Simulation,
+    Update,
+    Worker,
+    all_of,
+    hookimpl,
+    mean,
+    require,
+)
 
 
 @dataclass

@@ -6,11 +6,20 @@ import math
 from dataclasses import dataclass, field
 from typing import Optional
 
-from halos import ConfigError, Register, Update, hookimpl, require
-from halos.seeds import generator
-from halos.sim.simulation import Simulation
-from halos.world.cluster import SLOWEST, Cluster, Worker
-from halos.world.compute import ComputeModel, Constant
+from halos import (
+    SLOWEST,
+    Cluster,
+    ComputeModel,
+    ConfigError,
+    Constant,
+    Register,
+    Simulation,
+    Update,
+    Worker,
+    generator,
+    hookimpl,
+    require,
+)
 
 
 @dataclass

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from halos import Contribution, Event, Params, Register, Update, hookimpl, require
-from halos.rules.merge import MergeRule, Nesterov
-from halos.sim.simulation import Simulation
-from halos.sim.transit.collectives import Collective
-from halos.world.cluster import Worker
+from halos import (
+    Collective,
+    Contribution,
+    Event,
+    MergeRule,
+    Nesterov,
+    Params,
+    Register,
+    Simulation,
+    Update,
+    Worker,
+    hookimpl,
+    require,
+)
 
 
 @dataclass

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from halos import Contribution, Event, Params, Register, Update, hookimpl, require
-from halos.sim.simulation import Simulation
-from halos.values.params import mean
-from halos.world.cluster import Worker
+from halos import Contribution, Event, Params, Register, Simulation, Update, Worker, hookimpl, mean, require
 
 
 @dataclass

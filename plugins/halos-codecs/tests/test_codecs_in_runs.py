@@ -8,11 +8,8 @@ import pytest
 import torch
 from halos_codecs import Fp4E3M0, Int4, LowRank, Sign, TopK
 
-from halos import Params
-from halos.rules.codecs import Codec
-from halos.sim.transit.wire import Wire
-from halos.testing import Recording, record, tiny
-from halos.values.params import Layout
+from halos import Codec, Layout, Params
+from halos.testing import Recording, Wire, record, tiny
 
 PLUGIN = ["halos_codecs"]
 FED_BACK = [
