@@ -22,7 +22,7 @@ from halos.models import Model
 from halos.observers.experiment import Experiment
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
 from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov
-from halos.rules.steps import BySpeed, Fixed, StepAllocation
+from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
 from halos.rules.weights import ContributionWeights, Uniform
 from halos.seeds import generator, seed_for
 from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
@@ -94,6 +94,7 @@ __all__ = [
     "Region",
     "Register",
     "Round",
+    "RunSoFar",
     "Share",
     "Simulation",
     "StepAllocation",
