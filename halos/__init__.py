@@ -1,35 +1,131 @@
-"""A simulator for low-communication training: real local SGD under a virtual clock."""
+"""A simulator for low-communication training: real local SGD under a virtual clock.
 
-from importlib.metadata import PackageNotFoundError, version
+All that a plugin needs is imported from here (and, for its tests, from `halos.testing`); docs/plugins.md has the rest.
+"""
 
-from halos.errors import ConfigError, Diverged, Lost, UserError, require
+import halos.lazy  # noqa: F401 - before all others
+from halos.data import ArrayCorpus, Corpus, DataOptions, DataSource
+from halos.errors import (
+    ConfigError,
+    Diverged,
+    Lost,
+    UserError,
+    did_you_mean,
+    is_number,
+    positive,
+    require,
+    shown,
+    under,
+)
 from halos.hooks import Register, hookimpl
-from halos.sim.clock import Event, all_of, arrived, first_of
-from halos.values.params import Layout, Params
-from halos.values.records import Commit, Contribution, Evaluation, Transfer, Update
-
-try:
-    __version__ = version("halos-simulator")
-except PackageNotFoundError:  # a checkout nobody installed
-    __version__ = "unknown"
+from halos.models import Model
+from halos.observers.experiment import Experiment
+from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
+from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov
+from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
+from halos.rules.weights import ContributionWeights, Uniform
+from halos.seeds import generator, seed_for
+from halos.sim.backlog import Backlog
+from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
+from halos.sim.rounds import Round
+from halos.sim.simulation import Simulation, SyncPolicy
+from halos.sim.transit.collectives import Collective
+from halos.training import Executor, Job, Outcome, Task
+from halos.training.inline import Inline
+from halos.training.options import TrainOptions
+from halos.values.fragments import PATTERNS, assign, cut, layer_of
+from halos.values.params import Fragment, Layout, Params, mean
+from halos.values.records import Commit, Contribution, Evaluation, Share, Summary, Transfer, Update
+from halos.world.cluster import LONGEST_MS, SLOWEST, Cluster, Region, Worker
+from halos.world.compute import ComputeModel, Constant
+from halos.world.faults import NEVER, FaultModel, FaultOptions, NoFaults, Outage, first_after, share_at
+from halos.world.network import Matrix, NetworkModel, square
 
 __all__ = [
+    "FP32",
+    "LONGEST_MS",
+    "NEVER",
+    "PATTERNS",
+    "SGD",
+    "SLOWEST",
+    "Adam",
+    "AdamState",
+    "ArrayCorpus",
+    "Backlog",
+    "Bf16",
+    "BySpeed",
+    "Cluster",
+    "Codec",
+    "Collective",
     "Commit",
+    "ComputeModel",
     "ConfigError",
+    "Constant",
     "Contribution",
+    "ContributionWeights",
+    "Corpus",
+    "DataOptions",
+    "DataSource",
+    "Deadlock",
+    "DelayedNesterov",
+    "DelayedState",
     "Diverged",
     "Evaluation",
     "Event",
+    "Executor",
+    "Experiment",
+    "FaultModel",
+    "FaultOptions",
+    "Fixed",
+    "Fp16",
+    "Fp32",
+    "Fragment",
+    "Inline",
+    "Job",
     "Layout",
     "Lost",
+    "Matrix",
+    "MergeRule",
+    "Model",
+    "Nesterov",
+    "NetworkModel",
+    "NoFaults",
+    "Outage",
+    "Outcome",
     "Params",
+    "Region",
     "Register",
+    "Round",
+    "RunSoFar",
+    "Share",
+    "Simulation",
+    "StepAllocation",
+    "Summary",
+    "SyncPolicy",
+    "Task",
+    "TrainOptions",
     "Transfer",
+    "Uniform",
     "Update",
     "UserError",
+    "Worker",
     "all_of",
     "arrived",
+    "assign",
+    "cut",
+    "did_you_mean",
+    "first_after",
     "first_of",
+    "generator",
     "hookimpl",
+    "is_number",
+    "layer_of",
+    "mean",
+    "positive",
     "require",
+    "seed_for",
+    "share_at",
+    "shown",
+    "square",
+    "under",
 ]

@@ -336,7 +336,7 @@ PREPARED |= {
     "a checkpoint that is a text": replaced(lambda path: path.write_text("not what it seems")),
     "other data under the same name": other_data,
     "a plugin that was edited since": edited_plugin,
-    "another version of halos": other_version("halos.__version__"),
+    "another version of halos": other_version("halos.plugins.registry.VERSION"),
     "`updates.jsonl` was edited": edited_records,
     "a folder in the place of `updates.jsonl`": replaced_by("updates.jsonl", Path.mkdir),
     "a file in the place of `checkpoints`": replaced_by("checkpoints", Path.touch),

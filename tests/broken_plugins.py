@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from halos import Params, Register, Update, all_of, hookimpl
 from halos.data import ArrayCorpus
 from halos.data.synthetic import Synthetic
-from halos.models.toy import Quadratic, QuadraticModule
+from halos.models.toy import Quadratic
+from halos.models.toy_modules import QuadraticModule
 from halos.rules.codecs import Fp32
 from halos.rules.merge import SGD
 from halos.sim.simulation import Simulation
@@ -316,7 +317,9 @@ class Flat(Quadratic):
 
 class Noisy(Quadratic):
     def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
-        return NoisyModule(self)
+        module = super().build(vocab_size, seed)
+        module.__class__ = NoisyModule
+        return module
 
 
 class NoisyModule(QuadraticModule):

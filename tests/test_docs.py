@@ -21,6 +21,7 @@ import pytest
 import torch
 import yaml
 
+import halos
 from halos.config.builder import Builder
 from halos.config.config import DEFAULTS, CheckpointOptions, Config
 from halos.data import DataOptions
@@ -178,7 +179,8 @@ def test_parameters_are_documented_with_their_exact_methods() -> None:
 def test_each_contract_is_documented_with_its_exact_methods(kind: str) -> None:
     protocol = KINDS[kind][0]
     text = section(PLUGINS, kind)
-    assert f"`{protocol.__module__}.{protocol.__name__}`" in text
+    assert getattr(halos, protocol.__name__) is protocol
+    assert f"`halos.{protocol.__name__}`" in text
     assert bullets(text) == members(protocol)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halos.errors import require
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SHARDS = ("shared", "iid", "by_region", "by_source")
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from halos import seeds
 from halos.data import Corpus, DataSource
@@ -20,9 +19,12 @@ from halos.data.order import shards_of
 from halos.errors import ConfigError, UserError
 from halos.world.cluster import Cluster
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 log = logging.getLogger("halos.data")
 
-Rows = range | NDArray[Any]  # of one shard, ascending; a range stays a slice, and reading it copies nothing
+Rows: TypeAlias = "range | NDArray[Any]"  # of one shard, ascending; reading a range copies nothing
 EPOCHS_KEPT = 2  # per shard: jobs that began before the end of an epoch are read after it
 
 

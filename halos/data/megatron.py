@@ -13,15 +13,17 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from halos.data import ArrayCorpus, Corpus, DataOptions
 from halos.data.tokens import CHUNK, check_file, file_hash, largest
 from halos.errors import ConfigError, UserError, require
 from halos.hooks import Register, hookimpl
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")

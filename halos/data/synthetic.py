@@ -6,14 +6,17 @@ import hashlib
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halos import seeds
 from halos.data import ArrayCorpus, DataOptions
 from halos.errors import require
 from halos.hooks import Register, hookimpl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BLOCK = 8192  # samples drawn at a time: what one step needs stays in the cache
 

@@ -13,16 +13,17 @@ import stat
 import sysconfig
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from halos import seeds
 from halos.data import ArrayCorpus, DataOptions, memory
 from halos.errors import ConfigError, require
 from halos.hooks import Register, hookimpl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 VOCABULARY = 256  # bytes
 SEPARATOR = 0  # after each document
@@ -70,7 +71,7 @@ class Text(DataOptions):
         for document, start in zip(documents, starts.tolist(), strict=True):
             digest.update(os.fsencode(f"{document.name}\0{document.size}\n"))
             digest.update(joined[start : start + document.size].data)
-        samples = sliding_window_view(joined, self.sequence_length + 1)[:: self.sequence_length]
+        samples = np.lib.stride_tricks.sliding_window_view(joined, self.sequence_length + 1)[:: self.sequence_length]
         begins = np.arange(len(samples), dtype=np.int64) * self.sequence_length
         sources = np.array([document.source for document in documents], np.int32)[order]
         sources = sources[np.searchsorted(starts[order], begins, side="right") - 1]

@@ -7,16 +7,17 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 from zipfile import is_zipfile
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from halos.data import ArrayCorpus, DataOptions, memory
 from halos.errors import ConfigError, did_you_mean, require
 from halos.hooks import Register, hookimpl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DTYPES = ("uint8", "uint16", "int32", "uint32")
 HASHED_WHOLE = 2**30  # bytes; of larger files the size and both ends are hashed: a terabyte takes an hour to read
@@ -73,7 +74,8 @@ class Tokens(DataOptions):
         if not array.size:
             raise ConfigError("path", f"{self.path!r} is empty")
         vocab_size = self.vocab_size or largest(array, self.path) + 1
-        samples = array if array.ndim == 2 else sliding_window_view(array, length)[:: self.sequence_length]
+        windows = np.lib.stride_tricks.sliding_window_view
+        samples = array if array.ndim == 2 else windows(array, length)[:: self.sequence_length]
         return ArrayCorpus(samples, vocab_size, file_hash(Path(self.path)))
 
     def _array(self) -> NDArray[Any]:

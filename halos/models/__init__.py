@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Protocol
 
-from torch import nn
+import torch
 
 
 class Model(Protocol):
@@ -18,7 +18,7 @@ class Model(Protocol):
         """Every trained tensor's name and shape; `vocab_size` is the data's (None if unknown)."""
         ...
 
-    def build(self, vocab_size: Optional[int], seed: int) -> nn.Module:
+    def build(self, vocab_size: Optional[int], seed: int) -> torch.nn.Module:
         """A module whose parameters have those names and shapes, initialised from `seed`.
 
         `module(batch)` takes the data's samples (int64 [batch, sequence_length + 1]) and returns

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 
 from halos.errors import ConfigError, did_you_mean, require, shown, under
 from halos.hooks import Register, hookimpl
 from halos.models import weights
-from halos.models.neox_network import Dimensions, Network, rotary_pairs
+from halos.models.neox_size import Dimensions, rotary_pairs
 from halos.seeds import seed_for
+
+if TYPE_CHECKING:
+    from halos.models.neox_network import Network
 
 
 def pythia(hidden_size: int, layers: int, heads: int) -> Dimensions:
@@ -110,6 +113,8 @@ class GPTNeoX:
 
         The global random state is left alone. UserError if `weights` cannot be read or do not fit.
         """
+        from halos.models.neox_network import Network  # loads PyTorch, for its classes
+
         size = self.dimensions(vocab_size)
         network = Network(size, self)
         generator = torch.Generator().manual_seed(seed_for(seed, "initial weights"))

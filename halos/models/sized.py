@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from torch import nn
+import torch
 
 from halos.errors import UserError, require
 from halos.hooks import Register, hookimpl
@@ -25,7 +25,7 @@ class Sized:
     def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
         return {"parameters": (self.parameters,)}
 
-    def build(self, vocab_size: Optional[int], seed: int) -> nn.Module:
+    def build(self, vocab_size: Optional[int], seed: int) -> torch.nn.Module:
         raise UserError(
             f"a model of name 'sized' has a size ({self.parameters:,} parameters) but cannot be trained; "
             "use executor.name=timing, or a model such as gpt_neox"

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import torch
-from torch import Tensor, nn
 
 from halos.errors import require
 from halos.hooks import Register, hookimpl
 
+if TYPE_CHECKING:
+    from halos.models.toy_modules import LinearRegressionModule, QuadraticModule
+
 Numbers = Union[float, list[float]]  # one for all, or one each
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -48,31 +50,10 @@ class Quadratic:
         return {"theta": (self.size,)}
 
     def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
-        return QuadraticModule(self)
+        from halos.models.toy_modules import QuadraticModule  # loads PyTorch, for its classes
 
-
-class QuadraticModule(nn.Module):
-    """The bowl as a module; `optimum` is the θ at which its expected loss is zero."""
-
-    curvature: Tensor
-    optimum: Tensor
-
-    def __init__(self, config: Quadratic) -> None:
-        super().__init__()
-        dtype = DTYPES[config.dtype]
-        self.noise = config.noise
-        self.theta = nn.Parameter(torch.tensor(_numbers(config.start, config.size), dtype=dtype))
-        for key in ("curvature", "optimum"):
-            values = torch.tensor(_numbers(getattr(config, key), config.size), dtype=dtype)
-            self.register_buffer(key, values, persistent=False)
-
-    def forward(self, batch: Tensor) -> Tensor:
-        distance = self.theta - self.optimum
-        loss = 0.5 * (self.curvature * distance.square()).sum()
-        if self.noise and self.training:
-            xi = _normal(_sample_keys(batch)[:, None], len(distance))  # [batch, size]
-            loss = loss + self.noise * (xi.mean(0).to(distance.dtype) * distance).sum()
-        return loss
+        start, curvature, optimum = (_numbers(each, self.size) for each in (self.start, self.curvature, self.optimum))
+        return QuadraticModule(start, curvature, optimum, self.noise, getattr(torch, self.dtype))
 
 
 @dataclass(frozen=True)
@@ -101,35 +82,10 @@ class LinearRegression:
         return {"weight": (1, self.features)}
 
     def build(self, vocab_size: Optional[int], seed: int) -> LinearRegressionModule:
-        return LinearRegressionModule(self)
+        from halos.models.toy_modules import LinearRegressionModule
 
-
-class LinearRegressionModule(nn.Module):
-    """Least squares as a module; `optimum` is the w that made the targets, [1, features]."""
-
-    optimum: Tensor
-
-    def __init__(self, config: LinearRegression) -> None:
-        super().__init__()
-        dtype = DTYPES[config.dtype]
-        self.noise = config.noise
-        start = _numbers(config.start, config.features)
-        optimum = _numbers(config.optimum, config.features)
-        self.weight = nn.Parameter(torch.tensor([start], dtype=dtype))
-        self.register_buffer("optimum", torch.tensor([optimum], dtype=dtype), persistent=False)
-
-    def examples(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [batch, features] and targets [batch], a function of the samples alone."""
-        codes = _normal(_token_keys(batch)[..., None], self.weight.shape[1])  # [batch, length + 1, features]
-        x = (codes.sum(1) / math.sqrt(batch.shape[1])).to(self.weight.dtype)
-        y = (x * self.optimum).sum(-1)
-        if self.noise:
-            y = y + self.noise * _normal(_sample_keys(batch)[:, None], 1)[:, 0].to(y.dtype)
-        return x, y
-
-    def forward(self, batch: Tensor) -> Tensor:
-        x, y = self.examples(batch)
-        return 0.5 * ((x * self.weight).sum(-1) - y).square().mean()
+        start, optimum = _numbers(self.start, self.features), _numbers(self.optimum, self.features)
+        return LinearRegressionModule(start, optimum, self.noise, getattr(torch, self.dtype))
 
 
 def _check(size: int, key: str, noise: float, dtype: str, wire_bytes: Optional[int]) -> None:
@@ -139,46 +95,16 @@ def _check(size: int, key: str, noise: float, dtype: str, wire_bytes: Optional[i
     require(wire_bytes is None or wire_bytes >= 1, "wire_bytes", wire_bytes, "a positive number")
 
 
+def _numbers(value: Numbers, size: int) -> list[float]:
+    return [float(each) for each in value] if isinstance(value, (list, tuple)) else [float(value)] * size
+
+
 def _check_numbers(key: str, value: Numbers, size: int) -> None:
     """One number for all, or a list of `size`."""
     several = list(value) if isinstance(value, (list, tuple)) else [value]
     plain = all(isinstance(each, (int, float)) and math.isfinite(each) for each in several)
     fits = not isinstance(value, (list, tuple)) or len(several) == size
     require(plain and fits, key, value, f"a number or a list of {size}")
-
-
-def _numbers(value: Numbers, size: int) -> list[float]:
-    return [float(each) for each in value] if isinstance(value, (list, tuple)) else [float(value)] * size
-
-
-# A hash in tensor arithmetic, without generators, so that it runs wherever the batch is and under vmap: 31-bit keys,
-# multiplied by odd constants below 2^31, never leave int64.
-
-_MASK = 0x7FFFFFFF
-
-
-def _mixed(keys: Tensor) -> Tensor:
-    for factor in (0x45D9F3B, 0x2C1B3C6D, 0x297A2D39):
-        keys = ((keys ^ (keys >> 15)) * factor) & _MASK
-    return keys ^ (keys >> 16)
-
-
-def _token_keys(batch: Tensor) -> Tensor:
-    """[batch, length + 1] → a key for each position and token."""
-    positions = torch.arange(batch.shape[1], device=batch.device)
-    return _mixed(_mixed(batch & _MASK) + _mixed(positions + 1) & _MASK)
-
-
-def _sample_keys(batch: Tensor) -> Tensor:
-    """[batch, length + 1] → [batch], a key for each sample."""
-    return _mixed(_token_keys(batch).sum(1) & _MASK)
-
-
-def _normal(keys: Tensor, size: int) -> Tensor:
-    """[…, 1] keys → […, size] standard normal numbers, float64."""
-    streams = _mixed(torch.arange(1, size + 1, device=keys.device) * 0x9E3779B & _MASK)
-    uniform = (_mixed(keys + streams & _MASK).double() + 0.5) / (_MASK + 1)  # in (0, 1)
-    return math.sqrt(2) * torch.erfinv(2 * uniform - 1)
 
 
 @hookimpl

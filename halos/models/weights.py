@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from halos.errors import UserError
 
@@ -32,7 +31,7 @@ SUFFIXES = (".safetensors", ".pt", ".bin", ".npz")
 CONSTANTS = ("rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "attention.bias", "attention.masked_bias")
 
 
-def load(path: str | Path) -> dict[str, Tensor]:
+def load(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors in a checkpoint, by name, as stored (on the CPU, any precision).
 
     `path` is a folder (a Hugging Face checkpoint, whole or in shards; a run folder) or a
@@ -54,7 +53,7 @@ def architecture(path: str | Path) -> dict[str, Any]:
     return _json(file) if stat.S_ISREG(_mode(file)) else {}
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str | Path) -> None:
+def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: str | Path) -> None:
     """Put `tensors` into the parameters of those names; nothing may be missing, left over, of another shape or NaN."""
     parameters = dict(module.named_parameters())
     for name, parameter in parameters.items():
@@ -79,11 +78,11 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str | Path) -
             parameter.copy_(tensors[name])
 
 
-def _shards(index: Path) -> dict[str, Tensor]:
+def _shards(index: Path) -> dict[str, torch.Tensor]:
     places = _json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise UserError(f"weights {index} cannot be read: no weight_map of tensor names to files")
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name in sorted(set(places.values())):
         tensors.update(_file(index.parent / name))
     return tensors
@@ -99,7 +98,7 @@ def _mode(path: Path) -> int:
         raise UserError(f"weights {path} cannot be read: {error.strerror}") from None
 
 
-def _file(path: Path) -> dict[str, Tensor]:
+def _file(path: Path) -> dict[str, torch.Tensor]:
     if not stat.S_ISREG(_mode(path)):
         raise UserError(f"weights {path}: no such file or folder (nothing is downloaded)")
     if path.suffix not in SUFFIXES:
@@ -115,7 +114,7 @@ def _file(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights {path} cannot be read: {type(error).__name__}: {reason}") from error
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
@@ -125,16 +124,16 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def _torch(path: Path) -> dict[str, Tensor]:
+def _torch(path: Path) -> dict[str, torch.Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of files that others wrote: said otherwise, or harmless
         state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"weights {path}: not a state dict (names and tensors, nothing else)")
     return {str(name): tensor for name, tensor in state.items()}
 
 
-def _numpy(path: Path) -> dict[str, Tensor]:
+def _numpy(path: Path) -> dict[str, torch.Tensor]:
     with np.load(path, allow_pickle=False) as archive:
         return {name: torch.from_numpy(archive[name]) for name in archive.files}
 

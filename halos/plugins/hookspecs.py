@@ -2,7 +2,7 @@
 
 *One of many, chosen by name in the config*: a plugin calls `register(name, component)` for each
 class it brings. A component is a dataclass whose fields are its hyper-parameters (its section in
-the config); what it must be able to do is the Protocol in the module named beside each hook.
+the config); what it must be able to do is the Protocol named beside each hook.
 *Event hooks*: every plugin that implements one is called. An exception in one ends the run.
 """
 
@@ -21,57 +21,57 @@ if TYPE_CHECKING:
 
 @hookspec
 def register_sync_policies(register: Register) -> None:
-    """Who trains from what, when, and how it is merged: `policy:` (simulation.SyncPolicy)."""
+    """Who trains from what, when, and how it is merged: `policy:` (halos.SyncPolicy)."""
 
 
 @hookspec
 def register_merge_rules(register: Register) -> None:
-    """What a server does with a pseudo-gradient: an outer optimizer (merge.MergeRule)."""
+    """What a server does with a pseudo-gradient: an outer optimizer (halos.MergeRule)."""
 
 
 @hookspec
 def register_network_models(register: Register) -> None:
-    """How long bytes take: `network:` (network.NetworkModel)."""
+    """How long bytes take: `network:` (halos.NetworkModel)."""
 
 
 @hookspec
 def register_step_allocations(register: Register) -> None:
-    """How many local steps a worker takes: `steps:` (steps.StepAllocation)."""
+    """How many local steps a worker takes: `steps:` (halos.StepAllocation)."""
 
 
 @hookspec
 def register_contribution_weights(register: Register) -> None:
-    """How much unequal contributions count: `weights:` (weights.ContributionWeights)."""
+    """How much unequal contributions count: `weights:` (halos.ContributionWeights)."""
 
 
 @hookspec
 def register_compute_models(register: Register) -> None:
-    """How long local steps take: `compute:` (compute.ComputeModel)."""
+    """How long local steps take: `compute:` (halos.ComputeModel)."""
 
 
 @hookspec
 def register_codecs(register: Register) -> None:
-    """What parameters become on the wire: `codec:` (codecs.Codec)."""
+    """What parameters become on the wire: `codec:` (halos.Codec)."""
 
 
 @hookspec
 def register_fault_models(register: Register) -> None:
-    """What goes wrong, and when: `faults:` (faults.FaultModel)."""
+    """What goes wrong, and when: `faults:` (halos.FaultModel)."""
 
 
 @hookspec
 def register_models(register: Register) -> None:
-    """What is trained: `model:` (models.Model)."""
+    """What is trained: `model:` (halos.Model)."""
 
 
 @hookspec
 def register_data_sources(register: Register) -> None:
-    """What it is trained on: `data:` (data.DataSource)."""
+    """What it is trained on: `data:` (halos.DataSource)."""
 
 
 @hookspec
 def register_executors(register: Register) -> None:
-    """Where the training really happens: `executor:` (executors.Executor)."""
+    """Where the training really happens: `executor:` (halos.Executor)."""
 
 
 # Event hooks

@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import inspect
 import os
+import platform
 import re
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as dataclass_fields
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pluggy
+import torch
 
 from halos.data import DataSource
 from halos.errors import UserError, did_you_mean, shown
@@ -31,6 +33,11 @@ from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
 
 ENTRY_POINTS = "halos"
+
+try:
+    VERSION = importlib.metadata.version("halos-simulator")
+except importlib.metadata.PackageNotFoundError:  # a checkout nobody installed
+    VERSION = "unknown"
 
 # kind → (the Protocol a config field is annotated with, the hook that registers its components)
 KINDS: dict[str, tuple[type[Any], str]] = {
@@ -202,6 +209,12 @@ class Plugins:
             raise UserError(f"plugin {origin}: {KINDS[kind][1]} failed: {reason(error)}") from error
 
 
+def versions(plugins: Plugins) -> dict[str, str]:
+    """Of halos, Python, torch, and every plugin that is not part of halos."""
+    own = {"halos": VERSION, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return {**own, **plugins.versions()}
+
+
 def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
     """What keeps `cls` from being a component of that kind, called `name`; None if nothing does."""
     if not isinstance(name, str) or not name:
@@ -213,14 +226,14 @@ def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
         if inspect.isfunction(wanted) and not need.startswith("_"):
             method = getattr(cls, need, None)
             if not callable(method):
-                return f"has no method {need}() (see {protocol.__module__}.{protocol.__name__})"
+                return f"has no method {need}() (see halos.{protocol.__name__})"
             plain = inspect.isfunction(method) and not hasattr(method, "__wrapped__")
             if inspect.iscoroutinefunction(wanted) and plain and not inspect.iscoroutinefunction(method):
                 return f"has a method {need}() that is no coroutine; write: async def {need}(…), and await in it"
     fields = {each.name for each in dataclass_fields(cls)}
     for need in inspect.get_annotations(protocol):
         if need not in fields and not hasattr(cls, need):
-            return f"has no field {need!r} (see {protocol.__module__}.{protocol.__name__})"
+            return f"has no field {need!r} (see halos.{protocol.__name__})"
     if "name" in fields:
         return "has a field 'name', the key that picks the component in a config; call it something else"
     return None

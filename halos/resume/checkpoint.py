@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Optional, cast
 
 import torch
-from torch import Tensor
 
 from halos.errors import UserError
 
@@ -41,8 +40,8 @@ class Checkpoint:
     events: int
     time: float  # virtual seconds
     timeline: dict[str, int]
-    numbers: Tensor  # float64
-    params: dict[int, Tensor]
+    numbers: torch.Tensor  # float64
+    params: dict[int, torch.Tensor]
     executor: dict[str, Any]
     wall_seconds: float
 
@@ -203,7 +202,7 @@ def _plain(value: Any) -> bool:
 def _vector(value: Any) -> bool:
     """Whether it is a plain vector of fractions."""
     return (
-        type(value) is Tensor
+        type(value) is torch.Tensor
         and value.layout == torch.strided
         and not (value.is_meta or value.is_nested or value.requires_grad)
         and value.dim() == 1

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, Union
 
 from halos.errors import require
 from halos.hooks import Register, hookimpl
-from halos.world.cluster import Worker
+from halos.world.cluster import Region, Worker
 
-if TYPE_CHECKING:
-    from halos.sim.simulation import Simulation
+
+class RunSoFar(Protocol):
+    """What an allocation may ask of the run it decides in, a `Simulation`."""
+
+    @property
+    def workers(self) -> tuple[Worker, ...]: ...
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds."""
+        ...
+
+    def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
+        """How long a whole model's exchange would take now: a pull and a push, or, without a server, an all-reduce."""
+        ...
 
 
 class StepAllocation(Protocol):
-    """Decides anew for every job; it sees the worker and the simulation."""
+    """Decides anew for every job; it sees the worker and the run."""
 
-    def steps(self, worker: Worker, sim: Simulation) -> int:
+    def steps(self, worker: Worker, sim: RunSoFar) -> int:
         """Local steps of `worker`'s next job, at least 1."""
         ...
 
@@ -31,7 +44,7 @@ class Fixed:
     def __post_init__(self) -> None:
         require(self.base >= 1, "base", self.base, "a positive number of steps")
 
-    def steps(self, worker: Worker, sim: Simulation) -> int:
+    def steps(self, worker: Worker, sim: RunSoFar) -> int:
         return self.base
 
 
@@ -49,7 +62,7 @@ class BySpeed:
         require(self.base >= 1, "base", self.base, "a positive number of steps")
         require(self.round in ("ceil", "floor"), "round", self.round, "one of ceil, floor")
 
-    def steps(self, worker: Worker, sim: Simulation) -> int:
+    def steps(self, worker: Worker, sim: RunSoFar) -> int:
         exact = self.base * worker.speed  # speed is already divided by the fastest, as upstream does first
         return max(1, math.ceil(exact) if self.round == "ceil" else math.floor(exact))
 

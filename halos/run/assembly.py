@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
 import torch
 
-import halos
 from halos.config.builder import to_sections
 from halos.config.config import Config
 from halos.data.order import DataOrder
 from halos.errors import ConfigError, UserError, under
 from halos.observers.experiment import Experiment
-from halos.plugins.registry import Plugins
+from halos.plugins.registry import Plugins, versions
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointer
 from halos.resume.tape import Strayed
@@ -152,12 +150,6 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         raise
 
 
-def versions(plugins: Plugins) -> dict[str, str]:
-    """Of halos, Python, torch, and every plugin that is not part of halos."""
-    own = {"halos": halos.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-    return {**own, **plugins.versions()}
-
-
 def _wire_bytes(config: Config) -> Optional[int]:
     wire_bytes = getattr(config.model, "wire_bytes", None)
     if wire_bytes is not None and (not isinstance(wire_bytes, int) or wire_bytes < 0):
@@ -170,6 +162,8 @@ def _open(config: Config, cluster: Cluster) -> Params:
     task = Task(config.model, config.data, config.train, cluster, config.seed, config.evaluate.sets)
     try:
         return config.executor.open(task)
+    except UserError:
+        raise  # before torch is asked for anything: it may not be loaded yet
     except (MemoryError, torch.OutOfMemoryError) as error:
         said = next(iter(str(error).splitlines()), "") or "no more can be had"
         raise UserError(f"out of memory while model and data were opened: {said}; take less of either") from error

@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Optional
 
-from rich.console import Console
-from rich.table import Table
-
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.config.builder import to_sections
 from halos.config.config import load
 from halos.config.yaml_text import to_yaml
 from halos.errors import Diverged, Lost, UserError, shown
 from halos.plugins.registry import Plugins
-from halos.run import report, resuming
+from halos.run import resuming
 from halos.run.lifecycle import run
 from halos.sim.clock import Deadlock
 from halos.sim.limits import Hopeless
@@ -32,7 +29,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     logging.getLogger("halos").setLevel(logging.INFO)
     try:
         if options.list_plugins:
-            _list_plugins(Plugins(options.plugin))
+            from halos.run import listing  # loads rich, as report does: only those who print tables wait for it
+
+            listing.show(Plugins(options.plugin))
             return 0
         earlier = None
         if options.resume is not None:
@@ -44,6 +43,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             print(to_yaml(to_sections(config, plugins)), end="")
             return 0
         came = run(config, plugins, earlier)
+        from halos.run import report
+
         report.show(came, config.folder, [region.name for region in clusters.build(config.cluster).regions])
     except UserError as error:
         return mistake(error)
@@ -99,17 +100,6 @@ def _config_file(named: Optional[str]) -> str:
     if "=" in named and not os.path.exists(named):
         raise UserError(f"{shown(named)} is no file; the configuration comes first, {example} {named}")
     return named
-
-
-def _list_plugins(plugins: Plugins) -> None:
-    table = Table("kind", "name", "from", "what", box=None, pad_edge=False, header_style="bold")
-    for kind, components in plugins.components.items():
-        for component in sorted(components.values(), key=lambda each: each.name):
-            table.add_row(kind, component.name, component.origin, component.summary)
-    console = Console(highlight=False, markup=False, emoji=False)  # a docstring means its brackets
-    if not console.is_terminal:
-        console.width = 240  # for grep: one line each
-    console.print(table)
 
 
 def terminate(*_: object) -> NoReturn:

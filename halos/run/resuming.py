@@ -16,10 +16,9 @@ from halos.config.references import interpolate
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, shown
 from halos.plugins.loading import unique
-from halos.plugins.registry import Plugins
+from halos.plugins.registry import Plugins, versions
 from halos.resume import checkpoint as checkpoints
 from halos.resume.checkpoint import Checkpoint
-from halos.run.assembly import versions
 
 logger = logging.getLogger(__name__)
 

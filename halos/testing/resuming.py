@@ -18,7 +18,7 @@ from typing import Any, Optional
 from unittest import mock
 from zlib import crc32
 
-from torch import Tensor
+import torch
 
 from halos.config.config import resolve
 from halos.config.layers import DEFAULTS, merge
@@ -128,7 +128,7 @@ def _noting(traced: Traced) -> Iterator[None]:
     """Note all parameters that become part of the run."""
     original = Params.__init__
 
-    def noted(self: Params, layout: Layout, flat: Tensor | None) -> None:
+    def noted(self: Params, layout: Layout, flat: torch.Tensor | None) -> None:
         original(self, layout, flat)
         if self.serial >= 0:
             traced.made[self.serial] = _maker(), None if flat is None else crc32(content(flat))

@@ -10,7 +10,6 @@ from typing import Any, Optional
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 from halos.testing.recording import Recording
 from halos.values import params
@@ -40,7 +39,7 @@ def watching() -> Iterator[Witness]:
     """A witness of all parameters made inside."""
     witness, original = Witness(), Params.__init__
 
-    def noted(self: Params, layout: Layout, flat: Tensor | None) -> None:
+    def noted(self: Params, layout: Layout, flat: torch.Tensor | None) -> None:
         original(self, layout, flat)
         witness.note(self)
 
@@ -48,7 +47,7 @@ def watching() -> Iterator[Witness]:
         yield witness
 
 
-def content(tensor: Tensor) -> bytes:
+def content(tensor: torch.Tensor) -> bytes:
     """Its bits."""
     return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
 
@@ -65,7 +64,7 @@ def fingerprint(value: Any) -> Any:
     """Something equal for equal contents, bit for bit: of parameters, tensors, states made of them, plain values."""
     if isinstance(value, Params):
         return ("Params", value.size, None if value.flat is None else (value.flat.dtype, content(value.flat)))
-    if isinstance(value, Tensor):
+    if isinstance(value, torch.Tensor):
         return ("Tensor", value.dtype, tuple(value.shape), content(value))
     if isinstance(value, Mapping):
         return tuple((key, fingerprint(each)) for key, each in value.items())

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
-from torch import Tensor
 
 from halos.data import memory
 from halos.data.feed import Feed
@@ -29,11 +28,11 @@ class Inline:
         require(self.threads >= 1, "threads", self.threads, "a positive number of threads")
 
     def open(self, task: Task) -> Params:
-        torch.set_num_threads(self.threads)
-        device = self._device()
-        with under("data"):
+        with under("data"):  # first: for most mistakes, torch needs not be loaded
             corpus = task.data.open(task.seed)
             self._feed = Feed(corpus, task.data, task.cluster, task.seed)
+        torch.set_num_threads(self.threads)
+        device = self._device()
         with under("model"):
             check_memory(task, sum_of(task.model.shapes(corpus.vocab_size)), device)
             module = task.model.build(corpus.vocab_size, task.seed)
@@ -86,7 +85,7 @@ class Inline:
     def close(self) -> None:
         pass
 
-    def _batches(self, job: Job) -> Iterator[Tensor]:
+    def _batches(self, job: Job) -> Iterator[torch.Tensor]:
         micro = self._task.train.micro
         for first in range(job.first_sample, job.end_sample, micro):
             yield self._feed.train(job.shard, first, micro)

@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Optional
 
-import torch
-
 from halos.errors import ConfigError, require
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass

@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from halos.errors import Diverged
-from halos.training.options import PRECISIONS, TrainOptions
+from halos.training.options import TrainOptions
 from halos.values.params import Layout, Params
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
@@ -32,7 +31,7 @@ class Losses:
     def due(self) -> bool:
         return self._count == self._every
 
-    def add(self, loss: Tensor) -> None:
+    def add(self, loss: torch.Tensor) -> None:
         """The loss of one more step; stays on its device."""
         self._sum += loss
         self._count += 1
@@ -63,7 +62,7 @@ class Trainer:
     vectors (decayed or not) instead of a loop over tensors.
     """
 
-    def __init__(self, module: nn.Module, options: TrainOptions, device: torch.device) -> None:
+    def __init__(self, module: torch.nn.Module, options: TrainOptions, device: torch.device) -> None:
         self.module = module.to(device).train()
         self.options = options
         self.device = device
@@ -83,7 +82,7 @@ class Trainer:
             (slice(self.layout.decayed, self.layout.size), 0.0),
         ):
             if piece.stop > piece.start:
-                vector = nn.Parameter(self.flat[piece])
+                vector = torch.nn.Parameter(self.flat[piece])
                 vector.grad = self.grad[piece]
                 self._groups.append({"params": [vector], "weight_decay": decay})
         self._states: dict[int, WorkerState] = {}
@@ -122,7 +121,7 @@ class Trainer:
         self._states.pop(worker, None)
 
     def train(
-        self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[Tensor], time: float
+        self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[torch.Tensor], time: float
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
         """`steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
 
@@ -146,7 +145,7 @@ class Trainer:
         return Params(self.layout, self.flat.detach().clone()), tuple(losses.means), tuple(losses.chunks)
 
     def gradient(
-        self, worker: int, start: Params, steps: int, batches: Iterator[Tensor], time: float
+        self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
         """The loss's gradient at `start`, the mean over `steps` batches; arguments and the rest as for `train`."""
         state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
@@ -173,7 +172,7 @@ class Trainer:
         self._descend(state, self.options.schedule.at(self.options.optimizer.lr, lr_step + 1), scaled=False)
         return Params(self.layout, self.flat.detach().clone())
 
-    def evaluate(self, params: Params, batches: Iterator[Tensor]) -> float:
+    def evaluate(self, params: Params, batches: Iterator[torch.Tensor]) -> float:
         """Mean loss of `params` over all samples of `batches`; the workers' states are left alone."""
         precision = self._precision()
         self.flat.copy_(_data(params))
@@ -187,7 +186,7 @@ class Trainer:
         self.module.train()
         return float(total) / samples
 
-    def _backward(self, batches: Iterator[Tensor], scaler: torch.amp.GradScaler) -> Tensor:
+    def _backward(self, batches: Iterator[torch.Tensor], scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Add one batch's gradient to `grad`, micro-batch by micro-batch; its loss."""
         accumulation, precision = self.options.batch_size // self.options.micro, self._precision()
         total = torch.zeros((), dtype=torch.float32, device=self.device)
@@ -223,19 +222,19 @@ class Trainer:
         return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
 
     def _precision(self) -> Callable[[], AbstractContextManager[Any]]:
-        dtype = PRECISIONS[self.options.precision]
-        if dtype == torch.float32:
+        if self.options.precision == "fp32":
             return nullcontext
+        dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float16
         return lambda: torch.autocast(self.device.type, dtype=dtype)
 
 
-def _data(params: Params) -> Tensor:
+def _data(params: Params) -> torch.Tensor:
     if params.flat is None:
         raise ValueError("hollow parameters cannot be trained or evaluated")
     return params.flat
 
 
-def check_moments(state: dict[int, dict[str, Tensor]], optimizer: torch.optim.Optimizer, names: set[str]) -> None:
+def check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: torch.optim.Optimizer, names: set[str]) -> None:
     """ValueError unless saved ones are as large as their parameters: the kernels would go beyond the end of others."""
     for index, moments in state.items():
         (vector,) = optimizer.param_groups[index]["params"]
@@ -243,5 +242,5 @@ def check_moments(state: dict[int, dict[str, Tensor]], optimizer: torch.optim.Op
             raise ValueError(f"{', '.join(moments)} of another optimizer")
         for name, tensor in moments.items():
             size = 1 if name == "step" else len(vector)
-            if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.numel() != size:
+            if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.numel() != size:
                 raise ValueError(f"{name} is no vector of {size}")

@@ -8,10 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,9 @@ from halos.rules.codecs import Bf16, Codec
 from halos.utilization.cycle import Cycle
 from halos.utilization.options import MethodOptions, ModelOptions, Options
 from halos.values.params import Layout, Params
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 COLUMNS = ("model", "method", "utilization", "gbps")
 MARKS = "osv^Dxp*"  # so that curves can be told apart without colours too

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import reduce
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Seconds = NDArray[np.float64]  # one number per link speed; all of them are worked out together
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Seconds: TypeAlias = "NDArray[np.float64]"  # one number per link speed; all of them are worked out together
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any, Optional
 
 import torch
-from torch import Tensor
 
 Fragment = tuple[slice, ...]  # slices of the flat vector, in order
 NO_VERSIONS: Mapping[str, int] = MappingProxyType({})
@@ -44,10 +43,10 @@ class Layout:
     that it is one slice, `[0, decayed)`.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: Optional[torch.dtype] = None) -> None:
         decayed = {name: shape for name, shape in shapes.items() if len(shape) >= 2}
         others = {name: shape for name, shape in shapes.items() if len(shape) < 2}
-        self._lay_out({**decayed, **others}, dtype)
+        self._lay_out({**decayed, **others}, torch.float32 if dtype is None else dtype)
         self.serials = Serials()
 
     def _lay_out(self, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> None:
@@ -104,7 +103,7 @@ class Params:
 
     __slots__ = ("__weakref__", "flat", "layout", "serial", "versions")
 
-    def __init__(self, layout: Layout, flat: Tensor | None) -> None:
+    def __init__(self, layout: Layout, flat: torch.Tensor | None) -> None:
         self.layout = layout
         self.flat = flat
         if flat is not None and flat.shape != (layout.size,):
@@ -117,7 +116,7 @@ class Params:
         self.versions: Mapping[str, int] = NO_VERSIONS
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], layout: Layout) -> Params:
+    def of(cls, tensors: Mapping[str, torch.Tensor], layout: Layout) -> Params:
         """Parameters from named tensors (copied; shapes must match the layout)."""
         flat = torch.empty(layout.size, dtype=layout.dtype)
         for name, shape in layout.shapes.items():
@@ -141,17 +140,17 @@ class Params:
         shell.layout, shell.flat, shell.serial, shell.versions = self.layout, None, self.serial, self.versions
         return shell
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, torch.Tensor]:
         """The named tensors, as views: read, do not write."""
         flat = self._data()
         return {name: flat[self.layout.slice_of(name)].view(shape) for name, shape in self.layout.shapes.items()}
 
-    def map(self, fn: Callable[[Tensor], Tensor]) -> Params:
+    def map(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> Params:
         """`fn` of the flat vector, as new parameters; not called when hollow."""
         return Params(self.layout, None if self.flat is None else fn(self.flat))
 
     @staticmethod
-    def combine(fn: Callable[..., Tensor], *several: Params) -> Params:
+    def combine(fn: Callable[..., torch.Tensor], *several: Params) -> Params:
         """`fn` of several flat vectors, as new parameters; not called when one of them is hollow."""
         layout, hollow = several[0].layout, False
         for each in several:
@@ -228,7 +227,7 @@ class Params:
             return math.nan
         return float(torch.linalg.vector_norm(self.flat - other.flat, dtype=torch.float64))
 
-    def _data(self) -> Tensor:
+    def _data(self) -> torch.Tensor:
         if self.flat is None:
             raise ValueError("these parameters are hollow (timing mode): they have a size, but no values")
         return self.flat
@@ -236,7 +235,7 @@ class Params:
 
 def mean(several: Iterable[Params]) -> Params:
     """The mean of several parameters, summed in order in the layout's precision; holds one of them at a time."""
-    total: Optional[Tensor] = None
+    total: Optional[torch.Tensor] = None
     layout: Optional[Layout] = None
     count, hollow = 0, False
     for params in several:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halos.errors import ConfigError, is_number, require
 from halos.hooks import Register, hookimpl
 from halos.world.cluster import LONGEST_MS, Cluster
 from halos.world.rings import best_ring
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MOST = 4096  # regions: a link between every two of them
 SLOWEST = 1e-15  # Gbit/s, a bit in eleven days: the times of transfers stay finite

@@ -13,14 +13,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Optional
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
 
-from halos import Params, Register, hookimpl, require
-from halos.rules.codecs import Codec, Fp32
-from halos.seeds import generator
-from halos.sim.simulation import Simulation
-from halos.values.params import Layout
+from halos import Codec, Fp32, Layout, Params, Register, Simulation, generator, hookimpl, require
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +81,8 @@ class Sign(Blocks):
     def roundtrip(self, payload: Params) -> Params:
         return payload.map(self._signs)
 
-    def _signs(self, flat: Tensor) -> Tensor:
-        def signs(rows: Tensor) -> Tensor:
+    def _signs(self, flat: torch.Tensor) -> torch.Tensor:
+        def signs(rows: torch.Tensor) -> torch.Tensor:
             counts = torch.full((len(rows), 1), rows.shape[1], dtype=torch.float64, device=rows.device)
             counts[-1:] -= rows.numel() - flat.numel()  # the last block may be shorter
             scale = (rows.abs().sum(1, keepdim=True, dtype=torch.float64) / counts).float().to(rows.dtype)
@@ -120,7 +114,7 @@ class TopK:
     def _count(self, size: int) -> int:
         return min(size, max(1, round(self.fraction * size)))
 
-    def _largest(self, flat: Tensor) -> Tensor:
+    def _largest(self, flat: torch.Tensor) -> torch.Tensor:
         count = self._count(flat.numel())
         if not count:
             return flat
@@ -186,7 +180,7 @@ class LowRank:
                 found[name] = (n, m)
         return found
 
-    def _approximation(self, flat: Tensor, layout: Layout) -> Tensor:
+    def _approximation(self, flat: torch.Tensor, layout: Layout) -> torch.Tensor:
         result, other = torch.empty_like(flat), torch.ones_like(flat, dtype=torch.bool)
         for name, shape in self._matrices(layout).items():
             piece = layout.slice_of(name)
@@ -195,7 +189,7 @@ class LowRank:
         result[other] = decoded(self.rest, flat[other])
         return result
 
-    def _product(self, matrix: Tensor) -> Tensor:
+    def _product(self, matrix: torch.Tensor) -> torch.Tensor:
         scale = scales(matrix.abs().amax().reshape(1, 1), 1).to(matrix.dtype)
         if not bool(scale > 0):  # zeros, or not finite
             return torch.zeros_like(matrix) + scale
@@ -208,9 +202,9 @@ class LowRank:
         return decoded(self.factors, p.T).T @ decoded(self.factors, q.T) * scale  # P Qᵀ
 
 
-def orthonormal(columns: Tensor) -> Tensor:
+def orthonormal(columns: torch.Tensor) -> torch.Tensor:
     """An orthonormal basis of what the columns span, and more directions if they are dependent."""
-    basis: Tensor = torch.linalg.qr(columns).Q
+    basis: torch.Tensor = torch.linalg.qr(columns).Q
     return basis
 
 
@@ -219,14 +213,14 @@ def blocks(size: int, block: Optional[int]) -> int:
     return -(-size // (block or max(1, size)))
 
 
-def by_block(flat: Tensor, block: Optional[int], code: Callable[[Tensor], Tensor]) -> Tensor:
+def by_block(flat: torch.Tensor, block: Optional[int], code: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """`code` of the blocks, a row each, the last filled up with zeros."""
     rows, size = blocks(flat.numel(), block), flat.numel()
     length = max(1, size if block is None else min(block, size))
-    return code(pad(flat, (0, rows * length - size)).view(rows, length)).view(-1)[:size]
+    return code(torch.nn.functional.pad(flat, (0, rows * length - size)).view(rows, length)).view(-1)[:size]
 
 
-def scales(largest: Tensor, levels: int) -> Tensor:
+def scales(largest: torch.Tensor, levels: int) -> torch.Tensor:
     """What the largest magnitudes are `levels` times of, in fp32; NaN where that is not finite."""
     exact = largest.double() / levels
     scale = exact.float()
@@ -237,19 +231,19 @@ def scales(largest: Tensor, levels: int) -> Tensor:
     return torch.where(exact.float().isfinite(), scale, math.nan)
 
 
-def relative(rows: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+def relative(rows: torch.Tensor, levels: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The rows in units of their scales, and these: [rows, 1], zero of nothing but zeros."""
     scale = scales(rows.abs().amax(1, keepdim=True), levels).to(rows.dtype)
     return rows / torch.where(scale == 0, 1.0, scale), scale
 
 
-def rounded(rows: Tensor, levels: int) -> Tensor:
+def rounded(rows: torch.Tensor, levels: int) -> torch.Tensor:
     """Each row in whole multiples of its largest magnitude / levels."""
     units, scale = relative(rows, levels)
     return units.round_().clamp_(-levels, levels) * scale
 
 
-def nearest_powers(rows: Tensor) -> Tensor:
+def nearest_powers(rows: torch.Tensor) -> torch.Tensor:
     """Each row in 0 and ± 1, 1/2, … 1/64 of its largest magnitude."""
     units, scale = relative(rows, 1)
     powers = torch.tensor([0.0, *(2.0**-k for k in range(6, -1, -1))], dtype=rows.dtype, device=rows.device)
@@ -257,7 +251,7 @@ def nearest_powers(rows: Tensor) -> Tensor:
     return (powers[torch.bucketize(units.abs(), middles, right=True)] * scale).copysign(rows)
 
 
-def decoded(codec: Codec, values: Tensor) -> Tensor:
+def decoded(codec: Codec, values: torch.Tensor) -> torch.Tensor:
     """Part of a payload, of any shape, as decoded at the other end."""
     if not values.numel():
         return values

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from halos import Lost, Params, Register, Update, all_of, hookimpl
-from halos.sim.simulation import Simulation
-from halos.world.cluster import Worker
+from halos import Lost, Params, Register, Simulation, Update, Worker, all_of, hookimpl
 
 
 @dataclass

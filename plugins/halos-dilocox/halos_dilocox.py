@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from halos_codecs import Int4, LowRank
 from halos_one_step_delay import OneStepDelay
 
-from halos import Register, hookimpl
-from halos.rules.codecs import Codec
-from halos.sim.simulation import Simulation
-from halos.sim.transit.collectives import Collective
+from halos import Codec, Collective, Register, Simulation, hookimpl
 
 
 @dataclass

@@ -7,12 +7,20 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from halos import Event, Params, Register, all_of, hookimpl, require
-from halos.rules.merge import MergeRule, Nesterov
-from halos.sim.simulation import Simulation
-from halos.sim.transit.collectives import Collective
-from halos.values.params import mean
-from halos.world.cluster import Worker
+from halos import (
+    Collective,
+    Event,
+    MergeRule,
+    Nesterov,
+    Params,
+    Register,
+    Simulation,
+    Worker,
+    all_of,
+    hookimpl,
+    mean,
+    require,
+)
 
 
 @dataclass

@@ -6,11 +6,21 @@ import math
 from dataclasses import dataclass, field
 from typing import Optional
 
-from halos import ConfigError, Register, Update, hookimpl, require
-from halos.seeds import generator
-from halos.sim.simulation import Simulation
-from halos.world.cluster import SLOWEST, Cluster, Worker
-from halos.world.compute import ComputeModel, Constant
+from halos import (
+    SLOWEST,
+    Cluster,
+    ComputeModel,
+    ConfigError,
+    Constant,
+    Register,
+    RunSoFar,
+    Simulation,
+    Update,
+    Worker,
+    generator,
+    hookimpl,
+    require,
+)
 
 
 @dataclass
@@ -31,7 +41,7 @@ class Measured:
     def connect(self, cluster: Cluster) -> None:
         self._rates = Rates(self.smoothing)
 
-    def steps(self, worker: Worker, sim: Simulation) -> int:
+    def steps(self, worker: Worker, sim: RunSoFar) -> int:
         rate = self._rates.of.get(worker.id)
         if rate is None:
             return self.base
@@ -73,7 +83,7 @@ class Deadline:
         for worker in sim.workers:
             self.steps(worker, sim)
 
-    def steps(self, worker: Worker, sim: Simulation) -> int:
+    def steps(self, worker: Worker, sim: RunSoFar) -> int:
         left = self.seconds - self._exchange_seconds(worker, sim)
         shown = self._rates.of.get(worker.id)
         rate = worker.speed / self._step_time if shown is None else shown  # steps per second
@@ -91,7 +101,7 @@ class Deadline:
     def on_update(self, update: Update) -> None:
         self._rates.add(update)
 
-    def _exchange_seconds(self, worker: Worker, sim: Simulation) -> float:
+    def _exchange_seconds(self, worker: Worker, sim: RunSoFar) -> float:
         if self.exchange == "none":
             return 0.0
         if self.exchange == "all_reduce":

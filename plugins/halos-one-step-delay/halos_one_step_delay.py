@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from halos import Register, hookimpl, require
-from halos.rules.merge import MergeRule, Nesterov
-from halos.sim.simulation import Simulation
-from halos.sim.transit.collectives import Collective
-from halos.world.cluster import Worker
+from halos import (
+    Collective,
+    MergeRule,
+    Nesterov,
+    Register,
+    Simulation,
+    Worker,
+    hookimpl,
+    require,
+)
 
 
 @dataclass

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from halos import Event, Params, Register, hookimpl, require
-from halos.sim.simulation import Simulation
-from halos.values.params import mean
-from halos.world.cluster import Worker
+from halos import Event, Params, Register, Simulation, Worker, hookimpl, mean, require
 
 
 @dataclass

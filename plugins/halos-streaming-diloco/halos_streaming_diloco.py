@@ -10,14 +10,28 @@ from typing import Any, Optional, Union
 
 import torch
 
-from halos import ConfigError, Contribution, Event, Params, Register, Update, UserError, all_of, hookimpl, require
-from halos.errors import under
-from halos.rules.merge import MergeRule, Nesterov
-from halos.sim.rounds import Round
-from halos.sim.simulation import Simulation
-from halos.values.fragments import PATTERNS, cut
-from halos.values.params import mean
-from halos.world.cluster import Cluster, Worker
+from halos import (
+    PATTERNS,
+    Cluster,
+    ConfigError,
+    Contribution,
+    Event,
+    MergeRule,
+    Nesterov,
+    Params,
+    Register,
+    Round,
+    Simulation,
+    Update,
+    UserError,
+    Worker,
+    all_of,
+    cut,
+    hookimpl,
+    mean,
+    require,
+    under,
+)
 
 SAME_STEPS = "streaming_diloco needs the same for all: steps: {name: fixed, base: …}"
 

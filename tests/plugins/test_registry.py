@@ -227,7 +227,7 @@ WRONG = [
     (f"{HEAD}{REGISTER}register('mine', 3)", "plugin mine.py: policy 'mine' is 3; it must be a dataclass"),
     (f"{HEAD}{REGISTER}register()", "plugin mine.py: register_sync_policies failed: TypeError: "),
     (f"{HEAD}{REGISTER}register('', int)", "plugin mine.py: policy '' has no name; a name is a text"),
-    (policy("x: int = 1"), "plugin mine.py: policy 'mine' has no method run() (see halos.sim.simulation.SyncPolicy)"),
+    (policy("x: int = 1"), "plugin mine.py: policy 'mine' has no method run() (see halos.SyncPolicy)"),
     (policy("def run(self, sim): pass"), "plugin mine.py: policy 'mine' has a method run() that is no coroutine; "),
     (
         policy("name: str = ''\n    async def run(self, sim): pass"),
@@ -235,7 +235,7 @@ WRONG = [
     ),
     (
         HEAD + "@dataclass\nclass Mine:\n    def vocabulary(self): pass\n    def open(self, seed): pass\n" + SOURCE,
-        "plugin mine.py: data source 'mine' has no field 'sequence_length' (see halos.data.DataSource)",
+        "plugin mine.py: data source 'mine' has no field 'sequence_length' (see halos.DataSource)",
     ),
     (
         codec("fp16"),

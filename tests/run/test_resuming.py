@@ -392,7 +392,7 @@ def test_another_source_of_a_plugin_is_refused(tmp_path: Path, capsys: pytest.Ca
 def test_another_version_of_halos_is_refused(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("halos.__version__", "9.9")
+    monkeypatch.setattr("halos.plugins.registry.VERSION", "9.9")
     assert "error: halos is 9.9, but the run was made with" in refused(finished, capsys)
 
 

@@ -6,12 +6,21 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 
-from halos import Contribution, Event, Params, Register, Update, all_of, hookimpl, require
-from halos.rules.codecs import FP32
-from halos.seeds import generator
-from halos.sim.rounds import Round
-from halos.sim.simulation import Simulation
-from halos.world.cluster import Worker
+from halos import (
+    FP32,
+    Contribution,
+    Event,
+    Params,
+    Register,
+    Round,
+    Simulation,
+    Update,
+    Worker,
+    all_of,
+    generator,
+    hookimpl,
+    require,
+)
 
 
 @dataclass

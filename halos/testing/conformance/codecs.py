@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor
 
 from halos.config.yaml_text import Section
 from halos.rules.codecs import Codec
@@ -97,7 +96,7 @@ def normal(seed: int) -> Params:
     return Params(LAYOUT, torch.randn(LAYOUT.size, generator=torch.Generator().manual_seed(seed)))
 
 
-def flat_of(params: Params) -> Tensor:
+def flat_of(params: Params) -> torch.Tensor:
     """Their values."""
     assert params.flat is not None, "a payload with values arrives with values"
     return params.flat

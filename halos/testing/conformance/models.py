@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from halos.config.yaml_text import Section
 from halos.errors import UserError
@@ -51,7 +50,7 @@ class ModelConformance(Suite):
         with self.about(section):
             for mode in (True, True, False, False):
                 module.train(mode)
-                loss: Tensor = module(self.batch())
+                loss: torch.Tensor = module(self.batch())
                 self.check(loss.shape == (), section, f"its loss has shape {tuple(loss.shape)}, and is no scalar")
                 losses.append(float(loss.detach()))
             module.train()
@@ -79,7 +78,7 @@ class ModelConformance(Suite):
         model: Model = self.build(section)
         return model
 
-    def module(self, section: Section) -> nn.Module:
+    def module(self, section: Section) -> torch.nn.Module:
         """Built, if it can be: one that is only a size says by a UserError that it cannot."""
         model = self.model(section)
         try:
@@ -87,7 +86,7 @@ class ModelConformance(Suite):
         except UserError as error:
             pytest.skip(str(error))
 
-    def batch(self) -> Tensor:
+    def batch(self) -> torch.Tensor:
         """Two samples of random tokens."""
         random = torch.Generator().manual_seed(0)
         return torch.randint(VOCABULARY, (2, self.sequence_length + 1), generator=random)

@@ -14,11 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from halos import ConfigError, Params
-from halos.rules.codecs import Codec, Fp16, Fp32
+from halos import Codec, ConfigError, Fp16, Fp32, Layout, Params
 from halos.testing import record, tiny
 from halos.testing.conformance import CodecConformance
-from halos.values.params import Layout
 
 PLUGIN = ["halos_codecs"]
 TINIEST = 2.0**-149  # the smallest positive number in fp32

@@ -8,11 +8,8 @@ import pytest
 import torch
 from halos_codecs import Fp4E3M0, Int4, LowRank, Sign, TopK
 
-from halos import Params
-from halos.rules.codecs import Codec
-from halos.sim.transit.wire import Wire
-from halos.testing import Recording, record, tiny
-from halos.values.params import Layout
+from halos import Codec, Layout, Params
+from halos.testing import Recording, Wire, record, tiny
 
 PLUGIN = ["halos_codecs"]
 FED_BACK = [
@@ -62,7 +59,7 @@ def test_in_a_run_what_was_trained_is_in_the_model_but_for_the_residuals(codec: 
     for update in recording.updates:
         assert update.delta.flat is not None
         trained += update.delta.flat / 3
-    residuals = [each.flat for each in recording.simulation._transport._wire._residuals.values()]
+    residuals = [each.flat for each in recording.simulation._wire._residuals.values()]
     assert len(residuals) == 3
     held = sum(each / 3 for each in residuals if each is not None)
     model = recording.simulation.params.flat  # from 0

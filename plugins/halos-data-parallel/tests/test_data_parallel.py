@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from halos import UserError
+from halos import Inline, UserError
 from halos.testing import Recording, record, tiny
 from halos.testing.conformance import PolicyConformance
-from halos.training.inline import Inline
 
 PLUGIN = ["halos_data_parallel"]
 NETWORK = {"name": "gpt_neox", "hidden_size": 16, "layers": 2, "heads": 2}

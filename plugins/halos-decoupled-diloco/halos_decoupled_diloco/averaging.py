@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from halos import Params
 
@@ -19,7 +18,7 @@ def average(deltas: Sequence[Params], weights: Sequence[float], averaging: str, 
     mean = sum(weights) / len(weights)
     factors = [weight / mean for weight in weights]  # exactly 1 where all weigh the same
 
-    def combined(*flats: Tensor) -> Tensor:
+    def combined(*flats: torch.Tensor) -> torch.Tensor:
         total = weighted_mean(flats, factors)
         if averaging == "radial_directional":
             layout = deltas[0].layout
@@ -32,7 +31,7 @@ def average(deltas: Sequence[Params], weights: Sequence[float], averaging: str, 
     return Params.combine(combined, *deltas)
 
 
-def weighted_mean(vectors: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
+def weighted_mean(vectors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
     """Of factors that are 1 on average."""
     total = vectors[0] * factors[0]
     for vector, factor in zip(vectors[1:], factors[1:]):
@@ -40,7 +39,7 @@ def weighted_mean(vectors: Sequence[Tensor], factors: Sequence[float]) -> Tensor
     return total.div_(len(vectors))
 
 
-def radial_directional(vectors: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
+def radial_directional(vectors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
     """(Weighted mean of norms) · (weighted mean of unit vectors, normalised)."""
     norms = [torch.linalg.vector_norm(vector) for vector in vectors]
     direction = weighted_mean(

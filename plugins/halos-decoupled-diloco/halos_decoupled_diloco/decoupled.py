@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Optional
 
 import torch
 
-from halos import Event, Lost, Params
-from halos.errors import under
-from halos.rules.codecs import FP32
-from halos.sim.rounds import Round
-from halos.sim.simulation import Simulation
-from halos.values.fragments import cut
-from halos.world.cluster import Worker
+from halos import FP32, Event, Lost, Params, Round, Simulation, Worker, cut, under
 
 from .learners import Learner, Part
 from .syncers import Syncer

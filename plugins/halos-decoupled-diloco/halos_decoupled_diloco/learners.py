@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from halos import Event, Params, Update
-from halos.world.cluster import Worker
+from halos import Event, Params, Update, Worker
 
 
 @dataclass

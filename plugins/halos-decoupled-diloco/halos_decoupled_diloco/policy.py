@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from halos import require
-from halos.errors import under
-from halos.rules.merge import MergeRule, Nesterov
-from halos.sim.simulation import Simulation
-from halos.values.fragments import PATTERNS, cut
-from halos.world.cluster import Cluster
+from halos import PATTERNS, Cluster, MergeRule, Nesterov, Simulation, cut, require, under
 
 from .decoupled import Decoupled
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from halos import Contribution, Params
-from halos.values.params import Fragment
+from halos import Contribution, Fragment, Params
 
 from .averaging import average
 from .learners import Learner, Part

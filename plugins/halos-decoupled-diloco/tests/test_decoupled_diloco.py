@@ -11,8 +11,7 @@ import torch
 from halos_decoupled_diloco.averaging import average
 
 from halos import Layout, Params, UserError
-from halos.run.cli import main
-from halos.testing import Recording, record, tiny
+from halos.testing import Recording, main, record, tiny
 from halos.testing.conformance import PolicyConformance
 from halos.testing.resuming import problem
 

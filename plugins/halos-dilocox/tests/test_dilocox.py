@@ -8,7 +8,7 @@ import pytest
 from halos_codecs import Int4, LowRank
 from halos_dilocox import DiLoCoX
 
-from halos.rules.merge import Nesterov
+from halos import Nesterov
 from halos.testing import Recording, record, tiny
 from halos.testing.conformance import PolicyConformance
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halos.errors import ConfigError, UserError
+from halos import ConfigError, UserError
 from halos.testing import Recording, record, tiny
 
 PLUGINS = ["halos_heterogeneous_steps", "halos_one_step_delay", "halos_codecs"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halos.errors import ConfigError
+from halos import ConfigError
 from halos.testing import Recording, record, two_workers
 from halos.testing.conformance import ComputeConformance, StepsConformance, WeightsConformance
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halos.errors import ConfigError
+from halos import ConfigError
 from halos.testing import Recording, record, two_workers
 from halos.testing.conformance import PolicyConformance
 

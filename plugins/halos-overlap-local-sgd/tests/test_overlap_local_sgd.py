@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from halos.errors import ConfigError
+from halos import ConfigError
 from halos.testing import Recording, record, two_workers
 from halos.testing.conformance import PolicyConformance
 

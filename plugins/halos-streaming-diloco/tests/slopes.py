@@ -7,8 +7,7 @@ from typing import Any, Optional
 
 import torch
 
-from halos import Layout, Params, Register, hookimpl
-from halos.training import Job, Outcome, Task
+from halos import Job, Layout, Outcome, Params, Register, Task, hookimpl
 
 
 @dataclass

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from halos import UserError
-from halos.run.cli import main
-from halos.testing import Recording, record, tiny
+from halos.testing import Recording, main, record, tiny
 from halos.testing.conformance import PolicyConformance
 
 PLUGIN = ["halos_streaming_diloco"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from halos.errors import ConfigError
+from halos import ConfigError
 from halos.testing import Recording, record, tiny
 
 PLUGIN = [str(Path(__file__).parents[1] / "noloco_gossip.py")]
