@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import torch
 
-from halos import FP32, Event, Lost, Params, Round, Simulation, Worker, cut, under
+from halos import Event, Lost, Params, Round, Simulation, Worker, cut, under
 
+from .delivery import deliver
 from .learners import Learner, Part
+from .options import Options
 from .syncers import Syncer
-
-if TYPE_CHECKING:
-    from .policy import DecoupledDiLoCo
 
 
 class Decoupled:
     """One run: what learners do, and who gets the periods there are. Θ is `sim.params`."""
 
-    def __init__(self, options: DecoupledDiLoCo, sim: Simulation) -> None:
+    def __init__(self, options: Options, sim: Simulation) -> None:
         self.options, self.sim = options, sim
         fragments = cut(sim.params.layout, options.fragments, options.pattern)
-        self.syncers = [Syncer(self, p, fragment) for p, fragment in enumerate(fragments)]
+        self.syncers = [Syncer(options, sim, p, fragment, self.forfeit) for p, fragment in enumerate(fragments)]
         self.late = 0  # answers
         self.up = 0  # learners
         self.idle: deque[tuple[Learner, Event[Round]]] = deque()  # of these, those without a period
@@ -157,25 +155,9 @@ class Decoupled:
 
     async def _join(self, worker: Worker) -> Learner:
         """A new life of a worker, from Θ."""
-        theta = await self.deliver(lambda: self.sim.params, self.options.server_region, worker.region, model=True)
+        theta = await deliver(self.sim, lambda: self.sim.params, self.options.server_region, worker.region, model=True)
         assert theta is not None, "wanted by all means"
         outer = [theta[syncer.fragment] for syncer in self.syncers]
         for part in outer:
             part.versions = theta.versions
         return Learner(worker, theta, outer)
-
-    async def deliver(
-        self,
-        payload: Callable[[], Params],
-        src: int,
-        dst: int,
-        wanted: Callable[[], bool] = lambda: True,
-        model: bool = False,
-    ) -> Optional[Params]:
-        """What arrives of a payload that is sent again whenever it is lost and the link is up; None if unwanted."""
-        while wanted():
-            try:
-                return await self.sim.send(payload(), src, dst, FP32 if model else None)
-            except Lost:
-                await self.sim.faults.reachable(src, dst)
-        return None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from halos import Contribution, Fragment, Params
+from halos import Contribution, Fragment, Params, Simulation
 
 from .averaging import average
+from .delivery import deliver
 from .learners import Learner, Part
-
-if TYPE_CHECKING:
-    from .decoupled import Decoupled
+from .options import Options
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,14 @@ class Arrival:
 class Syncer:
     """Gathers the differences of one fragment and merges them: Θ_p and its outer state are here."""
 
-    def __init__(self, run: Decoupled, p: int, fragment: Fragment) -> None:
-        self.run, self.sim, self.options, self.p, self.fragment = run, run.sim, run.options, p, fragment
-        self.quorum = run.options.quorum or len(run.sim.workers)
-        self.theta = run.sim.params[fragment]
-        self.theta.versions = run.sim.params.versions
-        self.state = self.options.outer.init(self.theta)
+    def __init__(
+        self, options: Options, sim: Simulation, p: int, fragment: Fragment, forfeit: Callable[[Learner], None]
+    ) -> None:
+        self.options, self.sim, self.p, self.fragment, self.forfeit = options, sim, p, fragment, forfeit
+        self.quorum = options.quorum or len(sim.workers)
+        self.theta = sim.params[fragment]
+        self.theta.versions = sim.params.versions
+        self.state = options.outer.init(self.theta)
         self.arrived: list[Arrival] = []
         self.heard: set[int] = set()  # the workers these are from
         self.awaited = 0  # how many may come before Θ_p has changed
@@ -61,12 +62,12 @@ class Syncer:
     ) -> None:
         began, base = self.sim.now, part.outer
         here, there = self.options.server_region, learner.worker.region
-        arrived = await self.run.deliver(lambda: delta, there, here, lambda: learner.up)
+        arrived = await deliver(self.sim, lambda: delta, there, here, lambda: learner.up)
         part.under_way = False
         self.expect(learner, False)
         if arrived is None:  # it crashed before it could send it again
             part.sent = part.applied
-            self.run.forfeit(learner)
+            self.forfeit(learner)
         else:
             wanted = began + patience - (self.sim.now - began)  # if the way back takes as long
             self.arrived.append(Arrival(learner, arrived, base, *counts, wanted))
@@ -112,7 +113,7 @@ class Syncer:
 
     async def _answer(self, learner: Learner) -> None:
         here, there = self.options.server_region, learner.worker.region
-        theta = await self.run.deliver(lambda: self.theta, here, there, lambda: learner.up, model=True)
+        theta = await deliver(self.sim, lambda: self.theta, here, there, lambda: learner.up, model=True)
         learner.parts[self.p].answer = theta
         if learner.news is not None and not learner.news.done:
             learner.news.succeed()
