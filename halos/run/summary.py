@@ -9,6 +9,7 @@ from halos.config.config import Config
 from halos.errors import Diverged, Lost, UserError
 from halos.observers.experiment import Experiment
 from halos.observers.tally import Tally
+from halos.plugins.optional import has
 from halos.sim.clock import Deadlock
 from halos.sim.simulation import Simulation
 from halos.values.records import Summary
@@ -62,11 +63,10 @@ def ended_by(error: BaseException) -> str:
 
 def _policy_report(policy: Any, finished: Union[bool, str]) -> Any:
     """A policy's own numbers, if it has a `report`."""
-    report = getattr(policy, "report", None)
-    if report is None:
+    if not has(policy, "report"):
         return {}
     try:
-        return report()
+        return policy.report()
     except Exception as error:
         if finished is True:  # otherwise it may just have had no time to count anything
             logger.error(
