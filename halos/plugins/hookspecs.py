@@ -2,7 +2,8 @@
 
 *One of many, chosen by name in the config*: a plugin calls `register(name, component)` for each
 class it brings. A component is a dataclass whose fields are its hyper-parameters (its section in
-the config); what it must be able to do is the Protocol named beside each hook.
+the config); what it must be able to do is the Protocol named beside each hook, and what it may have
+beyond that is in optional.py.
 *Event hooks*: every plugin that implements one is called. An exception in one ends the run.
 """
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from halos.errors import ConfigError, UserError
+from halos.plugins.optional import ExecutorMay, call, has
 from halos.resume.tape import Tape
 from halos.training import Executor, Job, Outcome, Task
 from halos.values.params import Params
@@ -19,7 +20,7 @@ class Taped:
         self._executor = executor
         self._tape = tape
         self._pending: dict[int, Job] = {}  # by worker: submitted, not yet asked for
-        if not (hasattr(executor, "state") and hasattr(executor, "restore")):
+        if not (has(executor, "state") and has(executor, "restore")):
             name = type(executor).__name__
             raise ConfigError("checkpoint", f"executor {name} cannot: it has no methods state and restore")
 
@@ -45,15 +46,14 @@ class Taped:
     @property
     def step(self) -> Callable[[Params, Params, int], Params]:
         """There is one where the executor has one."""
-        real: Callable[[Params, Params, int], Params] = getattr(self._executor, "step")  # noqa: B009 - optional
+        real = cast(ExecutorMay, self._executor).step
         if self._tape.replaying:
             return lambda params, gradient, lr_step: Params(params.layout, None)
         return real
 
     def forget(self, worker: int) -> None:
-        forget = getattr(self._executor, "forget", None)
-        if forget is not None and not self._tape.replaying:
-            forget(worker)
+        if not self._tape.replaying:
+            call(self._executor, "forget", worker)
 
     def evaluate(self, params: Params, name: str) -> Optional[float]:
         if self._tape.replaying:
@@ -70,15 +70,14 @@ class Taped:
 
     def state(self) -> dict[str, Any]:
         """The real executor's, for a checkpoint."""
-        state: dict[str, Any] = getattr(self._executor, "state")()  # noqa: B009 - seen to be there
-        return state
+        return cast(ExecutorMay, self._executor).state()
 
     def go_live(self, state: dict[str, Any]) -> None:
         """The real executor takes over, from `state`; jobs under way are submitted to it. UserError if it cannot."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's, of a state that is none: said below
-                getattr(self._executor, "restore")(state)  # noqa: B009 - seen to be there
+                cast(ExecutorMay, self._executor).restore(state)
         except Exception as error:
             raise UserError(
                 f"the run cannot be resumed: the executor cannot go on from what it saved: {type(error).__name__}:"

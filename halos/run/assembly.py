@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 
@@ -14,6 +14,7 @@ from halos.config.config import Config
 from halos.data.order import DataOrder
 from halos.errors import ConfigError, UserError, under
 from halos.observers.experiment import Experiment
+from halos.plugins.optional import call, has
 from halos.plugins.registry import Plugins, versions
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointer
@@ -75,14 +76,10 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         config.compute.connect(cluster, config.seed)
     with under("faults"):
         config.faults.connect(cluster, config.seed)
-    connect = getattr(config.steps, "connect", None)  # optional
-    if connect is not None:
-        with under("steps"):
-            connect(cluster)
-    check = getattr(config.policy, "check", None)  # optional: what a policy asks of the cluster
-    if check is not None:
-        with under("policy"):
-            check(cluster)
+    with under("steps"):
+        call(config.steps, "connect", cluster)
+    with under("policy"):
+        call(config.policy, "check", cluster)
     for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
         plugins.listen(component)
     with under("data"):
@@ -92,7 +89,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
     try:
         params = _open(config, cluster)
         _check_budget(config, params)
-        if config.faults.inner_state == "gone" and not (params.hollow or hasattr(config.executor, "forget")):
+        if config.faults.inner_state == "gone" and not (params.hollow or has(config.executor, "forget")):
             raise ConfigError("faults.inner_state", "cannot be gone: this executor has no method `forget`; inline has")
         real, checkpointer = not params.hollow, None
         if config.checkpoint.wanted or earlier is not None:
@@ -138,10 +135,8 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         )
         simulation = Simulation(parts, params)
         for key, component in (("policy", config.policy), ("steps", config.steps), ("codec", config.codec)):
-            prepare = getattr(component, "prepare", None)  # optional: what it asks of everything else
-            if prepare is not None:
-                with under(key):
-                    prepare(simulation)
+            with under(key):
+                call(component, "prepare", simulation)
         if checkpointer is not None:
             checkpointer.follow(simulation, experiment.config, experiment.versions)
         return Run(config, plugins, experiment, simulation, checkpointer)
@@ -151,7 +146,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
 
 
 def _wire_bytes(config: Config) -> Optional[int]:
-    wire_bytes = getattr(config.model, "wire_bytes", None)
+    wire_bytes: Any = getattr(config.model, "wire_bytes", None)
     if wire_bytes is not None and (not isinstance(wire_bytes, int) or wire_bytes < 0):
         raise ConfigError("model.wire_bytes", f"{wire_bytes!r} is not a number of bytes")
     return wire_bytes

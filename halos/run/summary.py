@@ -7,6 +7,7 @@ from typing import Any, Union
 
 from halos.errors import Diverged, Lost, UserError
 from halos.observers.tally import Tally
+from halos.plugins.optional import has
 from halos.run.assembly import Run
 from halos.sim.clock import Deadlock
 from halos.values.records import CutShort, Summary
@@ -54,11 +55,10 @@ def ended_by(error: BaseException) -> str:
 
 def _policy_report(policy: Any, finished: Union[bool, str]) -> Any:
     """A policy's own numbers, if it has a `report`."""
-    report = getattr(policy, "report", None)
-    if report is None:
+    if not has(policy, "report"):
         return {}
     try:
-        return report()
+        return policy.report()
     except Exception as error:
         if finished is True:  # otherwise it may just have had no time to count anything
             logger.error(

@@ -1,0 +1,108 @@
+"""What a component may have beside what its kind must have, by kind: found by name, when there is something to ask.
+
+Nobody inherits from these: a component has the method or attribute, exactly so called, or has not. Beside them, a
+policy, step allocation, compute model, network model, codec or weights (and what is inside one) may have methods
+marked `@hookimpl` and named after an event hook of hookspecs.py: then it is told of what happens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Protocol
+
+from halos.sim.simulation import Simulation
+from halos.values.params import Params
+from halos.world.cluster import Cluster
+
+
+class PolicyMay(Protocol):
+    """A sync policy (halos.SyncPolicy)."""
+
+    def check(self, cluster: Cluster) -> None:
+        """Called once, before the data is opened; raises ConfigError if the policy does not fit the cluster."""
+
+    def prepare(self, sim: Simulation) -> None:
+        """Called once, before anything is written, with all there is; raises ConfigError if something does not fit."""
+
+    def report(self) -> Any:
+        """Its own numbers for the summary (`policy_report`), however the run ended; plain values."""
+
+
+class StepsMay(Protocol):
+    """A step allocation (halos.StepAllocation)."""
+
+    def connect(self, cluster: Cluster) -> None:
+        """Called once, first; an allocation that learns starts anew here. Raises ConfigError if it does not fit."""
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's."""
+
+
+class CodecMay(Protocol):
+    """A codec (halos.Codec)."""
+
+    error_feedback: bool  # senders add to a payload what their earlier ones of the same part of the model have lost
+    gathered: bool  # payloads cannot be summed under way: a collective brings each of them to everybody
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's."""
+
+
+class NetworkMay(Protocol):
+    """A network model (halos.NetworkModel)."""
+
+    def all_gather(self, nbytes: int, workers: int, time: float) -> float:
+        """Seconds until everybody has all payloads; without it, an all-reduce of as many bytes on every link."""
+
+
+class ModelMay(Protocol):
+    """A model (halos.Model)."""
+
+    wire_bytes: Optional[int]  # of the whole model in fp32; without it, or None: four per parameter
+
+
+class ExecutorMay(Protocol):
+    """An executor (halos.Executor)."""
+
+    def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
+        """One step of the inner optimizer along a gradient, with a state that is no worker's.
+
+        Jobs that ask for a `gradient` come only to executors that have it.
+        """
+
+    def forget(self, worker: int) -> None:
+        """A worker's optimizer state is gone; `faults.inner_state: gone` needs it."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold of it: plain values and tensors. Runs are checkpointed only with it."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+
+
+MAY: dict[str, type[Any]] = {
+    "policy": PolicyMay,
+    "step allocation": StepsMay,
+    "codec": CodecMay,
+    "network model": NetworkMay,
+    "model": ModelMay,
+    "executor": ExecutorMay,
+}
+
+
+def names(kind: str) -> set[str]:
+    """What a component of that kind may have."""
+    return {name for name in (*vars(MAY[kind]), *MAY[kind].__annotations__) if not name.startswith("_")}
+
+
+NAMES = frozenset().union(*map(names, MAY))
+
+
+def has(component: Any, name: str) -> bool:
+    """Whether a component has what it may have."""
+    assert name in NAMES, f"{name} is not declared here"
+    return getattr(component, name, None) is not None
+
+
+def call(component: Any, name: str, *arguments: Any) -> Any:
+    """What its optional method returns; None if it has no such method."""
+    return getattr(component, name)(*arguments) if has(component, name) else None

@@ -1,0 +1,85 @@
+"""Who may import whom: the rows of the house, kept here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.house import arrows, imported, modules, room
+
+ROOT = Path(__file__).parents[1]
+
+# A room (a folder of halos/, or a file beside these) imports from lower rows; inside a row nobody imports a neighbour.
+ROWS = (
+    "errors seeds hooks lazy",
+    "world values models command",
+    "observers rules data",
+    "training",
+    "sim",
+    "__init__ plugins policies",
+    "config",
+    "resume utilization",
+    "run",
+    "testing",
+)
+NEVER = {("sim", "observers")}  # though the row would allow it
+SIM = (  # the same inside sim
+    "clock ledger servers listeners course",
+    "rounds limits",
+    "parts",
+    "faults",
+    "transit",
+    "jobs",
+    "simulation",
+    "backlog",
+)
+FILES = arrows(ROOT)
+
+
+def row(name: str, rows: tuple[str, ...]) -> int:
+    (found,) = [index for index, names in enumerate(rows) if name in names.split()]
+    return found
+
+
+def breaks(source: str, target: str) -> bool:
+    """Whether no such arrow is allowed."""
+    if target == "halos":
+        return True  # the public face is for those outside
+    here, there = room(source), room(target)
+    if here != there:
+        return row(there, ROWS) >= row(here, ROWS) or (here, there) in NEVER
+    inside, other = (name.split(".")[2:3] for name in (source, target))
+    return here == "sim" and inside != other and row(*other, SIM) >= row(*inside, SIM)
+
+
+def test_every_room_has_a_row() -> None:
+    assert sorted(" ".join(ROWS).split()) == sorted({room(name) for name in FILES})
+
+
+@pytest.mark.parametrize("source", [name for name in FILES if FILES[name]])
+def test_a_file_imports_from_lower_rows_only(source: str) -> None:
+    assert [target for target in sorted(FILES[source]) if breaks(source, target)] == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    TopologicalSorter(FILES).prepare()
+
+
+def test_plugins_import_from_the_public_face_alone() -> None:
+    sources = {
+        str(file): file.read_text(encoding="utf-8")
+        for top in ("plugins", "third_party")
+        for file in ROOT.glob(f"{top}/**/*.py")
+    }
+    blocks = re.findall(
+        r"^```python[^\n]*\n(.*?)^```", (ROOT / "docs/plugins.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    sources |= {f"docs/plugins.md, example {number}": text for number, text in enumerate(blocks, 1)}
+    assert len(sources) > 30
+    known = modules(ROOT)
+    for where, text in sources.items():
+        inside = [name for name in imported(text, known) if name != "halos" and room(name) != "testing"]
+        assert not inside, f"{where} imports {inside}; a plugin needs only halos and halos.testing"
