@@ -53,7 +53,7 @@ def timing_run(workers: int, jobs: int, trace: bool) -> float:
         )
         loaded = load(str(config))
         began = time.perf_counter()
-        summary = run(*loaded)
+        summary, _ = run(*loaded)
         seconds = time.perf_counter() - began
         assert summary["updates"] == jobs, "every job is recorded"
         assert len((Path(folder) / "run/transfers.jsonl").read_text().splitlines()) == 2 * jobs

@@ -22,7 +22,6 @@ from halos.run import report, resuming
 from halos.run.lifecycle import run
 from halos.sim.clock import Deadlock
 from halos.sim.limits import Hopeless
-from halos.world import cluster as clusters
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -43,8 +42,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if options.show_config:
             print(to_yaml(to_sections(config, plugins)), end="")
             return 0
-        came = run(config, plugins, earlier)
-        report.show(came, config.folder, [region.name for region in clusters.build(config.cluster).regions])
+        summary, cluster = run(config, plugins, earlier)
+        report.show(summary, config.folder, [region.name for region in cluster.regions])
     except UserError as error:
         return mistake(error)
     except Diverged as error:

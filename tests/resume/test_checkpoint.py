@@ -228,13 +228,13 @@ def test_a_run_goes_on_without_a_checkpoint_that_cannot_be_written(
         return save(one, folder, keep)
 
     monkeypatch.setattr(Checkpoint, "save", failing_later)
-    whole = run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / 'run'}"]))
+    whole, _ = run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / 'run'}"]))
     assert whole["finished"] is True
     said = [each.message for each in caplog.records if "no checkpoint could be written" in each.message]
     assert len(said) == 4  # of six, at 4, 8, … 24 local steps: the last while the last mean is under way
     assert all("No space left" in each and each.endswith("; the run goes on") for each in said), said
     monkeypatch.undo()
-    again = run(*resume.load(tmp_path / "run", []))
+    again, _ = run(*resume.load(tmp_path / "run", []))
     assert again["steps"] == whole["steps"]
 
 

@@ -160,6 +160,18 @@ def test_a_run_ends_with_a_table_and_code_0(command, tiny_yaml, tmp_path):
     assert summary(tmp_path / "runs" / "mine")["local_steps"] == 8
 
 
+def test_the_table_has_the_regions_that_ran_though_their_file_is_gone(command, tiny_yaml, tmp_path):
+    files = {
+        "c.yaml": tiny_yaml(cluster={"env": "env.yaml", "regions": []}),
+        "env.yaml": "num_regions: 2\nnetwork_bandwidths: [[9, 1], [1, 9]]\nworker_speeds: [[1, 1], [1]]\n",
+        "mover.py": "import os\nfrom halos import hookimpl\n\n@hookimpl\ndef on_finish(summary): os.remove('env.yaml')\n",
+    }
+    got = command("c.yaml", "--plugin", "mover.py", files=files)
+    assert (got.code, got.err) == (0, "")
+    assert not (tmp_path / "env.yaml").exists()
+    assert "region-0" in got.out and "region-1" in got.out
+
+
 def test_a_folder_in_use_is_refused_and_left_alone(command, tiny_yaml, tmp_path):
     assert command("c.yaml", files={"c.yaml": tiny_yaml()}).code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "runs" / "run").iterdir()}
@@ -403,7 +415,7 @@ def test_the_executor_is_closed_however_the_run_ends(command, tiny_yaml, monkeyp
 def test_a_run_can_be_started_from_python(tmp_path, tiny_yaml):
     (tmp_path / "c.yaml").write_text(tiny_yaml())
     config, plugins = load(str(tmp_path / "c.yaml"), [f"out={tmp_path}/run"])
-    returned = run(config, plugins)
+    returned, _ = run(config, plugins)
     assert summary(tmp_path / "run") == json.loads(json.dumps(returned))
 
 
