@@ -14,7 +14,7 @@ from rich.table import Table
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.config.builder import to_sections
-from halos.config.config import load
+from halos.config.config import load_config
 from halos.config.yaml_text import to_yaml
 from halos.errors import Diverged, Lost, UserError, shown
 from halos.plugins.registry import Plugins
@@ -36,9 +36,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         earlier = None
         if options.resume is not None:
             changes = [each for each in (options.config, *options.overrides) if each is not None]
-            config, plugins, earlier = resuming.load(Path(options.resume), changes, options.plugin)
+            config, plugins, earlier = resuming.load_run(Path(options.resume), changes, options.plugin)
         else:
-            config, plugins = load(_config_file(options.config), options.overrides, options.plugin)
+            config, plugins = load_config(_config_file(options.config), options.overrides, options.plugin)
         if options.show_config:
             print(to_yaml(to_sections(config, plugins)), end="")
             return 0

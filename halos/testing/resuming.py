@@ -20,13 +20,12 @@ from zlib import crc32
 
 from torch import Tensor
 
-from halos.config.config import resolve
-from halos.config.layers import DEFAULTS, merge
+from halos.config.config import resolved
+from halos.config.layers import merge
 from halos.config.yaml_text import Section
 from halos.errors import UserError
 from halos.hooks import hookimpl
-from halos.plugins.registry import Plugins
-from halos.resume.checkpoint import Checkpoint, load
+from halos.resume.checkpoint import Checkpoint, load_checkpoint
 from halos.resume.checkpointer import ours
 from halos.run.assembly import assemble
 from halos.testing.timeline import first_difference
@@ -101,8 +100,7 @@ def trace(
     into: Optional[Traced] = None,
 ) -> tuple[Traced, list[Checkpoint]]:
     """A run, from `earlier` on if that is given, and its checkpoints before the events `at`, as read again."""
-    found = Plugins([*sections.get("plugins", ()), *plugins])
-    config = resolve(merge(DEFAULTS, sections), found)
+    config, found = resolved(sections, plugins)
     if policy is not None:
         config.policy = policy()
     traced, checkpoints = into or Traced(), []
@@ -114,7 +112,7 @@ def trace(
             assert checkpointing is not None, "asked for"
             checkpointing.between()
             if simulation.clock.happened in at:
-                checkpoints.append(load(checkpointing.checkpoint().save(Path(folder), keep=1)))
+                checkpoints.append(load_checkpoint(checkpointing.checkpoint().save(Path(folder), keep=1)))
 
         try:
             simulation.run(config.policy, None if checkpointing is None else between)
