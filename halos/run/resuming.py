@@ -92,16 +92,18 @@ def _check_budget(checkpoint: Checkpoint, config: Config) -> None:
 
 def _check_versions(before: dict[str, str], now: dict[str, str]) -> None:
     for name in sorted({*before, *now}):
-        if before.get(name) == now.get(name):
+        was, is_now = before.get(name), now.get(name)
+        if was == is_now:
             continue
+        if name.endswith(".py") and (is_now in before.values() or was in now.values()):
+            continue  # the same file, elsewhere
         if name in ("python", "torch"):
-            was, is_now = before.get(name), now.get(name)
             logger.warning("%s was %s and is %s now: what follows may differ in the last bits", name, was, is_now)
         elif name not in before:
             logger.warning("%s was not there when the run began", from_here(name))
         else:
             raise UserError(
-                f"{from_here(name)} is {now.get(name, 'not installed')}, but the run was made with {before[name]}:"
+                f"{from_here(name)} is {is_now or 'not installed'}, but the run was made with {was}:"
                 " it would go on as another experiment"
             )
 

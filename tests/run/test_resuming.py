@@ -434,6 +434,22 @@ def test_another_source_of_a_plugin_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "mine.py is sha256:" in refused(folder, capsys)
 
 
+def test_a_plugin_may_have_moved_but_must_be_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin, moved = tmp_path / "mine.py", tmp_path / "moved/yours.py"
+    shutil.copy(PLUGINS["halos_one_step_delay"], plugin)
+    config = to_yaml(merge({**NOISY, "policy": {}}, {"policy": {"name": "one_step_delay"}, "plugins": ["mine.py"]}))
+    whole, events = events_of(monkeypatch, tmp_path, config)
+    (folder,) = cut(monkeypatch, tmp_path, config, [events // 2])
+    moved.parent.mkdir()
+    plugin.rename(moved)
+    monkeypatch.chdir(moved.parent)
+    assert f"error: plugin {plugin}: no such file" in refused(folder, capsys)
+    found, expected = what_it_left(go_on(folder, "plugins=[yours.py]")), what_it_left(whole)
+    assert {**found, "summary": None} == {**expected, "summary": None}  # which names the file
+
+
 def test_another_version_of_halos_is_refused(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
