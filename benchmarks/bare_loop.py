@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from halos.config.config import load
+from halos.config.config import load_config
 from halos.hooks import hookimpl
 from halos.models.gpt_neox import GPTNeoX
 from halos.run.lifecycle import run
@@ -76,7 +76,7 @@ def simulated(size: dict[str, int], steps: int) -> float:
                 }
             )
         )
-        loaded, plugins = load(str(config))
+        loaded, plugins = load_config(str(config))
         stopwatch = Stopwatch()
         plugins.manager.register(stopwatch)
         summary = run(loaded, plugins)

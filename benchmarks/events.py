@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from halos.config.config import load
+from halos.config.config import load_config
 from halos.run.lifecycle import run
 from halos.sim.clock import Clock
 
@@ -51,9 +51,9 @@ def timing_run(workers: int, jobs: int, trace: bool) -> float:
                 }
             )
         )
-        loaded = load(str(config))
+        loaded = load_config(str(config))
         began = time.perf_counter()
-        summary = run(*loaded)
+        summary, _ = run(*loaded)
         seconds = time.perf_counter() - began
         assert summary["updates"] == jobs, "every job is recorded"
         assert len((Path(folder) / "run/transfers.jsonl").read_text().splitlines()) == 2 * jobs

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from halos import Commit, hookimpl
-from halos.config.config import resolve
-from halos.config.layers import DEFAULTS, merge
+from halos.config.config import resolved
 from halos.config.yaml_text import Section
-from halos.plugins.registry import Plugins
 from halos.run.assembly import assemble
 
 ROOT = Path(__file__).parents[1]
@@ -62,8 +60,7 @@ def measure(policy: Section, workers: int, between_failures: Optional[float], ho
         hours = steps.get(policy["name"], 2 * PERIOD) * STEP / 3600.0
     began = time.perf_counter()
     given = sections(policy, workers, between_failures, hours, seed)
-    plugins = Plugins(given["plugins"])
-    config = resolve(merge(DEFAULTS, given), plugins)
+    config, plugins = resolved(given)
     run = assemble(config, plugins)
     simulation = run.simulation
     last = LastCommit()

@@ -24,7 +24,7 @@ from unittest import mock
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from halos.config.config import load
+from halos.config.config import load_config
 from halos.resume.checkpointer import Checkpointer
 from halos.run.lifecycle import run
 
@@ -35,7 +35,7 @@ QUIET = ["observers.progress=false"]
 def run_seconds(config: str, steps: int, *changes: str) -> float:
     """Processor time of a run of so many local steps, everything included; it computes all the time, in one thread."""
     with tempfile.TemporaryDirectory() as folder:
-        loaded = load(config, [f"budget.local_steps={steps}", f"out={folder}/run", *QUIET, *changes])
+        loaded = load_config(config, [f"budget.local_steps={steps}", f"out={folder}/run", *QUIET, *changes])
         began = time.process_time()
         run(*loaded)
         return time.process_time() - began

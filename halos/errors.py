@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,13 @@ def require(condition: bool, key: str, value: Any, expected: str) -> None:
         raise ConfigError(key, f"{shown(value)} is not {expected}")
 
 
+def from_here(path: str | os.PathLike[str]) -> str:
+    """A path as messages have it: from the working directory, if it lies in that."""
+    text = os.fspath(path)
+    here = os.path.join(os.getcwd(), "")
+    return os.path.relpath(text, here) if os.path.join(text, "").startswith(here) else text
+
+
 def shown(value: Any) -> str:
     """A value as an error message quotes it: what was written, but not pages of it."""
     pieces = list(islice(_pieces(value), 101))
@@ -115,10 +123,3 @@ def _pieces(value: Any) -> Iterator[str]:
 def positive(value: Any) -> bool:
     """Whether `value` is a number above zero, and one that a float can hold."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
-
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is a number, and no integer that is too large for a float."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) <= sys.float_info.max
-    return isinstance(value, float)

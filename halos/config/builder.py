@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from halos.config.layers import layered
+from halos.config.paths import absolute, plain
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, did_you_mean, shown
 from halos.plugins.registry import KINDS, Plugins
@@ -93,7 +95,9 @@ class Builder:
         if origin in (Union, types.UnionType):
             return " or ".join(self.describe(each) for each in arguments)
         if origin is typing.Literal:
-            return "one of " + ", ".join(map(str, arguments))
+            return repr(arguments[0]) if len(arguments) == 1 else "one of " + ", ".join(map(str, arguments))
+        if origin is list and typing.get_origin(arguments[0]) is list:
+            return f"a list of lists, each {self.describe(typing.get_args(arguments[0])[0])}"
         if origin in (list, Sequence) or (origin is tuple and arguments[1:] == (...,)):
             return f"a list, each {self.describe(arguments[0])}"
         if origin is tuple:
@@ -112,9 +116,9 @@ class Builder:
 
     def _plain(self, hint: Any, value: Any, key: str) -> Any:
         if hint is Any or (typing.get_origin(hint) is typing.Literal and value in typing.get_args(hint)):
-            return value
+            return plain(value)
         if hint in (list, tuple, dict) and isinstance(value, list if hint is tuple else hint):
-            return hint(value)
+            return hint(plain(value))
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if hint is bool and isinstance(value, bool):
             return value
@@ -129,8 +133,8 @@ class Builder:
                 raise ConfigError(key, f"{shown(value)} is too large for a number") from None
         if hint is str and (isinstance(value, str) or number):
             return str(value)
-        if hint is Path and isinstance(value, str):
-            return Path(value)
+        if hint is Path and isinstance(value, str) and value:
+            return Path(absolute(value))
         if hint is type(None) and value is None:
             return None
         raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}")
@@ -139,8 +143,9 @@ class Builder:
         if value is None and type(None) in arguments:
             return None
         some = [each for each in arguments if each is not type(None)]
-        if type(value) in some:  # Union[str, int] of 5 is 5
-            return self.convert(type(value), value, key)
+        own = str if isinstance(value, str) else type(value)
+        if own in some:  # Union[str, int] of 5 is 5
+            return self.convert(own, value, key)
         fitting = [each for each in some if not isinstance(value, (list, dict)) or self._may_hold(each, value)]
         if len(fitting) == 1 and fitting[0] not in WORDS:
             return self.convert(fitting[0], value, key)  # its own message says more
@@ -197,7 +202,17 @@ def to_sections(value: Any, plugins: Plugins) -> Any:
         return [to_sections(each, plugins) for each in value]
     if isinstance(value, dict):
         return {key: to_sections(each, plugins) for key, each in value.items()}
-    return str(value) if isinstance(value, Path) else value
+    return os.path.abspath(value) if isinstance(value, Path) else value
+
+
+def path_fields(cls: type[Any]) -> list[str]:
+    """The names of a dataclass's fields that hold paths."""
+    hints = typing.get_type_hints(cls)
+    return [each.name for each in dataclasses.fields(cls) if each.init and _holds_path(hints[each.name])]
+
+
+def _holds_path(hint: Any) -> bool:
+    return hint is Path or any(map(_holds_path, typing.get_args(hint)))
 
 
 def _section(cls: type[Any], value: Any) -> Any:

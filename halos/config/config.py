@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from halos.config.builder import Builder
+from halos.config.env import with_env
 from halos.config.layers import DEFAULTS, merge, overrides, read
+from halos.config.paths import absolute
 from halos.config.references import interpolate
 from halos.config.yaml_text import Section
 from halos.data import DataSource
-from halos.errors import ConfigError, positive, require, shown
+from halos.errors import ConfigError, positive, require, shown, under
 from halos.models import Model
 from halos.observers.builtin import ObserverOptions
 from halos.plugins.loading import unique
@@ -86,8 +89,8 @@ class Config:
         return Path("runs") / self.name if self.out is None else Path(self.out)
 
 
-def load(
-    path: Optional[str], changes: list[str] | tuple[str, ...] = (), plugins: Optional[list[str]] = None
+def load_config(
+    path: Optional[str], changes: Sequence[str] = (), plugins: Sequence[str] = ()
 ) -> tuple[Config, Plugins]:
     """The configuration in file `path` with `key=value` changes on top, and the plugins it uses.
 
@@ -95,17 +98,29 @@ def load(
     the configuration. UserError says what is wrong, with the full key.
     """
     layer: Section = {} if path is None else read(Path(path))
-    merged = interpolate(merge(merge(DEFAULTS, layer), overrides(changes)))
-    named = merged.get("plugins") or []
-    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
-        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
-    merged["plugins"] = unique([*named, *(plugins or [])])
+    return resolved(merge(layer, overrides(changes)), plugins)
+
+
+def resolved(section: Section, plugins: Sequence[str] = ()) -> tuple[Config, Plugins]:
+    """The configuration that `section` is on top of the defaults, and the plugins that it, or `plugins`, names."""
+    merged = interpolate(merge(DEFAULTS, section))
+    merged["plugins"] = named_plugins(merged, plugins)
     found = Plugins(merged["plugins"])
     return resolve(merged, found), found
 
 
 def resolve(section: Section, plugins: Plugins) -> Config:
-    """The merged sections as a Config."""
+    """The merged sections as a Config, by plugins that are loaded already; what the environment file says is in it."""
     config = Builder(plugins).build(Config, section, "")
     assert isinstance(config, Config), "built from its own class"
+    with under("cluster"):
+        config.cluster = with_env(config.cluster)
     return config
+
+
+def named_plugins(section: Section, more: Sequence[str] = ()) -> list[str]:
+    """The plugins that a section names under `plugins`, and `more`: each once, files by absolute paths."""
+    named = section.get("plugins") or []
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
+    return unique(absolute(each) if each.endswith(".py") else str(each) for each in (*named, *more))

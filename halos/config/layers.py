@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from halos.config.yaml_text import DEEPEST, Section, parse
+from halos.config.paths import written
+from halos.config.yaml_text import MOST_NESTED, Section, parse
 from halos.errors import ConfigError, UserError, shown
 
 # What a section is when no layer names its component.
@@ -20,7 +21,7 @@ DEFAULTS: Section = {
     "codec": {"name": "fp32"},
     "executor": {"name": "inline"},
 }
-PATH_KEYS = ("env", "path", "weights")  # relative ones in a file are looked for beside it first
+MOST_EXTENDING = 50  # files, one the next
 
 
 def read(path: Path) -> Section:
@@ -38,8 +39,8 @@ def _read(path: Path, seen: tuple[Path, ...], known: dict[Path, Section]) -> Sec
         return known[own]
     if own in seen:
         raise UserError(f"extends: {path} extends itself")
-    if len(seen) >= DEEPEST:
-        raise UserError(f"extends: {path} is the last of more than {DEEPEST} files that extend each other")
+    if len(seen) >= MOST_EXTENDING:
+        raise UserError(f"extends: {path} is the last of more than {MOST_EXTENDING} files that extend each other")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -52,7 +53,7 @@ def _read(path: Path, seen: tuple[Path, ...], known: dict[Path, Section]) -> Sec
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise UserError(f"{path} is not a mapping of keys to values")
-    section: Section = _beside(loaded, path.parent, "", top=True)
+    section: Section = written(loaded, Path(os.path.realpath(path.parent)))
     extends = section.pop("extends", None)
     below: Section = {}
     for name in extends if isinstance(extends, list) else [] if extends is None else [extends]:
@@ -103,7 +104,7 @@ def parse_override(text: str) -> Section:
     key = key.strip()
     if not equals or not key or not all(key.split(".")):
         raise UserError(f"{shown(text)} is not key=value (for example budget.local_steps=512)")
-    if key.count(".") >= DEEPEST:
+    if key.count(".") >= MOST_NESTED:
         raise UserError(f"{shown(text)} is nested too deeply")
     if "[" in key:
         raise ConfigError(key, f"a list is replaced as a whole: {key.partition('[')[0]}=[…]")
@@ -124,20 +125,3 @@ def parse_override(text: str) -> Section:
 
 def _absent(path: Path) -> str:
     return "is not a file" if os.path.exists(path) else "does not exist"
-
-
-def _beside(section: Any, folder: Path, key: str, *, top: bool = False) -> Any:
-    """Relative paths in a file that exist beside it, seen from the working directory."""
-    if isinstance(section, dict):
-        # The top level has no paths but `plugins`; its `weights` are not a model's.
-        return {
-            name: value if top and name in PATH_KEYS else _beside(value, folder, str(name))
-            for name, value in section.items()
-        }
-    if isinstance(section, list):
-        return [_beside(each, folder, key) for each in section]
-    if isinstance(section, str) and section and (key in PATH_KEYS or (key == "plugins" and section.endswith(".py"))):
-        near = str(folder / section)
-        if not os.path.isabs(section) and (os.path.exists(near) or os.path.exists(near + ".idx")):
-            return near
-    return section

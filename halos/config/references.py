@@ -4,77 +4,104 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Optional
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from halos.config.paths import Written, plain, written
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError
 
 RESOLVED = 2_000  # references, those that others refer to counted again
 LARGEST = 100_000_000  # characters that texts with references may grow to
 REFERENCE = re.compile(r"\$\{\s*([^${}:]*)(.?)", re.S)  # and what follows: `}`, the `:` of a resolver, or another `$`
+ONLY = re.compile(r"\$\{\s*([^${}:]*)\}")  # a text that is one reference and nothing else
 
-Path = tuple[Any, ...]
+Place = tuple[Any, ...]  # keys and positions, from the top
 
 
 def interpolate(section: Section) -> Section:
-    """Resolve `${other.key}`. ConfigError names one that cannot be; UserError if there are too many."""
+    """Resolve `${other.key}`. ConfigError names one that cannot be; UserError if there are too many.
+
+    Texts remember where they were written: what `${other.key}` stands for, as the other key's value does; what is put
+    together from references and more, where it is put together.
+    """
     longest = max((len(text) for text in _texts(section) if "${" in text), default=0)
     if not longest:
         return section
     try:
-        count = References(section).takes((), section)
+        references = References(section)
+        count = references.takes((), section)
         if count > RESOLVED or count * longest > LARGEST:
             raise UserError(f"more than {RESOLVED:,} ${{…}}, or too long: those that others refer to are counted again")
-        resolved = OmegaConf.to_container(OmegaConf.create(section), resolve=True)
+        resolved = OmegaConf.to_container(OmegaConf.create(plain(section)), resolve=True)
+        return dict(references.remembered((), section, resolved))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error.full_key or ""), str(error).splitlines()[0]) from None
     except RecursionError:
         raise UserError("the configuration is nested too deeply") from None
-    return cast(Section, resolved)
 
 
 class References:
-    """How many references are resolved for which value."""
+    """What the references in a configuration lead to, and how many are resolved for which value."""
 
     def __init__(self, section: Section) -> None:
         self._section = section
-        self._known: dict[Path, int] = {}
+        self._known: dict[Place, int] = {}
 
-    def takes(self, path: Path, value: Any) -> int:
-        """For the value at `path`, with all inside it and all that these refer to. Circles are left to OmegaConf."""
-        if path not in self._known:
-            self._known[path] = 0
+    def takes(self, place: Place, value: Any) -> int:
+        """For the value at `place`, with all inside it and all that these refer to. Circles are left to OmegaConf."""
+        if place not in self._known:
+            self._known[place] = 0
             if isinstance(value, str):
-                several = (1 + self._target(path, *each) for each in REFERENCE.findall(value))
+                several = (1 + self._beyond(place, *each) for each in REFERENCE.findall(value))
             else:
-                several = (self.takes((*path, key), each) for key, each in _inside(value))
-            self._known[path] = sum(several)
-        return self._known[path]
+                several = (self.takes((*place, key), each) for key, each in _inside(value))
+            self._known[place] = sum(several)
+        return self._known[place]
 
-    def _target(self, path: Path, key: str, follows: str) -> int:
-        """What a reference in the text at `path` refers to takes."""
+    def remembered(self, place: Place, value: Any, resolved: Any) -> Any:
+        """What the value at `place` was resolved to, with texts that remember where they were written."""
+        if isinstance(value, str):
+            only = ONLY.fullmatch(value)
+            target = self._target(place, only[1]) if only else None
+            if target is not None:
+                return self.remembered(*target, resolved)
+            return written(resolved, value.folder) if isinstance(value, Written) else resolved
+        if isinstance(value, dict):
+            return {key: self.remembered((*place, key), each, resolved[key]) for key, each in value.items()}
+        if isinstance(value, list):
+            pairs = zip(value, resolved, strict=True)
+            return [self.remembered((*place, i), each, one) for i, (each, one) in enumerate(pairs)]
+        return resolved
+
+    def _beyond(self, place: Place, key: str, follows: str) -> int:
+        """What a reference in the text at `place` refers to takes."""
         if follows == "$":
-            raise ConfigError(".".join(map(str, path)), "a key in ${…} cannot hold another ${…}")
+            raise ConfigError(".".join(map(str, place)), "a key in ${…} cannot hold another ${…}")
         if follows == ":":
             return 0  # a resolver, whose result is taken as it is
+        target = self._target(place, key)
+        return 0 if target is None else self.takes(*target)
+
+    def _target(self, place: Place, key: str) -> Optional[tuple[Place, Any]]:
+        """Where and what a reference in the text at `place` refers to; None if that is not there."""
         name = key.strip()
         up = len(name) - len(name.lstrip("."))  # `${.beside}`, `${..above}`
-        found: Path = path[:-up] if up else ()
+        found: Place = place[:-up] if up else ()
         value = self._at(found)
         for part in re.split(r"[.\[\]]+", name.strip(".]")):
             inside = {str(each): (each, inner) for each, inner in _inside(value)}
             if part not in inside:
-                return 0  # OmegaConf will say so
+                return None  # OmegaConf will say so
             own, value = inside[part]
             found = (*found, own)
-        return self.takes(found, value)
+        return found, value
 
-    def _at(self, path: Path) -> Any:
+    def _at(self, place: Place) -> Any:
         value: Any = self._section
-        for key in path:
+        for key in place:
             value = value[key]
         return value
 

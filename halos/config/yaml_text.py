@@ -8,16 +8,20 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from halos.config.paths import plain
+
 Section = dict[str, Any]
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where there is one
 
-DEEPEST = 50  # sections in sections, files that extend files
+MOST_NESTED = 50  # sections in sections
 NODES = 100_000  # keys and values in a file, those that aliases repeat included; OmegaConf takes 0.2 ms for each
 
 
 def to_yaml(sections: Section) -> str:
     """Sections as YAML text."""
-    text: str = yaml.dump(sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    text: str = yaml.dump(
+        plain(sections), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
     return text
 
 
@@ -67,8 +71,8 @@ def check_depth(text: str) -> None:
     for event in yaml.parse(text, Loader=SafeLoader):
         if isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
             depth += 1
-            if depth > DEEPEST:
+            if depth > MOST_NESTED:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise ValueError(f"line {line}: nested more than {DEEPEST} deep")
+                raise ValueError(f"line {line}: nested more than {MOST_NESTED} deep")
         elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
             depth -= 1

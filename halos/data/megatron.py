@@ -19,7 +19,7 @@ import numpy as np
 
 from halos.data import ArrayCorpus, Corpus, DataOptions
 from halos.data.tokens import CHUNK, check_file, file_hash, largest
-from halos.errors import ConfigError, UserError, require
+from halos.errors import ConfigError, UserError, from_here, require
 from halos.hooks import Register, hookimpl
 
 if TYPE_CHECKING:
@@ -35,12 +35,11 @@ FLOATS = {6: "float32", 7: "float64"}
 class Megatron(DataOptions):
     """A pair of files; each sequence is one sample and holds `sequence_length + 1` tokens (Pythia's 2049)."""
 
-    path: str  # without .bin and .idx
+    path: Path  # without .bin and .idx
     vocab_size: Optional[int] = None  # default: the largest token + 1, for which the whole .bin is read
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.path != "", "path", self.path, "the prefix of a .bin and an .idx file")
         require(
             self.vocab_size is None or self.vocab_size >= 1,
             "vocab_size",
@@ -53,7 +52,8 @@ class Megatron(DataOptions):
 
     def open(self, seed: int) -> Corpus:
         """Map both files, after checking that what the index says can be true."""
-        prefix = self.path.removesuffix(".bin").removesuffix(".idx")
+        given = from_here(self.path)
+        prefix = given.removesuffix(".bin").removesuffix(".idx")
         idx, bin_ = Path(prefix + ".idx"), Path(prefix + ".bin")
         for path in (idx, bin_):
             check_file(path)
@@ -69,12 +69,12 @@ class Megatron(DataOptions):
         if adjacent(offsets, width):
             first = int(offsets[0])
             samples = data[first : first + len(offsets) * width].view(dtype).reshape(len(offsets), -1)
-            return ArrayCorpus(samples, self.vocab_size or largest(samples, self.path) + 1, digest)
+            return ArrayCorpus(samples, self.vocab_size or largest(samples, Path(given)) + 1, digest)
         corpus = Scattered(data, offsets, dtype, width, self.vocab_size or 0, digest)
         if not corpus.vocab_size:
             rows = max(1, CHUNK // width)  # at a time
             parts = (corpus.read(slice(i, i + rows)) for i in range(0, len(corpus), rows))
-            corpus.vocab_size = max(largest(part, self.path) for part in parts) + 1
+            corpus.vocab_size = max(largest(part, Path(given)) for part in parts) + 1
         return corpus
 
     def _check_lengths(self, idx: Path, lengths: NDArray[Any]) -> None:

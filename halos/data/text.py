@@ -13,13 +13,14 @@ import stat
 import sysconfig
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Optional, Union
 
 import numpy as np
 
 from halos import seeds
 from halos.data import ArrayCorpus, DataOptions, memory
-from halos.errors import ConfigError, require
+from halos.errors import ConfigError, from_here, require
 from halos.hooks import Register, hookimpl
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 VOCABULARY = 256  # bytes
 SEPARATOR = 0  # after each document
-STDLIB = "stdlib"
+STDLIB: Final = "stdlib"
 NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test"}  # what is no program a person reads
 
 
@@ -35,14 +36,13 @@ NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test"}  #
 class Text(DataOptions):
     """Every file under a path (or several), read as bytes; hidden entries and `__pycache__` are left out."""
 
-    path: Any = STDLIB  # a file, a folder, a list of them; `stdlib` is Python's own source on this machine
+    # A file, a folder, a list of them; `stdlib` is Python's own source on this machine.
+    path: Union[Literal["stdlib"], Path, list[Union[Literal["stdlib"], Path]]] = STDLIB
     pattern: Optional[str] = None  # of file names in folders; default *.py for stdlib, * otherwise
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        paths = self.path if isinstance(self.path, (list, tuple)) else [self.path]
-        valid = bool(paths) and all(isinstance(path, (str, os.PathLike)) and os.fspath(path) for path in paths)
-        require(valid, "path", self.path, "a file, a folder, 'stdlib', or a list of these")
+        require(self.path != [], "path", self.path, "a file, a folder, 'stdlib', or a list of these")
         require(self.pattern != "", "pattern", self.pattern, "a pattern of file names, such as '*.md'")
 
     def vocabulary(self) -> int:
@@ -58,7 +58,7 @@ class Text(DataOptions):
         if self.shuffle:
             order = seeds.generator(seed, "documents").permutation(len(documents)).tolist()
         size = sum(document.size + 1 for document in documents)
-        memory.check("path", f"{self.path!r} ({len(documents):,} files)", size)
+        memory.check("path", f"{self._given()} ({len(documents):,} files)", size)
         joined = np.full(size, SEPARATOR, np.uint8)
         self._check_size(len(joined), len(documents))
         starts = np.zeros(len(documents), np.int64)  # of each document, as they were found
@@ -79,22 +79,24 @@ class Text(DataOptions):
 
     def _documents(self) -> list[Document]:
         """What there is to read, in an order that depends on names alone."""
-        paths = self.path if isinstance(self.path, (list, tuple)) else [self.path]
+        paths = self.path if isinstance(self.path, list) else [self.path]
         documents: list[Document] = []
         entries: dict[str, int] = {}
-        for number, path in enumerate(map(os.fspath, paths)):
+        for number, path in enumerate(paths):
             found = self._files(path)
             if not found:
-                raise ConfigError("path", f"{path!r} holds no readable text: no file matches, or all are empty")
+                raise ConfigError(
+                    "path", f"{from_here(path)!r} holds no readable text: no file matches, or all are empty"
+                )
             for name, file, size in found:
                 entry = name.split("/")[0]
                 source = number if len(paths) > 1 else entries.setdefault(entry, len(entries))
                 documents.append(Document(name, file, size, source))
         return documents
 
-    def _files(self, path: str) -> list[tuple[str, str, int]]:
+    def _files(self, path: Union[Literal["stdlib"], Path]) -> list[tuple[str, str, int]]:
         """Name (relative, with slashes), file and size of every file that is not empty."""
-        root, skipped, pattern = path, {"__pycache__"}, self.pattern or "*"
+        root, skipped, pattern = from_here(path), {"__pycache__"}, self.pattern or "*"
         if path == STDLIB:
             root, skipped, pattern = sysconfig.get_path("stdlib"), skipped | NOT_STDLIB, self.pattern or "*.py"
         if not os.path.exists(root):
@@ -116,6 +118,11 @@ class Text(DataOptions):
                 found.append(((name or os.path.basename(root)).replace(os.sep, "/"), file, status.st_size))
         return sorted(found)
 
+    def _given(self) -> str:
+        """The path, or the paths, as messages have them."""
+        paths = [from_here(each) for each in self.path] if isinstance(self.path, list) else from_here(self.path)
+        return repr(paths)
+
     def _check_size(self, size: int, files: int) -> None:
         samples = max(1, self.validation_samples + (1 if self.hold_out else 0))
         needed = samples * self.sequence_length + 1
@@ -123,7 +130,7 @@ class Text(DataOptions):
             train = ", one of them to train on" if self.hold_out and self.validation_samples else ""
             raise ConfigError(
                 "path",
-                f"{self.path!r} gives {size} bytes ({files} files); {samples} samples of sequence_length "
+                f"{self._given()} gives {size} bytes ({files} files); {samples} samples of sequence_length "
                 f"{self.sequence_length}{train} need {needed}",
             )
 

@@ -13,7 +13,7 @@ from zipfile import is_zipfile
 import numpy as np
 
 from halos.data import ArrayCorpus, DataOptions, memory
-from halos.errors import ConfigError, did_you_mean, require
+from halos.errors import ConfigError, did_you_mean, from_here, require
 from halos.hooks import Register, hookimpl
 
 if TYPE_CHECKING:
@@ -32,14 +32,13 @@ class Tokens(DataOptions):
     One dimension: a stream, of which sample i predicts tokens i·L + 1 to (i + 1)·L. Two: a sample per row.
     """
 
-    path: str
+    path: Path
     dtype: str = "uint16"  # of a raw .bin
     key: Optional[str] = None  # of the array in an .npz that has several
     vocab_size: Optional[int] = None  # default: the largest token + 1, for which the whole file is read
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.path != "", "path", self.path, "a .npy, .npz or .bin file")
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
         require(
             self.vocab_size is None or self.vocab_size >= 1,
@@ -53,35 +52,35 @@ class Tokens(DataOptions):
 
     def open(self, seed: int) -> ArrayCorpus:
         """Map the file; the samples are in its order, whatever the seed."""
-        array = self._array()
+        path = Path(from_here(self.path))
+        array = self._array(path)
         if array.dtype.kind not in "iu":
-            raise ConfigError("path", f"{self.path!r} holds {array.dtype}, not integers")
+            raise ConfigError("path", f"{str(path)!r} holds {array.dtype}, not integers")
         length = self.sequence_length + 1
         if array.ndim not in (1, 2):
-            raise ConfigError("path", f"{self.path!r} has shape {array.shape}, not one or two dimensions")
+            raise ConfigError("path", f"{str(path)!r} has shape {array.shape}, not one or two dimensions")
         if array.ndim == 2 and array.shape[1] != length:
             raise ConfigError(
                 "path",
-                f"{self.path!r} has rows of {array.shape[1]} tokens; "
+                f"{str(path)!r} has rows of {array.shape[1]} tokens; "
                 f"sequence_length {self.sequence_length} takes {length}",
             )
         if array.ndim == 1 and len(array) < length:
             raise ConfigError(
                 "path",
-                f"{self.path!r} holds {len(array)} tokens; one sample of sequence_length {self.sequence_length} "
+                f"{str(path)!r} holds {len(array)} tokens; one sample of sequence_length {self.sequence_length} "
                 f"takes {length}",
             )
         if not array.size:
-            raise ConfigError("path", f"{self.path!r} is empty")
-        vocab_size = self.vocab_size or largest(array, self.path) + 1
+            raise ConfigError("path", f"{str(path)!r} is empty")
+        vocab_size = self.vocab_size or largest(array, path) + 1
         windows = np.lib.stride_tricks.sliding_window_view
         samples = array if array.ndim == 2 else windows(array, length)[:: self.sequence_length]
-        return ArrayCorpus(samples, vocab_size, file_hash(Path(self.path)))
+        return ArrayCorpus(samples, vocab_size, file_hash(path))
 
-    def _array(self) -> NDArray[Any]:
-        path = Path(self.path)
+    def _array(self, path: Path) -> NDArray[Any]:
         if path.suffix not in (".npy", ".npz", ".bin"):
-            raise ConfigError("path", f"{self.path!r} is no .npy, .npz or .bin file")
+            raise ConfigError("path", f"{str(path)!r} is no .npy, .npz or .bin file")
         check_file(path)
         if path.suffix == ".bin":
             return self._raw(path)
@@ -92,29 +91,29 @@ class Tokens(DataOptions):
         except ConfigError:
             raise
         except Exception as error:  # whatever NumPy makes of a damaged file
-            raise ConfigError("path", f"{self.path!r} cannot be read: {' '.join(str(error).split())}") from None
+            raise ConfigError("path", f"{str(path)!r} cannot be read: {' '.join(str(error).split())}") from None
 
     def _raw(self, path: Path) -> NDArray[Any]:
         size, width = path.stat().st_size, np.dtype(self.dtype).itemsize
         if not size or size % width:
-            raise ConfigError("path", f"{self.path!r} has {size} bytes, no positive multiple of {self.dtype}'s {width}")
+            raise ConfigError("path", f"{str(path)!r} has {size} bytes, no positive multiple of {self.dtype}'s {width}")
         try:
             return np.asarray(np.memmap(path, np.dtype(self.dtype).newbyteorder("<"), "r"))
         except OSError as error:
-            raise ConfigError("path", f"{self.path!r} cannot be read: {error.strerror}") from None
+            raise ConfigError("path", f"{str(path)!r} cannot be read: {error.strerror}") from None
 
     def _member(self, path: Path) -> NDArray[Any]:
         if not is_zipfile(path):
-            raise ConfigError("path", f"{self.path!r} is damaged: no .npz archive")
+            raise ConfigError("path", f"{str(path)!r} is damaged: no .npz archive")
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
             key = names[0] if self.key is None and len(names) == 1 else self.key
             if key not in names:
                 problem = "needed" if self.key is None else f"{self.key!r} is not there"
                 hint = did_you_mean(self.key, names) if self.key else ""
-                raise ConfigError("key", f"{problem}; {self.path!r} holds {', '.join(names) or 'nothing'}{hint}")
+                raise ConfigError("key", f"{problem}; {str(path)!r} holds {', '.join(names) or 'nothing'}{hint}")
             unpacked = sum(each.file_size for each in archive.zip.infolist() if each.filename in (key, f"{key}.npy"))
-            memory.check("path", f"{key!r} in {self.path!r}", unpacked)
+            memory.check("path", f"{key!r} in {str(path)!r}", unpacked)
             return np.asarray(archive[key])
 
 
@@ -130,14 +129,14 @@ def check_file(path: Path) -> None:
         raise ConfigError("path", f"{str(path)!r} is no file")
 
 
-def largest(array: NDArray[Any], path: str) -> int:
+def largest(array: NDArray[Any], path: Path) -> int:
     """The largest token, read in chunks; a negative one is an error."""
     rows = max(1, CHUNK // (array.shape[1] if array.ndim == 2 else 1))
     top = 0
     for first in range(0, len(array), rows):
         chunk = array[first : first + rows]
         if array.dtype.kind == "i" and (low := int(chunk.min())) < 0:
-            raise ConfigError("path", f"{path!r} holds the token {low}; tokens are not negative")
+            raise ConfigError("path", f"{str(path)!r} holds the token {low}; tokens are not negative")
         top = max(top, int(chunk.max()))
     return top
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 
-from halos.errors import ConfigError, did_you_mean, require, shown, under
+from halos.errors import ConfigError, did_you_mean, from_here, require, shown, under
 from halos.hooks import Register, hookimpl
 from halos.models import weights
 from halos.models.neox_size import Dimensions, rotary_pairs
@@ -31,7 +32,7 @@ SIZES = {  # arXiv 2304.01373, Table 1
 }
 
 
-DEEPEST = 10_000  # layers; to list the shapes of ever more would take for ever
+MOST_LAYERS = 10_000  # layers; to list the shapes of ever more would take for ever
 WIDEST = 1_000_000_000  # any dimension: the elements of a matrix are counted in 63 bits
 
 
@@ -54,7 +55,7 @@ class GPTNeoX:
     layer_norm_eps: float = 1e-5
     parallel_residual: bool = True  # attention and MLP read the same input; false: one after the other
     initializer_range: float = 0.02  # standard deviation of initial matrices
-    weights: Optional[str] = None  # to start from: a checkpoint folder, .safetensors, .pt, .bin or .npz
+    weights: Optional[Path] = None  # to start from: a checkpoint folder, .safetensors, .pt, .bin or .npz
     wire_bytes: Optional[int] = None  # of the whole model in fp32; null: 4 per parameter
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class GPTNeoX:
             fits = key in ("layers", "wire_bytes") or value is None or value <= WIDEST
             require(fits, key, value, f"at most {WIDEST:,}")
         hidden_size, heads = self._given("hidden_size"), self._given("heads")
-        require(self._given("layers") <= DEEPEST, "layers", self.layers, f"at most {DEEPEST:,}")
+        require(self._given("layers") <= MOST_LAYERS, "layers", self.layers, f"at most {MOST_LAYERS:,}")
         require(hidden_size % heads == 0, "heads", heads, f"a divisor of hidden_size ({hidden_size})")
         head_size = hidden_size // heads
         fits = 0 <= self.rotary_pct <= 1 and 2 * rotary_pairs(head_size, self.rotary_pct) <= head_size
@@ -127,9 +128,9 @@ class GPTNeoX:
         if self.weights is not None:
             with under("weights"):
                 theirs = weights.architecture(self.weights)
-            self._check_architecture(size, theirs)
+            self._check_architecture(size, theirs, from_here(self.weights))
             with under("weights"):
-                tensors = weights.load(self.weights)
+                tensors = weights.load_tensors(self.weights)
                 if "embed_out.weight" in tensors:  # its name before transformers 5
                     tensors["lm_head.weight"] = tensors.pop("embed_out.weight")
                 weights.fill(network, tensors, self.weights)
@@ -144,18 +145,18 @@ class GPTNeoX:
             raise ConfigError(key, "needed when there is no size (one of " + ", ".join(SIZES) + ")")
         return value
 
-    def _check_architecture(self, size: Dimensions, theirs: dict[str, Any]) -> None:
-        """Refuse what the shapes cannot show: other heads, rotation, activation than the checkpoint's."""
+    def _check_architecture(self, size: Dimensions, theirs: dict[str, Any], here: str) -> None:
+        """Refuse what the shapes cannot show: other heads, rotation, activation than the checkpoint `here`."""
         rope = theirs.get("rope_parameters") or {}
         require(
             isinstance(rope, dict),
             "weights",
-            self.weights,
+            here,
             f"a GPT-NeoX checkpoint: its rope_parameters are {shown(rope)}",
         )
         kind = theirs.get("model_type", "gpt_neox"), theirs.get("hidden_act", "gelu"), rope.get("rope_type", "default")
         plain = kind == ("gpt_neox", "gelu", "default") and not theirs.get("rope_scaling")
-        require(plain, "weights", self.weights, f"a plain GPT-NeoX checkpoint, but {', '.join(map(str, kind))}")
+        require(plain, "weights", here, f"a plain GPT-NeoX checkpoint, but {', '.join(map(str, kind))}")
         for key, ours, value in (
             ("vocab_size", size.vocab_size, theirs.get("vocab_size")),
             ("heads", size.heads, theirs.get("num_attention_heads")),
@@ -164,7 +165,7 @@ class GPTNeoX:
             ("layer_norm_eps", self.layer_norm_eps, theirs.get("layer_norm_eps")),
             ("parallel_residual", self.parallel_residual, theirs.get("use_parallel_residual")),
         ):
-            require(value is None or ours == value, key, ours, f"that of the weights in {self.weights} ({value})")
+            require(value is None or ours == value, key, ours, f"that of the weights in {here} ({value})")
 
 
 @hookimpl

@@ -6,7 +6,6 @@ Nothing is fetched from anywhere; what the names mean is the model's business.
 from __future__ import annotations
 
 import json
-import os
 import stat
 import warnings
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from halos.errors import UserError
+from halos.errors import UserError, from_here
 
 # What a folder may hold, best first: Hugging Face's names, then a run folder's.
 IN_FOLDER = (
@@ -31,13 +30,13 @@ SUFFIXES = (".safetensors", ".pt", ".bin", ".npz")
 CONSTANTS = ("rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "attention.bias", "attention.masked_bias")
 
 
-def load(path: str | Path) -> dict[str, torch.Tensor]:
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors in a checkpoint, by name, as stored (on the CPU, any precision).
 
     `path` is a folder (a Hugging Face checkpoint, whole or in shards; a run folder) or a
     `.safetensors`, `.pt`, `.bin` or `.npz` file. Raises UserError if it is missing or damaged.
     """
-    path = Path(os.path.expanduser(path))
+    path = Path(from_here(path))
     if stat.S_ISDIR(_mode(path)):
         inside = [path / name for name in IN_FOLDER if stat.S_ISREG(_mode(path / name))]
         if not inside:
@@ -47,15 +46,15 @@ def load(path: str | Path) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(CONSTANTS)}
 
 
-def architecture(path: str | Path) -> dict[str, Any]:
+def architecture(path: Path) -> dict[str, Any]:
     """What a checkpoint folder's `config.json` says of the model; empty if there is none."""
-    file = Path(os.path.expanduser(path), "config.json")
+    file = Path(from_here(path), "config.json")
     return _json(file) if stat.S_ISREG(_mode(file)) else {}
 
 
-def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: str | Path) -> None:
+def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
     """Put `tensors` into the parameters of those names; nothing may be missing, left over, of another shape or NaN."""
-    parameters = dict(module.named_parameters())
+    parameters, source = dict(module.named_parameters()), Path(from_here(source))
     for name, parameter in parameters.items():
         wanted = list(parameter.shape)
         if name not in tensors:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from halos.errors import UserError
+from halos.errors import UserError, from_here
 
 PACKAGE = "__init__.py"  # a plugin file of that name is a package: its modules import each other
 
@@ -23,9 +23,10 @@ def unique(names: Iterable[str]) -> list[str]:
     return list({os.path.abspath(name) if name.endswith(".py") else name: name for name in names}.values())
 
 
-def load(name: str) -> ModuleType:
+def load_plugin(name: str) -> ModuleType:
     """A plugin by file (`my_idea.py`, `my_package/__init__.py`) or module name (`my_package.idea`)."""
     path = Path(name)
+    name = from_here(name)
     if path.suffix == ".py" and not os.path.isfile(path):
         raise UserError(f"plugin {name}: no such file")
     try:

@@ -18,10 +18,10 @@ import pluggy
 import torch
 
 from halos.data import DataSource
-from halos.errors import UserError, did_you_mean, shown
+from halos.errors import UserError, did_you_mean, from_here, shown
 from halos.models import Model
 from halos.plugins import hookspecs
-from halos.plugins.loading import load, reason, source, sources, unique
+from halos.plugins.loading import load_plugin, reason, source, sources, unique
 from halos.rules.codecs import Codec
 from halos.rules.merge import MergeRule
 from halos.rules.steps import StepAllocation
@@ -94,11 +94,12 @@ class Plugins:
         for name in unique(extra):
             if self._is_installed(name):
                 continue
-            plugin = load(name)
+            plugin = load_plugin(name)
             self._add(plugin, name)
             if not self.manager.get_hookcallers(plugin):
                 raise UserError(
-                    f"plugin {name} implements no hook; see halos/plugins/hookspecs.py and mark functions @hookimpl"
+                    f"plugin {from_here(name)} implements no hook; see halos/plugins/hookspecs.py and mark functions"
+                    " @hookimpl"
                 )
         self._check_pending()
         self.components: dict[str, dict[str, Component]] = {kind: {} for kind in KINDS}
@@ -166,8 +167,8 @@ class Plugins:
             try:
                 self.manager.register(plugin)
             except pluggy.PluginValidationError as error:
-                raise UserError(f"plugin {origin}: {error}") from error
-            self._origins[id(plugin)] = origin
+                raise UserError(f"plugin {from_here(origin)}: {error}") from error
+            self._origins[id(plugin)] = from_here(origin)
             self._loaded.append((plugin, origin))
 
     def _check_pending(self) -> None:

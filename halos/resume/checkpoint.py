@@ -22,7 +22,7 @@ import torch
 from halos.errors import UserError
 
 FORMAT = 1
-DEEPEST = 100  # lists and dictionaries within each other; no configuration is that
+MOST_NESTED = 100  # lists and dictionaries within each other; no configuration is that
 NAME = re.compile(r"events-(\d+)-([0-9a-f]{32})\.pt")
 
 
@@ -118,7 +118,7 @@ class Hashing:
         return self._hash.hexdigest()
 
 
-def load(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint in `path`; UserError says what is wrong with the file."""
     named = NAME.fullmatch(path.name)
     if named is None:
@@ -158,7 +158,7 @@ def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
     problems: list[str] = []
     for _, path in _named(folder):
         try:
-            return load(path), problems
+            return load_checkpoint(path), problems
         except UserError as problem:
             problems.append(str(problem))
     if not problems:
@@ -189,7 +189,7 @@ def _plain(value: Any) -> bool:
     while pending:
         each, depth = pending.pop()
         if isinstance(each, (list, tuple, dict)):
-            if id(each) in seen or depth == DEEPEST:
+            if id(each) in seen or depth == MOST_NESTED:
                 return False
             seen.add(id(each))
             inside = [*each, *each.values()] if isinstance(each, dict) else each

@@ -11,7 +11,7 @@ from typing import NoReturn, Optional
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.config.builder import to_sections
-from halos.config.config import load
+from halos.config.config import load_config
 from halos.config.yaml_text import to_yaml
 from halos.errors import Diverged, Lost, UserError, shown
 from halos.plugins.registry import Plugins
@@ -19,7 +19,6 @@ from halos.run import resuming
 from halos.run.lifecycle import run
 from halos.sim.clock import Deadlock
 from halos.sim.limits import Hopeless
-from halos.world import cluster as clusters
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -36,16 +35,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         earlier = None
         if options.resume is not None:
             changes = [each for each in (options.config, *options.overrides) if each is not None]
-            config, plugins, earlier = resuming.load(Path(options.resume), changes, options.plugin)
+            config, plugins, earlier = resuming.load_run(Path(options.resume), changes, options.plugin)
         else:
-            config, plugins = load(_config_file(options.config), options.overrides, options.plugin)
+            config, plugins = load_config(_config_file(options.config), options.overrides, options.plugin)
         if options.show_config:
             print(to_yaml(to_sections(config, plugins)), end="")
             return 0
-        came = run(config, plugins, earlier)
+        summary, cluster = run(config, plugins, earlier)
         from halos.run import report
 
-        report.show(came, config.folder, [region.name for region in clusters.build(config.cluster).regions])
+        report.show(summary, config.folder, [region.name for region in cluster.regions])
     except UserError as error:
         return mistake(error)
     except Diverged as error:

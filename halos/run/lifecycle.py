@@ -20,12 +20,13 @@ from halos.run.assembly import Run, assemble
 from halos.run.folder import save_model, write_config
 from halos.sim.limits import Hopeless
 from halos.values.records import Summary
+from halos.world.cluster import Cluster
 
 logger = logging.getLogger("halos.run")
 
 
-def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) -> Summary:
-    """Run `config` and return its summary; the run folder holds everything else.
+def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) -> tuple[Summary, Cluster]:
+    """Run `config`; its summary and the cluster it ran on. The run folder holds everything else.
 
     With `resumed` it goes on from that checkpoint, in the same folder (see halos.resume).
 
@@ -64,7 +65,7 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
                 except Exception as another:  # must not hide the first
                     logger.error("the end of the run could not be recorded: %s", another)
             raise
-        return _finish(assembled, tally, began, True)
+        return _finish(assembled, tally, began, True), assembled.experiment.cluster
 
 
 def _finish(assembled: Run, tally: Tally, began: float, finished: Union[bool, str]) -> Summary:

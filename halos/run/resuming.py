@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from halos.config.builder import to_sections
-from halos.config.config import Config, resolve
+from halos.config.builder import path_fields, to_sections
+from halos.config.config import Config, resolved
 from halos.config.layers import merge, overrides
-from halos.config.references import interpolate
 from halos.config.yaml_text import Section
-from halos.errors import ConfigError, UserError, shown
-from halos.plugins.loading import unique
+from halos.errors import ConfigError, UserError, from_here, shown
 from halos.plugins.registry import Plugins, versions
 from halos.resume import checkpoint as checkpoints
 from halos.resume.checkpoint import Checkpoint
@@ -26,7 +24,7 @@ FREE = ("observers", "checkpoint", "executor.device", "executor.threads")  # may
 LIMITS = ("budget.local_steps", "budget.tokens", "budget.simulated_hours")  # may grow
 
 
-def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) -> tuple[Config, Plugins, Checkpoint]:
+def load_run(folder: Path, changes: Sequence[str], plugins: Sequence[str] = ()) -> tuple[Config, Plugins, Checkpoint]:
     """The configuration of the run in `folder`, with `key=value` changes, and its newest intact checkpoint.
 
     UserError names what stands in the way: no checkpoint, a key that must not change, another version
@@ -46,14 +44,9 @@ def load(folder: Path, changes: list[str], plugins: Optional[list[str]] = None) 
     section = merge(before, overrides(changes))
     if section["out"] != before["out"]:
         raise ConfigError("out", f"is {folder}, where the run is, and cannot become {shown(section['out'])}")
-    section = interpolate(section)
-    named = section.get("plugins") or []
-    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
-        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
-    section["plugins"] = unique([*named, *(plugins or [])])
-    found = Plugins(section["plugins"])
-    config = resolve(section, found)
-    _check_keys(checkpoint.config, to_sections(config, found))
+    config, found = resolved(section, plugins)
+    free = (*FREE, *(f"data.{name}" for name in path_fields(type(config.data))))  # the data's hash decides
+    _check_keys(checkpoint.config, to_sections(config, found), free)
     _check_budget(checkpoint, config)
     _check_versions(checkpoint.versions, versions(found))
     return config, found, checkpoint
@@ -65,10 +58,10 @@ def _check_place(before: Section) -> None:
         raise UserError("the run cannot be resumed: its checkpoint's configuration does not say where it is")
 
 
-def _check_keys(before: Section, after: Section) -> None:
+def _check_keys(before: Section, after: Section, free: Sequence[str]) -> None:
     ours, theirs = dict(_leaves(after)), dict(_leaves(before))
     for key in sorted({*ours, *theirs}, key=lambda key: (not key.endswith(".name"), key)):  # first the reason
-        if ours.get(key) == theirs.get(key) or any(key == free or key.startswith(f"{free}.") for free in FREE):
+        if ours.get(key) == theirs.get(key) or any(key == each or key.startswith(f"{each}.") for each in free):
             continue
         if key in LIMITS:
             if _limit(ours.get(key)) < _limit(theirs.get(key)):
@@ -85,7 +78,7 @@ def _check_keys(before: Section, after: Section) -> None:
             raise ConfigError(
                 key,
                 f"is {theirs.get(key)!r} in this run and cannot become {ours.get(key)!r}; what may change is the budget"
-                " (to a larger one), observers, checkpoint, executor.device and executor.threads",
+                " (to a larger one), observers, checkpoint, executor.device, executor.threads and where the data lie",
             )
 
 
@@ -98,17 +91,19 @@ def _check_budget(checkpoint: Checkpoint, config: Config) -> None:
 
 def _check_versions(before: dict[str, str], now: dict[str, str]) -> None:
     for name in sorted({*before, *now}):
-        if before.get(name) == now.get(name):
+        was, is_now = before.get(name), now.get(name)
+        if was == is_now:
             continue
+        if name.endswith(".py") and (is_now in before.values() or was in now.values()):
+            continue  # the same file, elsewhere
         if name in ("python", "torch"):
-            was, is_now = before.get(name), now.get(name)
             logger.warning("%s was %s and is %s now: what follows may differ in the last bits", name, was, is_now)
         elif name not in before:
-            logger.warning("%s was not there when the run began", name)
+            logger.warning("%s was not there when the run began", from_here(name))
         else:
             raise UserError(
-                f"{name} is {now.get(name, 'not installed')}, but the run was made with {before[name]}: it would go on"
-                " as another experiment"
+                f"{from_here(name)} is {is_now or 'not installed'}, but the run was made with {was}:"
+                " it would go on as another experiment"
             )
 
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, Optional, Union
 
-from halos.config.config import Config, resolve
-from halos.config.layers import DEFAULTS, merge
+from halos.config.config import Config, resolved
+from halos.config.layers import merge
 from halos.config.yaml_text import Section
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
-from halos.plugins.registry import Plugins
 from halos.run.assembly import assemble
 from halos.sim.simulation import Simulation
 from halos.values.records import Commit, Evaluation, Transfer, Update
@@ -103,8 +102,7 @@ def two_workers(rounds: int = 5, **changes: Any) -> Section:
 
 def record(sections: Section, plugins: Sequence[str] = (), policy: Optional[Any] = None) -> Recording:
     """Run a configuration, writing nothing; `policy` (an instance) takes the place of the configured one."""
-    found = Plugins([*sections.get("plugins", ()), *plugins])
-    config = resolve(merge(DEFAULTS, sections), found)
+    config, found = resolved(sections, plugins)
     if policy is not None:
         config.policy = policy
     run = assemble(config, found)

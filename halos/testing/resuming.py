@@ -20,12 +20,11 @@ from zlib import crc32
 
 import torch
 
-from halos.config.config import resolve
-from halos.config.layers import DEFAULTS, merge
+from halos.config.config import resolved
+from halos.config.layers import merge
 from halos.config.yaml_text import Section
 from halos.hooks import hookimpl
-from halos.plugins.registry import Plugins
-from halos.resume.checkpoint import Checkpoint, load
+from halos.resume.checkpoint import Checkpoint, load_checkpoint
 from halos.resume.checkpointer import ours
 from halos.run.assembly import assemble
 from halos.testing.witness import content, first_difference
@@ -99,8 +98,7 @@ def trace(
     into: Optional[Traced] = None,
 ) -> tuple[Traced, list[Checkpoint]]:
     """A run, from `earlier` on if that is given, and its checkpoints before the events `at`, as read again."""
-    found = Plugins([*sections.get("plugins", ()), *plugins])
-    config = resolve(merge(DEFAULTS, sections), found)
+    config, found = resolved(sections, plugins)
     if policy is not None:
         config.policy = policy()
     traced, checkpoints = into or Traced(), []
@@ -113,7 +111,7 @@ def trace(
             assert checkpointer is not None, "asked for"
             checkpointer.between()
             if clock.happened in at:
-                checkpoints.append(load(checkpointer.checkpoint().save(Path(folder), keep=1)))
+                checkpoints.append(load_checkpoint(checkpointer.checkpoint().save(Path(folder), keep=1)))
 
         with closing(run):
             try:

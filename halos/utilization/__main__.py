@@ -9,22 +9,19 @@ from typing import Any, Optional
 
 from halos.command import Parser, mistake
 from halos.config.builder import Builder
+from halos.config.config import named_plugins
 from halos.config.layers import merge, overrides, read
 from halos.config.references import interpolate
-from halos.errors import ConfigError, UserError, shown
-from halos.plugins.loading import unique
+from halos.errors import UserError
 from halos.plugins.registry import Plugins
 from halos.utilization import curves
 from halos.utilization.options import Options
 
 
-def load(path: str, changes: Sequence[str] = (), plugins: Sequence[str] = ()) -> Options:
+def load_options(path: str, changes: Sequence[str] = (), plugins: Sequence[str] = ()) -> Options:
     """The configuration in file `path` with `key=value` changes on top; UserError says what is wrong with it."""
     section = interpolate(merge(read(Path(path)), overrides(changes)))
-    named = section.get("plugins") or []
-    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
-        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
-    section["plugins"] = unique([*named, *plugins])
+    section["plugins"] = named_plugins(section, plugins)
     options: Any = Builder(Plugins(section["plugins"])).build(Options, section, "")
     assert isinstance(options, Options), "built from its own class"
     return options
@@ -48,7 +45,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             raise UserError(f"no configuration given; try: {parser.prog} configs/utilization/streaming_table4.yaml")
         if asked.plot:
             curves.figure_class()  # complain before anything is written
-        options = load(asked.config, asked.overrides, asked.plugin)
+        options = load_options(asked.config, asked.overrides, asked.plugin)
         found = [curves.curve(model, method, options) for model in options.models for method in options.methods]
         if asked.csv:
             curves.write_csv(found, asked.csv)

@@ -1,16 +1,13 @@
-"""The cluster: regions and the workers in them, and upstream's `env.yaml`."""
+"""The cluster: regions and the workers in them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
-import yaml
-
-from halos.config.yaml_text import SafeLoader, check_depth, placed
-from halos.errors import ConfigError, positive, require, shown
+from halos.errors import ConfigError, positive, require
 
 LONGEST_MS = 1e15  # milliseconds, 30,000 years: sums and products of times stay finite
 SLOWEST = 1e-9  # of the fastest worker's speed, likewise
@@ -44,10 +41,11 @@ class RegionOptions:
 
 @dataclass
 class ClusterOptions:
-    """`cluster:`, either an upstream environment file or regions written out."""
+    """`cluster:`, regions written out, or an upstream environment file, of which halos.config.env makes such."""
 
-    env: Optional[str] = None
+    env: Optional[Path] = None
     regions: list[RegionOptions] = field(default_factory=list)
+    bandwidth_gbps: Optional[list[list[float]]] = None  # between regions, [from][to]; network models may have their own
     step_time_ms: float = 238.391
     tie_break_ms: float = 0.0
 
@@ -63,6 +61,8 @@ class ClusterOptions:
             require(getattr(self, key) <= LONGEST_MS, key, getattr(self, key), f"at most {LONGEST_MS:g} milliseconds")
         if self.env is not None and self.regions:
             raise ConfigError("regions", "given beside env; a cluster comes from one of the two")
+        if self.env is not None and self.bandwidth_gbps is not None:
+            raise ConfigError("bandwidth_gbps", "given beside env, which has its own")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Cluster:
     workers: tuple[Worker, ...]
     step_time: float
     tie_break: float  # seconds, times the worker's id, added to each asynchronous round trip
-    bandwidth_gbps: Optional[list[list[float]]] = None  # [from][to], if the environment file gave it
+    bandwidth_gbps: Optional[list[list[float]]] = None  # [from][to], if the configuration gives it
 
     def check_region(self, region: int, key: str = "server_region") -> None:
         """ConfigError for `key` unless there is such a region."""
@@ -88,13 +88,10 @@ def region_index(region: Union[Region, int]) -> int:
 
 def build(options: ClusterOptions) -> Cluster:
     """The cluster that `cluster:` describes; speeds are divided by the fastest."""
-    bandwidth = None
-    if options.env is not None:
-        names_and_speeds, bandwidth = read_env(Path(options.env))
-    else:
-        names_and_speeds = [
-            (region.name or f"region-{index}", region.workers) for index, region in enumerate(options.regions)
-        ]
+    assert options.env is None, "halos.config.env has read it"
+    names_and_speeds = [
+        (region.name or f"region-{index}", region.workers) for index, region in enumerate(options.regions)
+    ]
     if not names_and_speeds:
         raise ConfigError("regions", "empty; name an `env` file or write regions: [{name: …, workers: [1.0, …]}]")
     names = [name for name, _ in names_and_speeds]
@@ -124,47 +121,19 @@ def build(options: ClusterOptions) -> Cluster:
         members = tuple(Worker(len(workers) + i, index, speed / fastest) for i, speed in enumerate(several))
         workers.extend(members)
         regions.append(Region(index, name, members))
-    return Cluster(tuple(regions), tuple(workers), options.step_time_ms / 1e3, options.tie_break_ms / 1e3, bandwidth)
+    _check_bandwidth(options.bandwidth_gbps, len(regions))
+    return Cluster(
+        tuple(regions),
+        tuple(workers),
+        options.step_time_ms / 1e3,
+        options.tie_break_ms / 1e3,
+        options.bandwidth_gbps,
+    )
 
 
-def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float]]]:
-    """Upstream's environment file: names and speeds per region, bandwidths in Gbit/s [from][to]."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        check_depth(text)
-        env = yaml.load(text, Loader=SafeLoader)
-    except FileNotFoundError:
-        raise ConfigError("env", f"{path} does not exist") from None
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError("env", f"{path} cannot be read: {placed(error)}") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError("env", f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(env, dict):
-        raise ConfigError("env", f"{path} is no mapping with num_regions, network_bandwidths, worker_speeds")
-    for key in ("num_regions", "network_bandwidths", "worker_speeds"):
-        if key not in env:
-            raise ConfigError("env", f"{path} has no key {key!r}")
-    regions = env["num_regions"]
-    if isinstance(regions, bool) or not isinstance(regions, int) or regions < 1:
-        raise ConfigError("env", f"{path}: num_regions is {shown(regions)}, not a positive integer")
-    speeds = _rows(env["worker_speeds"], path, "worker_speeds")
-    if len(speeds) != regions:
-        raise ConfigError("env", f"{path}: worker_speeds has {len(speeds)} rows for {shown(regions)} regions")
-    bandwidths = _rows(env["network_bandwidths"], path, "network_bandwidths")
-    widths = [len(row) for row in bandwidths]
-    if widths != [regions] * regions:
-        shape = f"{len(widths)} rows of {'/'.join(map(str, sorted(set(widths))))} numbers"
-        raise ConfigError(
-            "env", f"{path}: network_bandwidths has {shape}, not {shown(regions)} rows of {shown(regions)}"
-        )
-    return [(f"region-{index}", row) for index, row in enumerate(speeds)], bandwidths
-
-
-def _rows(value: Any, path: Path, key: str) -> list[list[float]]:
-    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
-        raise ConfigError("env", f"{path}: {key} is not a list of lists")
-    for i, row in enumerate(value):
+def _check_bandwidth(gbps: Optional[list[list[float]]], regions: int) -> None:
+    for i, row in enumerate(gbps or []):
         for j, entry in enumerate(row):
-            if not positive(entry):
-                raise ConfigError("env", f"{path}: {key}[{i}][{j}] is {shown(entry)}, not a positive, finite number")
-    return [[float(entry) for entry in row] for row in value]
+            require(entry > 0, f"bandwidth_gbps[{i}][{j}]", entry, "a positive number")
+    if gbps is not None and [len(row) for row in gbps] != [regions] * regions:
+        raise ConfigError("bandwidth_gbps", f"is not {regions} rows of {regions} numbers, [from][to]")

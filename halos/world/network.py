@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, Union
 
 import numpy as np
 
-from halos.errors import ConfigError, is_number, require
+from halos.errors import ConfigError, require
 from halos.hooks import Register, hookimpl
 from halos.world.cluster import LONGEST_MS, Cluster
 from halos.world.rings import best_ring
@@ -55,8 +55,10 @@ class Matrix:
     all-gather passes every payload on around that ring: `(M−1) · (latency + bytes · 8 / bandwidth)`.
     """
 
-    bandwidth_gbps: Any = None  # Gbit/s, [from][to] or one number; null: the environment file's
-    latency_ms: Any = 0.0  # [from][to] or one number
+    bandwidth_gbps: Union[float, list[list[float]], None] = (
+        None  # Gbit/s, [from][to] or one number; null: the cluster's
+    )
+    latency_ms: Union[float, list[list[float]], None] = 0.0  # [from][to] or one number; null: 0
     return_path: str = "own"  # a push is charged at its own direction's link, or (as upstream) at the pull's: `forward`
 
     def __post_init__(self) -> None:
@@ -109,20 +111,15 @@ class Matrix:
         return pull, latency[region][server] + push_bytes * 8 / links[region][server]
 
 
-def square(value: Any, regions: int, key: str) -> NDArray[np.float64]:
-    """`value` (one number or a list of lists) as a [regions, regions] array; ConfigError if it does not fit."""
-    expected = f"one number or {regions} rows of {regions} numbers, [from][to]"
-    rows = value if isinstance(value, list) else None
-    if rows is None:
-        require(is_number(value), key, value, expected)
+def square(value: Union[float, list[list[float]]], regions: int, key: str) -> NDArray[np.float64]:
+    """`value` as a [regions, regions] array; ConfigError if it does not fit."""
+    if not isinstance(value, list):
         return np.full((regions, regions), float(value))
-    shape = f"{len(rows)} x " + "/".join(sorted({str(len(row)) if isinstance(row, list) else "?" for row in rows}))
-    if len(rows) != regions or not all(isinstance(row, list) and len(row) == regions for row in rows):
+    if [len(row) for row in value] != [regions] * regions:
+        shape = f"{len(value)} x " + "/".join(map(str, sorted({len(row) for row in value})))
+        expected = f"one number or {regions} rows of {regions} numbers, [from][to]"
         raise ConfigError(key, f"has shape {shape}, but there are {regions} regions; give {expected}")
-    for i, row in enumerate(rows):
-        for j, entry in enumerate(row):
-            require(is_number(entry), f"{key}[{i}][{j}]", entry, "a number")
-    return np.array(rows, dtype=np.float64)
+    return np.array(value, dtype=np.float64)
 
 
 def _refuse(bad: NDArray[np.bool_], values: NDArray[np.float64], key: str, expected: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Literal, Optional, Union
 
 import pytest
 
-from halos.config.builder import Builder, to_sections
+from halos.config.builder import Builder, path_fields, to_sections
+from halos.config.paths import Written, written
 from halos.errors import ConfigError, require
 from halos.plugins.registry import Plugins
 from halos.rules.merge import SGD, Adam, MergeRule, Nesterov
@@ -43,6 +44,8 @@ class Everything:
     numbers: Sequence[float] = ()
     choice: Literal["a", "b"] = "a"
     path: Optional[Path] = None
+    places: Union[Literal["home"], Path, list[Path]] = "home"
+    table: Union[float, list[list[float]], None] = None
     anything: Any = None
     bare: dict = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
@@ -101,7 +104,12 @@ def build(plugins):
         ({"row": [1, 2, 3]}, (1, 2, 3)),
         ({"numbers": [1]}, [1.0]),
         ({"choice": "b"}, "b"),
-        ({"path": "a/b"}, Path("a/b")),
+        ({"path": "a/b"}, Path("a/b").absolute()),
+        ({"path": "/a/b"}, Path("/a/b")),
+        ({"places": "home"}, "home"),
+        ({"places": ["/a", "/b"]}, [Path("/a"), Path("/b")]),
+        ({"table": 1}, 1.0),
+        ({"table": [[1, 2], [3, 4.5]]}, [[1.0, 2.0], [3.0, 4.5]]),
         ({"anything": {"x": [1]}}, {"x": [1]}),
         ({"bare": {"x": 1}}, {"x": 1}),
         ({"inner": {"lr": 2}}, Inner(2.0)),
@@ -141,6 +149,12 @@ def test_a_value_becomes_what_its_field_is_annotated_with(build, section, expect
         ({"row": ["x"]}, "top.row[0]: 'x' is not an integer"),
         ({"choice": "c"}, "top.choice: 'c' is not one of a, b"),
         ({"path": 3}, "top.path: 3 is not a path or null"),
+        ({"path": ""}, "top.path: '' is not a path or null"),
+        ({"table": "x"}, "top.table: 'x' is not a number or a list of lists, each a number or null"),
+        ({"table": [[1, 2], [3, "x"]]}, "top.table[1][1]: 'x' is not a number"),
+        ({"table": [1, 2]}, "top.table[0]: 1 is not a list, each a number"),
+        ({"places": ["x", 3]}, "top.places[1]: 3 is not a path"),
+        ({"places": 3}, "top.places: 3 is not 'home' or a path or a list, each a path"),
         ({"bare": []}, "top.bare: [] is not a section of keys and values"),
         ({"inner": 3}, "top.inner: 3 is not a section of keys and values"),
         ({"inner": {"lr": -1}}, "top.inner.lr: -1.0 is not non-negative"),
@@ -199,13 +213,45 @@ def test_sections_and_back_is_the_same(build, plugins):
     everything = build(
         pair=[1, 2],
         numbers=[3],
-        path="a",
+        path="/a",
         rule="adam",
         rules=["sgd"],
         by_name={"a": "sgd"},
         perhaps={"name": "sgd", "lr": 2},
     )
     sections = to_sections(everything, plugins)
-    assert (sections["pair"], sections["path"], sections["perhaps"]) == ([1.0, 2], "a", {"name": "sgd", "lr": 2.0})
+    assert (sections["pair"], sections["path"], sections["perhaps"]) == ([1.0, 2], "/a", {"name": "sgd", "lr": 2.0})
     assert "hidden" not in sections
     assert build(**sections) == everything
+
+
+def test_texts_of_a_file_leave_as_texts_that_are_nothing_else(build):
+    section = {"text": "a", "either": "b", "choice": "a", "anything": {"x": ["c"]}, "bare": {"y": "d"}, "path": "e"}
+    built = build(**written(section, Path("/folder")))
+    texts = [built.text, built.either, built.choice, *built.anything["x"], built.bare["y"], str(built.path)]
+    assert not [each for each in texts if isinstance(each, Written)]
+    assert texts == ["a", "b", "a", "c", "d", str(Path("e").absolute())]
+
+
+def test_a_relative_path_is_beside_its_file_if_there_is_one_and_otherwise_in_the_working_directory(
+    build, tmp_path, monkeypatch
+):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/a").write_text("")
+    monkeypatch.chdir(tmp_path)
+    in_file = written({"places": ["a", "b"]}, tmp_path / "conf")
+    assert build(**in_file).places == [tmp_path / "conf/a", tmp_path / "b"]
+    assert build(places=["a"]).places == [tmp_path / "a"]  # not from a file
+
+
+def test_a_default_that_is_a_relative_path_is_written_out_as_an_absolute_one(plugins, tmp_path, monkeypatch):
+    @dataclass
+    class Somewhere:
+        folder: Path = Path("here")
+
+    monkeypatch.chdir(tmp_path)
+    assert to_sections(Somewhere(), plugins) == {"folder": str(tmp_path / "here")}
+
+
+def test_the_fields_that_hold_paths_are_those_annotated_so():
+    assert path_fields(Everything) == ["path", "places"]

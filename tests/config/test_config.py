@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from halos.config.builder import to_sections
-from halos.config.config import load
+from halos.config.config import load_config
+from halos.config.layers import read
 from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError
 
@@ -32,6 +33,7 @@ plugins: []
 cluster:
   env: null
   regions: [{name: us-east, workers: [1.0, 0.5]}]
+  bandwidth_gbps: null
   step_time_ms: 238.391
   tie_break_ms: 0.0
 network:
@@ -72,7 +74,7 @@ observers: {progress: true, tensorboard: true, trace: true, records: all}
 
 def test_a_config_with_every_key_loads(tmp_path):
     (tmp_path / "full.yaml").write_text(FULL)
-    config, _ = load(str(tmp_path / "full.yaml"))
+    config, _ = load_config(str(tmp_path / "full.yaml"))
     assert (config.name, config.seed, config.folder) == ("quickstart", 1234, Path("runs/quickstart"))
     assert (config.train.optimizer.betas, config.policy.local.buffer) == ((0.9, 0.95), 16)
 
@@ -80,10 +82,12 @@ def test_a_config_with_every_key_loads(tmp_path):
 def test_a_config_written_out_loads_as_the_same_config(tmp_path):
     for name, text in (("full.yaml", FULL), ("again.yaml", "")):
         (tmp_path / name).write_text(text)
-    config, plugins = load(str(tmp_path / "full.yaml"), ["cluster.tie_break_ms=1e-6", "network.bandwidth_gbps=.inf"])
+    config, plugins = load_config(
+        str(tmp_path / "full.yaml"), ["cluster.tie_break_ms=1e-6", "network.bandwidth_gbps=.inf"]
+    )
     written = to_yaml(to_sections(config, plugins))
     (tmp_path / "again.yaml").write_text(written)
-    again, plugins = load(str(tmp_path / "again.yaml"))
+    again, plugins = load_config(str(tmp_path / "again.yaml"))
     assert again == config
     assert to_yaml(to_sections(again, plugins)) == written
 
@@ -114,7 +118,7 @@ def test_upstreams_env_yaml_loads_unchanged(command, tiny_yaml):
 
 def test_a_mistake_in_python_names_the_same_key():
     with pytest.raises(ConfigError) as caught:
-        load(None, ["policy.outer=3", "model={name: sized, parameters: 1}", "policy.name=diloco", "steps=fixed"])
+        load_config(None, ["policy.outer=3", "model={name: sized, parameters: 1}", "policy.name=diloco", "steps=fixed"])
     assert caught.value.key == "policy.outer"
 
 
@@ -130,3 +134,72 @@ def test_memory_is_looked_at_before_any_of_it_is_taken(command, tiny_yaml, monke
     # 4 bytes · 806 M · (2 moments · 4 workers + 4) = 36 GiB
     assert "model: 805,998,592 parameters and 4 workers' optimizer states need at least 36.0 GiB of memory" in got.err
     assert "16.0 GiB are free; take a smaller model or fewer workers, or only time it with" in got.err
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from pathlib import Path
+
+from halos import hookimpl
+from halos.world.compute import Constant
+
+
+@dataclass
+class Timed(Constant):
+    table: Path = Path("table")
+
+    def connect(self, cluster, seed):
+        super().connect(cluster, seed)
+        assert self.table.read_text() == "times"
+
+
+@hookimpl
+def register_compute_models(register):
+    register("timed", Timed)
+"""
+
+
+def test_what_show_config_prints_is_the_same_run_from_any_working_directory(command, tiny_yaml, tmp_path, monkeypatch):
+    """Its env file, data, weights, a plugin's file and a file of that plugin's lie beside the config, or in `deep`."""
+    top = tiny_yaml(
+        extends="deep/base.yaml",
+        model={"name": "gpt_neox", "hidden_size": 8, "layers": 1, "heads": 1, "weights": "w.pt"},
+        data={"name": "megatron", "path": "pair", "sequence_length": 8, "vocab_size": 64},
+        cluster={"env": "env.yaml", "regions": []},
+        network={"bandwidth_gbps": None},
+        compute={"name": "timed", "table": "times.txt"},
+        plugins=["timed.py"],
+        evaluate={"sets": {"own": {"name": "text", "path": ["${evaluate.sets.below.path}", "texts"]}}},
+        executor={"name": "timing"},
+    )
+    files = {
+        "conf/c.yaml": top,
+        "conf/deep/base.yaml": "evaluate: {sets: {below: {name: text, path: corpus.txt}}}\n",
+        "conf/deep/corpus.txt": "", "conf/texts/a.txt": "", "conf/w.pt": "", "conf/env.yaml": ENV,
+        "conf/pair.bin": "", "conf/pair.idx": "", "conf/times.txt": "times", "conf/timed.py": PLUGIN,
+    }  # fmt: skip
+    first = command("conf/c.yaml", "--show-config", files=files)
+    assert (first.code, first.err) == (0, "")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert command("../conf/c.yaml", "--show-config").out == first.out
+    (tmp_path / "shown.yaml").write_text(first.out)
+    assert command("../shown.yaml", "--show-config").out == first.out
+    section = read(tmp_path / "shown.yaml")
+    conf = tmp_path / "conf"
+    assert section["data"]["path"] == str(conf / "pair")
+    assert section["model"]["weights"] == str(conf / "w.pt")
+    assert section["compute"]["table"] == str(conf / "times.txt")
+    assert section["plugins"] == [str(conf / "timed.py")]
+    assert section["evaluate"]["sets"]["own"]["path"] == [str(conf / "deep/corpus.txt"), str(conf / "texts")]
+    assert section["cluster"]["env"] is None and section["cluster"]["bandwidth_gbps"] == [[9.0, 1.0], [1.0, 9.0]]
+
+    (conf / "env.yaml").unlink()  # what it said is known
+    timelines = []
+    for folder, config in ((tmp_path / "elsewhere", "../shown.yaml"), (tmp_path, "shown.yaml")):
+        monkeypatch.chdir(folder)
+        got = command(config)
+        assert (got.code, got.err) == (0, "")
+        written = {path.name: path.read_bytes() for path in (folder / "runs/run").glob("*.jsonl")}
+        timelines.append({**written, "config": read(folder / "runs/run/config.yaml")})
+    assert timelines[0] == timelines[1] and timelines[0]["updates.jsonl"]

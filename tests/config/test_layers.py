@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from halos.config.config import load
+from halos.config.config import load_config
 from halos.config.layers import merge, overrides, parse_override, read
-from halos.config.references import interpolate
-from halos.config.yaml_text import to_yaml
-from halos.errors import ConfigError, UserError
+from halos.errors import UserError
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -92,26 +90,14 @@ def test_one_file_may_be_extended_twice_but_not_by_itself(tmp_path):
         read(tmp_path / "top.yaml")
 
 
-def test_paths_in_a_file_are_looked_for_beside_it_first(tmp_path, monkeypatch):
-    write(tmp_path / "conf", env="", c="cluster: {env: env.yaml}\ndata: {path: [text, far]}\nmodel: {weights: w.pt}\n"
-          "evaluate: {sets: {code: {path: mapped}}}\nplugins: [mine.py, a.module]\nname: text\nout: text")  # fmt: skip
-    for name in ("text", "mapped.idx", "mine.py", "a.module"):
-        (tmp_path / "conf" / name).write_text("")
+def test_texts_remember_the_folder_of_the_file_they_were_written_in(tmp_path, monkeypatch):
+    write(tmp_path / "deep", base="model: {weights: w.pt}\ndata: {path: [a, b], key: c}\nseed: 1")
+    write(tmp_path, top="extends: deep/base.yaml\ndata: {key: d}\nplugins: [mine.py]")
     monkeypatch.chdir(tmp_path)
-    section = read(Path("conf/c.yaml"))
-    assert section["cluster"]["env"] == "conf/env.yaml"
-    assert section["data"]["path"] == ["conf/text", "far"]  # not there: as written, from the working directory
-    assert section["evaluate"]["sets"]["code"]["path"] == "conf/mapped"  # a pair, .bin and .idx
-    assert section["model"]["weights"] == "w.pt"
-    assert section["plugins"] == ["conf/mine.py", "a.module"]
-    assert (section["name"], section["out"]) == ("text", "text")
-
-
-def test_what_is_no_path_stays_as_it_is_even_if_there_is_such_a_file(tmp_path):
-    write(tmp_path, c=f"weights: uniform\ndata: {{path: ''}}\ncluster: {{env: {tmp_path}/c.yaml}}")
-    (tmp_path / "uniform").write_text("")
-    section = read(tmp_path / "c.yaml")
-    assert section == {"weights": "uniform", "data": {"path": ""}, "cluster": {"env": f"{tmp_path}/c.yaml"}}
+    section = merge(read(Path("top.yaml")), overrides(["name=x"]))
+    assert section["model"]["weights"].folder == section["data"]["path"][1].folder == tmp_path / "deep"
+    assert section["data"]["key"].folder == section["plugins"][0].folder == tmp_path
+    assert not hasattr(section["name"], "folder")
 
 
 def test_a_file_may_have_a_byte_order_mark_and_any_letters(tmp_path):
@@ -150,29 +136,6 @@ def test_of_two_overrides_of_one_key_the_later_wins():
     assert overrides(["a=1", "a=2"]) == {"a": 2}
 
 
-def test_values_may_refer_to_others_and_to_the_environment(monkeypatch):
-    monkeypatch.setenv("CORPUS", "/data")
-    section = {"name": "run-${seed}", "seed": 7, "data": {"path": "${oc.env:CORPUS}/a"}}
-    assert interpolate(section) == {"name": "run-7", "seed": 7, "data": {"path": "/data/a"}}
-    with pytest.raises(ConfigError, match=r"^data\.path: .*'nowhere'.*$"):
-        interpolate({"data": {"path": "${nowhere}"}})
-
-
-def test_written_out_numbers_and_texts_are_read_as_the_same(tmp_path):
-    section = {
-        "a": "1e3",
-        "b": "007",
-        "c": 1e-8,
-        "d": float("inf"),
-        "e": None,
-        "f": [True, "true"],
-        "g": 2**62,
-        "h": "ä",
-    }
-    (tmp_path / "c.yaml").write_text(to_yaml(section), encoding="utf-8")
-    assert read(tmp_path / "c.yaml") == section
-
-
 def test_all_four_layers_together(tmp_path):
     write(
         tmp_path,
@@ -180,7 +143,7 @@ def test_all_four_layers_together(tmp_path):
         "budget: {local_steps: 100}\ncluster: {regions: [{workers: [1]}]}\ntrain: {batch_size: 4, clip: 2.0}",
         top="extends: base.yaml\nsteps: {base: 16}\ntrain: {batch_size: 8}\ncodec: fp16",
     )
-    config, _ = load(str(tmp_path / "top.yaml"), ["steps.name=fixed", "train.clip=3"])
+    config, _ = load_config(str(tmp_path / "top.yaml"), ["steps.name=fixed", "train.clip=3"])
     assert (config.network.return_path, config.codec.__class__.__name__) == ("own", "Fp16")  # defaults; file
     assert config.budget.local_steps == 100  # extends
     assert config.train.batch_size == 8  # file over extends

@@ -20,7 +20,7 @@ IDX = 34 + 3 * 4 + 3 * 8 + 4 * 8  # header, lengths, offsets, documents
 
 
 def source(folder: Path, **options: Any) -> Megatron:
-    return Megatron(path=str(folder / "a"), **({"sequence_length": 3, "validation_samples": 0} | options))
+    return Megatron(path=folder / "a", **({"sequence_length": 3, "validation_samples": 0} | options))
 
 
 def index(
@@ -76,7 +76,7 @@ def test_every_integer_type_is_read(tmp_path: Path, dtype: str) -> None:
 @pytest.mark.parametrize("suffix", [".bin", ".idx"])
 def test_the_path_of_either_file_will_do(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / "a", SAMPLES)
-    path = str(tmp_path / "a") + suffix
+    path = tmp_path / f"a{suffix}"
     assert len(Megatron(path=path, sequence_length=3, validation_samples=0).open(1)) == 3
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from halos.config.builder import Builder
 from halos.data import ArrayCorpus
 from halos.data.text import Document, Text
 from halos.errors import ConfigError
+from halos.plugins.registry import Plugins
 
 
 def small(path: Any, **options: Any) -> Text:
@@ -65,7 +67,7 @@ def test_a_pattern_selects_file_names(tmp_path: Path) -> None:
 
 def test_a_single_file_is_a_corpus(tmp_path: Path) -> None:
     files(tmp_path, {"a.txt": "abcdef"})
-    opened = small(str(tmp_path / "a.txt"), pattern="*.md").open(1)
+    opened = small(tmp_path / "a.txt", pattern="*.md").open(1)
     assert bytes(opened.samples[0]) == b"abcd"
     assert sources(opened) == [0, 0]
 
@@ -98,7 +100,7 @@ def test_a_sample_belongs_to_the_entry_in_which_it_begins(tmp_path: Path) -> Non
 
 def test_of_several_paths_each_is_a_source(tmp_path: Path) -> None:
     files(tmp_path, {"one/a.py": "12345", "one/b.py": "12345", "two/a.py": "12345"})
-    opened = small([str(tmp_path / "two"), str(tmp_path / "one")]).open(1)
+    opened = small([tmp_path / "two", tmp_path / "one"]).open(1)
     assert sources(opened) == [0, 0, 1, 1, 1]
 
 
@@ -125,7 +127,7 @@ def test_the_standard_library_is_a_corpus_without_its_tests() -> None:
     assert opened.hash == Text().open(2).hash
     assert len(opened) * 256 > 5_000_000
     assert len(set(sources(opened))) > 100
-    assert b"def join(" in joined(small(os.path.join(sysconfig.get_path("stdlib"), "posixpath.py")))
+    assert b"def join(" in joined(small(Path(sysconfig.get_path("stdlib"), "posixpath.py")))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_the_standard_library_is_a_corpus_without_its_tests() -> None:
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, path: str, problem: str) -> None:
     files(tmp_path, {"empty/file": "", "short/a": "12345"})
     with pytest.raises(ConfigError) as caught:
-        small(str(tmp_path / path), validation_samples=1).open(1)
+        small(tmp_path / path, validation_samples=1).open(1)
     assert str(caught.value).startswith(problem.format(here=tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -149,10 +151,32 @@ def test_one_byte_more_is_enough(tmp_path: Path) -> None:
     assert len(small(files(tmp_path, {"a": "123456"}), validation_samples=1).open(1)) == 2
 
 
-@pytest.mark.parametrize("path", [None, 5, "", [], [""], ["a", 5]])
-def test_a_path_is_text_or_a_list_of_it(path: Any) -> None:
-    with pytest.raises(ConfigError, match=r"^path: .* is not a file, a folder, 'stdlib', or a list of these$"):
-        Text(path=path)
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        (None, "path: None is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
+        (5, "path: 5 is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
+        ("", "path: '' is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
+        ([], "path: [] is not a file, a folder, 'stdlib', or a list of these"),
+        ([""], "path[0]: '' is not 'stdlib' or a path"),
+        (["a", 5], "path[1]: 5 is not 'stdlib' or a path"),
+    ],
+    ids=str,
+)
+def test_a_path_is_text_or_a_list_of_it(path: Any, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Builder(Plugins()).build(Text, {"path": path}, "")
+    assert str(caught.value) == problem
+
+
+def test_a_folder_called_stdlib_is_not_the_stdlib_unless_it_is_given_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path, {"stdlib/a": "abcdef"})
+    monkeypatch.chdir(tmp_path)
+    built = Builder(Plugins()).build(Text, {"path": "./stdlib"}, "")
+    assert built.path == tmp_path / "stdlib"
+    assert joined(small(built.path)) == b"abcdef\0"
 
 
 def test_an_unreadable_or_changing_file_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ STREAM = np.arange(10)
 
 
 def source(path: Path, **options: Any) -> Tokens:
-    return Tokens(path=str(path), **({"sequence_length": 3, "validation_samples": 0} | options))
+    return Tokens(path=path, **({"sequence_length": 3, "validation_samples": 0} | options))
 
 
 def save(folder: Path, name: str, array: Any) -> Path:
@@ -150,10 +150,9 @@ def test_a_missing_file_or_a_folder_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"path": ""}, "path: '' is not a .npy, .npz or .bin file"),
-        ({"path": "a.bin", "dtype": "float16"}, "dtype: 'float16' is not one of uint8, uint16, int32, uint32"),
-        ({"path": "a.bin", "vocab_size": 0}, "vocab_size: 0 is not a positive number of tokens"),
-        ({"path": "a.bin", "sequence_length": 0}, "sequence_length: 0 is not a positive number of tokens"),
+        ({"path": Path("a.bin"), "dtype": "float16"}, "dtype: 'float16' is not one of uint8, uint16, int32, uint32"),
+        ({"path": Path("a.bin"), "vocab_size": 0}, "vocab_size: 0 is not a positive number of tokens"),
+        ({"path": Path("a.bin"), "sequence_length": 0}, "sequence_length: 0 is not a positive number of tokens"),
     ],
 )
 def test_options_are_checked_before_anything_is_opened(options: dict[str, Any], problem: str) -> None:

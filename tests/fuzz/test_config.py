@@ -130,7 +130,7 @@ def example(hint: Any) -> Any:
         return section_of(hint)
     if origin in (list, tuple):
         return [example(each) for each in arguments if each is not ...]
-    return example(arguments[0]) if arguments else {int: 1, float: 1.0, str: "x"}[hint]
+    return example(arguments[0]) if arguments else {int: 1, float: 1.0, str: "x", Path: "x"}[hint]
 
 
 def section_of(cls: type[Any]) -> Section:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from halos.config.env import with_env
 from halos.config.layers import merge, read
-from halos.config.references import interpolate
 from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError, shown
 from halos.testing import TINY
@@ -87,18 +87,6 @@ def test_many_references_to_what_has_none_are_fine(monkeypatch: pytest.MonkeyPat
     sets = {f"s{i}": {"name": "tokens", "path": "${oc.env:HALOS_DATA}/${name}/${seed}.npy"} for i in range(40)}
     end = ended(to_yaml(merge(TIMED, {"name": "own", "seed": 3, "evaluate": {"sets": sets}})))
     assert (end.code, end.err) == (0, "")  # in timing mode no data is opened
-
-
-def test_references_may_be_relative_and_to_positions() -> None:
-    first = {"name": "a", "workers": [1.0, 0.5]}
-    second = {"name": "${..[0].name}b", "workers": "${cluster.regions[0].workers}"}
-    resolved = interpolate({"cluster": {"regions": [first, second]}})
-    assert resolved == {"cluster": {"regions": [first, first | {"name": "ab"}]}}
-
-
-def test_a_key_made_of_references_is_refused_by_the_key_it_is_at() -> None:
-    with pytest.raises(ConfigError, match=r"^policy\.name: a key in \$\{…\} cannot hold another"):
-        interpolate({"which": "b", "b": "diloco", "policy": {"name": "${${which}}"}})
 
 
 def test_ten_thousand_workers_can_be_written_out(tmp_path: Path) -> None:
@@ -212,7 +200,7 @@ def test_a_hostile_environment_file_takes_no_memory(
     tracemalloc.start()
     try:
         with bounded(), pytest.raises(ConfigError) as caught:
-            build(ClusterOptions(env="env.yaml"))
+            build(with_env(ClusterOptions(env=Path("env.yaml"))))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -111,7 +111,7 @@ def test_a_checkpoint_folder_of_transformers_is_a_place_to_start_from(tmp_path: 
     assert (tmp_path / "shards" / "model.safetensors.index.json").is_file()
     batch = tokens(2, 9)
     for folder in ("whole", "shards"):
-        config = GPTNeoX(hidden_size=32, layers=2, heads=4, weights=str(tmp_path / folder))
+        config = GPTNeoX(hidden_size=32, layers=2, heads=4, weights=tmp_path / folder)
         ours = config.build(50, seed=0)
         torch.testing.assert_close(ours.logits(batch), theirs(input_ids=batch).logits, atol=1e-5, rtol=0)
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_even_if_every_shape_fit
     tmp_path: Path, changed: dict[str, Any], key: str
 ) -> None:
     hugging_face(TINY).save_pretrained(tmp_path)
-    same = {"hidden_size": 32, "layers": 2, "heads": 4, "vocab_size": 50, "weights": str(tmp_path)}
+    same = {"hidden_size": 32, "layers": 2, "heads": 4, "vocab_size": 50, "weights": tmp_path}
     GPTNeoX(**same).build(None, seed=0)
     with pytest.raises(ConfigError, match="that of the weights in") as caught:
         GPTNeoX(**{**same, **changed}).build(None, seed=0)
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_even_if_every_shape_fit
 
 def test_a_checkpoint_with_another_activation_is_refused(tmp_path: Path) -> None:
     hugging_face(TINY, hidden_act="relu").save_pretrained(tmp_path)
-    config = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=50, weights=str(tmp_path))
+    config = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=50, weights=tmp_path)
     with pytest.raises(ConfigError, match="not a plain GPT-NeoX checkpoint, but gpt_neox, relu, default"):
         config.build(None, seed=0)
 
@@ -152,13 +152,13 @@ def test_the_head_may_go_by_its_older_name_and_constants_are_left_out(tmp_path: 
     state["gpt_neox.layers.0.attention.masked_bias"] = torch.tensor(-1e9)
     state["gpt_neox.layers.0.attention.rotary_emb.inv_freq"] = torch.ones(1)
     torch.save(state, tmp_path / "pytorch_model.bin")
-    config = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=50, weights=str(tmp_path))
+    config = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=50, weights=tmp_path)
     assert torch.equal(config.build(None, seed=9).lm_head.weight, state["embed_out.weight"])
 
 
 def test_weights_of_other_dimensions_are_refused_naming_tensor_and_shapes(tmp_path: Path) -> None:
     torch.save(TINY.build(None, seed=3).state_dict(), tmp_path / "model.pt")
-    config = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=60, weights=str(tmp_path))
+    config = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=60, weights=tmp_path)
     with pytest.raises(UserError, match=r"gpt_neox.embed_in.weight has shape \[50, 32\]; the model's has \[60, 32\]"):
         config.build(None, seed=0)
 

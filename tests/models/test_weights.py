@@ -57,7 +57,7 @@ def test_every_format_gives_the_trained_tensors_and_no_constants(
     tmp_path: Path, name: str, save: Callable[[dict[str, Tensor], Path], None]
 ) -> None:
     save({**STATE, **CONSTANTS}, tmp_path / name)
-    loaded = weights.load(tmp_path / name if name.startswith("some") else tmp_path)
+    loaded = weights.load_tensors(tmp_path / name if name.startswith("some") else tmp_path)
     assert set(loaded) == set(STATE)
     assert all(torch.equal(loaded[each], STATE[each]) for each in STATE)
 
@@ -66,14 +66,14 @@ def test_a_models_own_weights_come_back_from_a_numpy_archive(tmp_path: Path) -> 
     config = {"hidden_size": 16, "layers": 1, "heads": 2, "vocab_size": 11}
     network = GPTNeoX(**config).build(None, seed=1)
     save_numpy({name: each.detach() for name, each in network.named_parameters()}, tmp_path / "init.npz")
-    again = GPTNeoX(**config, weights=str(tmp_path / "init.npz")).build(None, seed=2)
+    again = GPTNeoX(**config, weights=tmp_path / "init.npz").build(None, seed=2)
     batch = torch.arange(10).view(2, 5)
     assert torch.equal(again(batch), network(batch))
 
 
 def test_half_precision_is_filled_in_as_full(tmp_path: Path) -> None:
     module = nn.Linear(3, 2)
-    weights.fill(module, {"weight": STATE["a.weight"].half(), "bias": STATE["a.bias"].bfloat16()}, "here")
+    weights.fill(module, {"weight": STATE["a.weight"].half(), "bias": STATE["a.bias"].bfloat16()}, Path("here"))
     assert module.weight.dtype == torch.float32
     assert torch.equal(module.weight.detach(), STATE["a.weight"])
 
@@ -101,7 +101,7 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_changed(tensors: dic
     module = nn.Linear(3, 2)
     before = module.weight.detach().clone()
     with pytest.raises(UserError, match=problem):
-        weights.fill(module, tensors, "here")
+        weights.fill(module, tensors, Path("here"))
     assert torch.equal(module.weight.detach(), before)
 
 
@@ -183,7 +183,7 @@ def test_what_is_missing_or_damaged_is_told_in_one_line(
     if path.suffix == ".safetensors":
         pytest.importorskip("safetensors")
     with pytest.raises(UserError, match=problem) as caught:
-        weights.load(path)
+        weights.load_tensors(path)
     message = str(caught.value)
     assert str(tmp_path) in message and "\n" not in message
 
@@ -192,10 +192,10 @@ def test_safetensors_is_asked_for_only_when_needed(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     torch.save(STATE, tmp_path / "model.pt")
-    assert set(weights.load(tmp_path)) == set(STATE)
+    assert set(weights.load_tensors(tmp_path)) == set(STATE)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"pip install halos-simulator\[hf\]"):
-        weights.load(tmp_path)
+        weights.load_tensors(tmp_path)
 
 
 def test_a_checkpoint_says_its_architecture_if_it_has_a_config(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from halos.errors import UserError
-from halos.plugins.loading import load
+from halos.plugins.loading import load_plugin
 from halos.plugins.registry import KINDS, Plugins, built_in
 from halos.testing import record, tiny
 
@@ -102,10 +102,10 @@ def test_a_policy_in_a_single_file_runs_from_the_command_line(command, tiny_yaml
     assert "runs/run/model.pt" in got.made
 
 
-def test_its_config_names_the_plugin_and_can_be_run_again(command, tiny_yaml):
+def test_its_config_names_the_plugin_and_can_be_run_again(command, tiny_yaml, tmp_path):
     files = {"race.py": POLICY, "c.yaml": tiny_yaml(policy={"name": "race"})}
     shown = command("c.yaml", "--show-config", "--plugin", "race.py", files=files).out
-    assert "plugins:\n- race.py\n" in shown
+    assert f"plugins:\n- {tmp_path}/race.py\n" in shown
     assert command("shown.yaml", "--show-config", files={"shown.yaml": shown}).out == shown
     assert command("shown.yaml", "name=again").code == 0
 
@@ -296,7 +296,7 @@ def test_a_config_may_name_the_file_of_a_plugin_that_is_installed(
     (tmp_path / "site").mkdir()
     for folder in (tmp_path, tmp_path / "site"):
         (folder / "mine_plugin.py").write_text(source)
-    installed = load(str(tmp_path / "site/mine_plugin.py"))
+    installed = load_plugin(str(tmp_path / "site/mine_plugin.py"))
     monkeypatch.setattr(Plugins, "_add_installed", lambda self: self._add(installed, "mine 1.0"))
     found = Plugins([str(tmp_path / "mine_plugin.py")])
     assert found.components["merge rule"]["mine"].origin == "mine 1.0"
@@ -350,7 +350,7 @@ def test_a_package_that_cannot_be_loaded_leaves_nothing_behind(tmp_path):
     (tmp_path / "racing/parts.py").write_text("Race = 1 / 0")
     before = set(sys.modules)
     with pytest.raises(UserError, match=r"ZeroDivisionError: division by zero \(.*parts\.py, line 1\)"):
-        load(plugin)
+        load_plugin(plugin)
     assert set(sys.modules) == before
     (tmp_path / "racing/parts.py").write_text(PACKAGE["parts.py"])
     assert Plugins([plugin]).find("policy", "race")

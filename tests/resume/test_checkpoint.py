@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from halos.config.config import CheckpointOptions
-from halos.config.config import load as load_config
+from halos.config.config import CheckpointOptions, load_config
 from halos.config.yaml_text import to_yaml
 from halos.errors import UserError
 from halos.resume import checkpoint as checkpoints
-from halos.resume.checkpoint import Checkpoint, load, newest
+from halos.resume.checkpoint import Checkpoint, load_checkpoint, newest
 from halos.run import resuming as resume
 from halos.run.lifecycle import run
 from halos.testing import tiny
@@ -59,7 +58,7 @@ def contents(one: Checkpoint) -> dict[str, Any]:
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
-    found = load(checkpoint().save(tmp_path, keep=2))
+    found = load_checkpoint(checkpoint().save(tmp_path, keep=2))
     assert (found.config, found.events, found.time, found.timeline) == ({"seed": 1}, 7, 2.5, {"committed": 4})
     assert found.numbers.tolist() == [0.1, 0.2]
     assert found.params[3].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
@@ -132,7 +131,7 @@ class Malicious:
 def test_code_in_a_foreign_file_is_not_executed(pack: Callable[[Any], bytes], tmp_path: Path) -> None:
     path = named(tmp_path, pack({**contents(checkpoint()), "executor": Malicious(tmp_path / "done")}))
     with pytest.raises(UserError, match="is no checkpoint: "):
-        load(path)
+        load_checkpoint(path)
     assert not (tmp_path / "done").exists()
     pickle.loads(pickle.dumps(Malicious(tmp_path / "done")))
     assert (tmp_path / "done").exists(), "or this test could not fail"
@@ -154,13 +153,13 @@ def test_code_in_a_foreign_file_is_not_executed(pack: Callable[[Any], bytes], tm
 )
 def test_a_foreign_file_is_refused_with_the_reason(content: bytes, why: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=why):
-        load(named(tmp_path, content))
+        load_checkpoint(named(tmp_path, content))
 
 
 def test_another_name_is_refused(tmp_path: Path) -> None:
     path = checkpoint().save(tmp_path, keep=1).rename(tmp_path / "best.pt")
     with pytest.raises(UserError, match=r"best.pt is no checkpoint: its name is not events-NUMBER-DIGEST.pt"):
-        load(path)
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +205,7 @@ def test_on_a_full_disk_the_last_one_stays(room: int, tmp_path: Path, monkeypatc
     ):
         checkpoint(9).save(tmp_path, keep=1)
     assert list(tmp_path.iterdir()) == [good]
-    assert load(good).events == 3
+    assert load_checkpoint(good).events == 3
 
 
 def test_a_file_in_the_place_of_the_folder_is_said(tmp_path: Path) -> None:
@@ -228,13 +227,13 @@ def test_a_run_goes_on_without_a_checkpoint_that_cannot_be_written(
         return save(one, folder, keep)
 
     monkeypatch.setattr(Checkpoint, "save", failing_later)
-    whole = run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / 'run'}"]))
+    whole, _ = run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / 'run'}"]))
     assert whole["finished"] is True
     said = [each.message for each in caplog.records if "no checkpoint could be written" in each.message]
     assert len(said) == 4  # of six, at 4, 8, … 24 local steps: the last while the last mean is under way
     assert all("No space left" in each and each.endswith("; the run goes on") for each in said), said
     monkeypatch.undo()
-    again = run(*resume.load(tmp_path / "run", []))
+    again, _ = run(*resume.load_run(tmp_path / "run", []))
     assert again["steps"] == whole["steps"]
 
 
@@ -246,7 +245,7 @@ def test_a_damaged_checkpoint_is_said_and_the_run_goes_on_from_the_one_before(
     run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / 'run'}"]))
     shutil.copytree(tmp_path / "run", tmp_path / "damaged")
     flipped(max((tmp_path / "damaged/checkpoints").iterdir()))
-    run(*resume.load(tmp_path / "damaged", []))
+    run(*resume.load_run(tmp_path / "damaged", []))
     assert "going on from the checkpoint before it" in caplog.text
     for name in ("updates.jsonl", "commits.jsonl", "evaluations.jsonl"):
         assert (tmp_path / "damaged" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from halos.config.builder import to_sections
-from halos.config.config import load
+from halos.config.config import load_config
 from halos.config.layers import read
 from halos.config.yaml_text import to_yaml
 from halos.errors import UserError
@@ -74,7 +74,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     changes = {"evaluate": {"every_local_steps": 4}, "observers": {"results": True, "progress": False}}
     (folder / "c.yaml").write_text(to_yaml(tiny(**changes)))
-    run(*load(str(folder / "c.yaml"), [f"out={folder / 'run'}"]))
+    run(*load_config(str(folder / "c.yaml"), [f"out={folder / 'run'}"]))
     return folder / "run"
 
 
@@ -89,7 +89,7 @@ def test_the_config_is_written_first_and_is_the_resolved_one(folder):
     written = folder / "config.yaml"
     assert written.stat().st_mtime_ns == min(path.stat().st_mtime_ns for path in folder.iterdir())
     assert read(written)["data"]["wrap"] is True  # a default, written out
-    assert to_sections(*load(str(written))) == read(written)
+    assert to_sections(*load_config(str(written))) == read(written)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,19 @@ def test_a_run_ends_with_a_table_and_code_0(command, tiny_yaml, tmp_path):
     for part in ("mine", "diloco", "finished", "[here]", "validation loss", "runs/mine"):
         assert part in got.out
     assert summary(tmp_path / "runs" / "mine")["local_steps"] == 8
+
+
+def test_the_table_has_the_regions_that_ran_though_their_file_is_gone(command, tiny_yaml, tmp_path):
+    files = {
+        "c.yaml": tiny_yaml(cluster={"env": "env.yaml", "regions": []}),
+        "env.yaml": "num_regions: 2\nnetwork_bandwidths: [[9, 1], [1, 9]]\nworker_speeds: [[1, 1], [1]]\n",
+        "mover.py": "import os\nfrom halos import hookimpl\n\n"
+        "@hookimpl\ndef on_finish(summary): os.remove('env.yaml')\n",
+    }
+    got = command("c.yaml", "--plugin", "mover.py", files=files)
+    assert (got.code, got.err) == (0, "")
+    assert not (tmp_path / "env.yaml").exists()
+    assert "region-0" in got.out and "region-1" in got.out
 
 
 def test_a_folder_in_use_is_refused_and_left_alone(command, tiny_yaml, tmp_path):
@@ -403,8 +416,8 @@ def test_the_executor_is_closed_however_the_run_ends(command, tiny_yaml, monkeyp
 
 def test_a_run_can_be_started_from_python(tmp_path, tiny_yaml):
     (tmp_path / "c.yaml").write_text(tiny_yaml())
-    config, plugins = load(str(tmp_path / "c.yaml"), [f"out={tmp_path}/run"])
-    returned = run(config, plugins)
+    config, plugins = load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path}/run"])
+    returned, _ = run(config, plugins)
     assert summary(tmp_path / "run") == json.loads(json.dumps(returned))
 
 

@@ -19,7 +19,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from halos import Update, hookimpl
-from halos.config.config import load
+from halos.config.config import load_config
 from halos.config.layers import merge, read
 from halos.config.yaml_text import Section, to_yaml
 from halos.observers import jsonl as records
@@ -143,12 +143,12 @@ def plugins_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(tmp_path: Path, config: str, *changes: str, out: str = "run") -> Path:
     """A run of `config`; its folder."""
     (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
-    run(*load(str(tmp_path / "c.yaml"), [f"out={tmp_path / out}", *changes]))
+    run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / out}", *changes]))
     return tmp_path / out
 
 
 def go_on(folder: Path, *changes: str) -> Path:
-    run(*resume.load(folder, list(changes)))
+    run(*resume.load_run(folder, list(changes)))
     return folder
 
 
@@ -380,6 +380,51 @@ def test_other_data_under_the_same_name_are_refused(tmp_path: Path, capsys: pyte
     assert "error: data: is not what the run was trained on" in refused(folder, capsys)
 
 
+def on_a_corpus(tmp_path: Path, words: str, place: str) -> tuple[str, Path]:
+    """A configuration that trains on a file of these words, beside it; and that file."""
+    corpus = tmp_path / place
+    corpus.parent.mkdir(exist_ok=True)
+    corpus.write_text(words * 400, encoding="utf-8")
+    sections = merge(NOISY, {"policy": {"name": "diloco"}})
+    sections["data"] = {"name": "text", "path": place, "sequence_length": 8, "validation_samples": 4}
+    return to_yaml(sections), corpus
+
+
+def test_data_may_have_moved_but_must_be_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, corpus = on_a_corpus(tmp_path, "one text of a few words ", "data/corpus.txt")
+    whole, events = events_of(monkeypatch, tmp_path, config)
+    (folder,) = cut(monkeypatch, tmp_path, config, [events // 2])
+    (tmp_path / "moved").mkdir()
+    moved = corpus.rename(tmp_path / "moved/corpus.txt")
+    _, other = on_a_corpus(tmp_path, "a text of some other words ", "other/corpus.txt")
+    assert "error: data.path: '" in refused(folder, capsys)
+    assert "error: data: is not what the run was trained on" in refused(folder, capsys, f"data.path={other}")
+    assert "error: data.sequence_length: is 8 in this run" in refused(
+        folder, capsys, f"data.path={moved}", "data.sequence_length=4"
+    )
+    monkeypatch.chdir(moved.parent)
+    assert what_it_left(go_on(folder, "data.path=corpus.txt")) == what_it_left(whole)
+    assert read(folder / "config.yaml")["data"]["path"] == str(moved)
+
+
+def test_what_becomes_of_the_env_file_meanwhile_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = tmp_path / "env.yaml"
+    speeds = "num_regions: 2\nnetwork_bandwidths: [[9, 0.001], [0.001, 9]]\nworker_speeds: [[1, 0.7], [0.4, 0.9]]\n"
+    env.write_text(speeds, encoding="utf-8")
+    config = text("halos", cluster={"env": "env.yaml", "regions": []}, network={"bandwidth_gbps": None})
+    whole, events = events_of(monkeypatch, tmp_path, config)
+    (folder,) = cut(monkeypatch, tmp_path, config, [events // 2])
+    env.write_text(speeds.replace("0.7", "0.3"), encoding="utf-8")
+    expected = what_it_left(whole)
+    assert what_it_left(go_on(folder)) == expected
+    env.unlink()
+    assert what_it_left(go_on(folder)) == expected
+
+
 def test_another_source_of_a_plugin_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = tmp_path / "mine.py"
     shutil.copy(PLUGINS["halos_one_step_delay"], plugin)
@@ -387,6 +432,22 @@ def test_another_source_of_a_plugin_is_refused(tmp_path: Path, capsys: pytest.Ca
     folder = make(tmp_path, to_yaml(sections), "checkpoint.every_local_steps=32")
     plugin.write_text(plugin.read_text(encoding="utf-8") + "\n# another one\n", encoding="utf-8")
     assert "mine.py is sha256:" in refused(folder, capsys)
+
+
+def test_a_plugin_may_have_moved_but_must_be_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin, moved = tmp_path / "mine.py", tmp_path / "moved/yours.py"
+    shutil.copy(PLUGINS["halos_one_step_delay"], plugin)
+    config = to_yaml(merge({**NOISY, "policy": {}}, {"policy": {"name": "one_step_delay"}, "plugins": ["mine.py"]}))
+    whole, events = events_of(monkeypatch, tmp_path, config)
+    (folder,) = cut(monkeypatch, tmp_path, config, [events // 2])
+    moved.parent.mkdir()
+    plugin.rename(moved)
+    monkeypatch.chdir(moved.parent)
+    assert f"error: plugin {plugin}: no such file" in refused(folder, capsys)
+    found, expected = what_it_left(go_on(folder, "plugins=[yours.py]")), what_it_left(whole)
+    assert {**found, "summary": None} == {**expected, "summary": None}  # which names the file
 
 
 def test_another_version_of_halos_is_refused(
@@ -507,7 +568,7 @@ def test_observers_that_come_later_leave_no_trace_in_a_run(tmp_path: Path, monke
     )
     whole, events = events_of(monkeypatch, tmp_path, text())
     (folder,) = cut(monkeypatch, tmp_path, text(), [events // 2])
-    run(*resume.load(folder, [], [str(tmp_path / "late.py")]))
+    run(*resume.load_run(folder, [], [str(tmp_path / "late.py")]))
     found, expected = what_it_left(folder), what_it_left(whole)
     assert {**found, "summary": None} == {**expected, "summary": None}
 
@@ -524,7 +585,7 @@ class Norms:
 def test_an_observer_may_be_a_dataclass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, events = events_of(monkeypatch, tmp_path, text())
     (folder,) = cut(monkeypatch, tmp_path, text(), [events // 2])
-    config, plugins, earlier = resume.load(folder, [])
+    config, plugins, earlier = resume.load_run(folder, [])
     plugins.manager.register(Norms())
     run(config, plugins, earlier)
     assert {**what_it_left(folder), "summary": None} == {**what_it_left(whole), "summary": None}

@@ -111,7 +111,7 @@ def test_full_utilisation_is_reached_where_the_link_is_fast_enough() -> None:
 
 @pytest.fixture(scope="module")
 def table4() -> list[curves.Curve]:
-    options = utilization.load(str(TABLE4))
+    options = utilization.load_options(str(TABLE4))
     return [curves.curve(model, method, options) for model in options.models for method in options.methods]
 
 
@@ -207,7 +207,7 @@ methods:
   - {label: 3.375, every: 10, bits: 3.375}
 """
     Path("codecs.yaml").write_text(text)
-    options = utilization.load("codecs.yaml", plugins=["nibbles.py"])
+    options = utilization.load_options("codecs.yaml", plugins=["nibbles.py"])
     shares = {each.label: curves.curve(options.models[0], each, options).utilization for each in options.methods}
     for codec, bits in (("none", "13.5"), ("fp32", "27"), ("nibbles", "3.375")):
         assert shares[codec] == pytest.approx(shares[bits]), codec

@@ -93,8 +93,6 @@ def test_a_directed_ring_hidden_among_slow_links_is_found_at_twenty_regions_and_
         ({"bandwidth_gbps": [[1, 1], [float("nan"), 1]]}, r"bandwidth_gbps\[1\]\[0\]: nan is not a positive"),
         ({"bandwidth_gbps": [[1, 1, 1], [1, 1, 1]]}, "shape 2 x 3, but there are 2 regions"),
         ({"bandwidth_gbps": [[1, 1], [1]]}, "shape 2 x 1/2"),
-        ({"bandwidth_gbps": [[1, "fast"], [1, 1]]}, r"bandwidth_gbps\[0\]\[1\]: 'fast' is not a number"),
-        ({"bandwidth_gbps": "fast"}, "'fast' is not one number or 2 rows"),
         ({"bandwidth_gbps": 1, "latency_ms": -1}, r"latency_ms\[0\]\[0\]: -1.0 is not zero or"),
         ({"bandwidth_gbps": 1, "latency_ms": float("inf")}, "latency_ms.*inf is not"),
     ],

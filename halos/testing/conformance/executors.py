@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import pytest
 
-from halos.config.config import Config, resolve
-from halos.config.layers import DEFAULTS, merge
+from halos.config.config import Config, resolved
+from halos.config.layers import merge
 from halos.config.yaml_text import Section
 from halos.testing.conformance.networks import small_cluster
-from halos.testing.conformance.suite import Suite, plugins_of
+from halos.testing.conformance.suite import JITTER, Suite
 from halos.testing.recording import Recording
 from halos.testing.situations import Situation
 from halos.testing.witness import fingerprint, first_difference, timeline, watching
@@ -112,7 +112,7 @@ class ExecutorConformance(Suite):
     def config(self, section: Section) -> Config:
         """Of a quadratic with noise."""
         sections = Situation(2, "free").sections(2, 4) | {"executor": section}
-        return resolve(merge(DEFAULTS, sections), plugins_of((*self.plugins, "halos.testing.situations")))
+        return resolved(sections, [*self.plugins, JITTER])[0]
 
     def result(self, executor: Executor, given: Job) -> Outcome:
         """Of a job that begins and ends."""

@@ -102,4 +102,4 @@ class NetworkConformance(Suite):
 
 def small_cluster(regions: int) -> Cluster:
     """So many regions of two workers each, one half as fast as the other; steps of a second."""
-    return clusters.build(ClusterOptions(None, [RegionOptions("", [1.0, 0.5])] * regions, 1000.0))
+    return clusters.build(ClusterOptions(regions=[RegionOptions("", [1.0, 0.5])] * regions, step_time_ms=1000.0))

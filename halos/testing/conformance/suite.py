@@ -12,7 +12,7 @@ import pytest
 
 from halos.config.builder import Builder
 from halos.config.yaml_text import Section
-from halos.errors import UserError
+from halos.errors import UserError, from_here
 from halos.plugins.registry import KINDS, Component, Plugins
 from halos.testing.recording import Recording, record
 
@@ -90,4 +90,4 @@ def plugins_of(names: tuple[str, ...]) -> Plugins:
 def brings(plugin: str, component: Component) -> bool:
     """Whether the component comes with that plugin, be it installed or not."""
     module = Path(plugin).stem if plugin.endswith(".py") else plugin
-    return component.origin == plugin or f"{component.cls.__module__}.".startswith(f"{module}.")
+    return component.origin == from_here(plugin) or f"{component.cls.__module__}.".startswith(f"{module}.")
