@@ -19,11 +19,14 @@ class DataOptions:
     """What every data source's section holds beside its own keys."""
 
     sequence_length: int = 256  # predicted tokens per sample; a sample holds one token more
-    validation_samples: int = 512  # the tail of the corpus
-    hold_out: bool = True  # never train on that tail (the original simulator does)
-    shuffle: bool = True  # training samples, by the run's seed; anew each epoch
-    shards: str = "shared"  # shared (one cursor for all) | iid | by_region | by_source
-    wrap: bool = True  # start over at the end; otherwise reading past it is an error
+    validation_samples: int = 512  # at the end of the corpus, on which the model is evaluated; 0: never
+    hold_out: bool = True  # never train on those (the original simulator does)
+    shuffle: bool = True  # training samples, by the run's seed, in another order in every epoch
+    # `shared`: one cursor for all workers, in order of dispatch, as in the original. `iid`: a random equal part for
+    # each worker. `by_region`: a contiguous part for each region. `by_source`: whole sources (packages, files, …) to
+    # each region, of about equal size.
+    shards: str = "shared"
+    wrap: bool = True  # start over at the end, with a note of the epoch; false: reading past it is an error
 
     def __post_init__(self) -> None:
         require(self.sequence_length >= 1, "sequence_length", self.sequence_length, "a positive number of tokens")

@@ -26,7 +26,7 @@ class StepAllocation(Protocol):
 class Fixed:
     """The same number for every worker."""
 
-    base: int = 32  # H
+    base: int = 32  # H, local steps
 
     def __post_init__(self) -> None:
         require(self.base >= 1, "base", self.base, "a positive number of steps")
@@ -43,7 +43,7 @@ class BySpeed:
     """
 
     base: int = 32  # H of the fastest worker
-    round: str = "ceil"  # ceil | floor
+    round: str = "ceil"  # or `floor`
 
     def __post_init__(self) -> None:
         require(self.base >= 1, "base", self.base, "a positive number of steps")

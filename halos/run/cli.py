@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Optional
 
-from rich.console import Console
-from rich.table import Table
-
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.config.builder import to_sections
 from halos.config.config import load
@@ -19,6 +16,7 @@ from halos.config.yaml_text import to_yaml
 from halos.errors import Diverged, Lost, UserError, shown
 from halos.plugins.registry import Plugins
 from halos.run import report, resuming
+from halos.run.explain import explain, list_plugins
 from halos.run.lifecycle import run
 from halos.sim.clock import Deadlock
 from halos.sim.limits import Hopeless
@@ -32,7 +30,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     logging.getLogger("halos").setLevel(logging.INFO)
     try:
         if options.list_plugins:
-            _list_plugins(Plugins(options.plugin))
+            list_plugins(Plugins(options.plugin))
+            return 0
+        if options.explain is not None:
+            explain(options.explain, Plugins(options.plugin))
             return 0
         earlier = None
         if options.resume is not None:
@@ -71,7 +72,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m halos.run",
         description="Train with local SGD for real while simulating the clock of a geo-distributed cluster.",
-        epilog="Every key is explained in docs/config.md; plugins in docs/plugins.md.",
+        epilog="Every key: --explain all, or docs/reference/config.md; plugins: docs/plugins.md.",
     )
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file, for example configs/quickstart.yaml")
     parser.add_argument(
@@ -82,6 +83,11 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--list-plugins", action="store_true", help="list every component by kind, and where it comes from"
+    )
+    parser.add_argument(
+        "--explain",
+        metavar="WHAT",
+        help="keys, types, defaults and meaning of a section (train), a component (policy.halos), or all",
     )
     parser.add_argument(
         "--resume",
@@ -99,17 +105,6 @@ def _config_file(named: Optional[str]) -> str:
     if "=" in named and not os.path.exists(named):
         raise UserError(f"{shown(named)} is no file; the configuration comes first, {example} {named}")
     return named
-
-
-def _list_plugins(plugins: Plugins) -> None:
-    table = Table("kind", "name", "from", "what", box=None, pad_edge=False, header_style="bold")
-    for kind, components in plugins.components.items():
-        for component in sorted(components.values(), key=lambda each: each.name):
-            table.add_row(kind, component.name, component.origin, component.summary)
-    console = Console(highlight=False, markup=False, emoji=False)  # a docstring means its brackets
-    if not console.is_terminal:
-        console.width = 240  # for grep: one line each
-    console.print(table)
 
 
 def terminate(*_: object) -> NoReturn:

@@ -36,19 +36,24 @@ class Region:
 
 @dataclass
 class RegionOptions:
-    """A region as the config writes it: relative speeds of its workers."""
+    """A region as the config writes it."""
 
-    name: str = ""
+    name: str = ""  # used once; if empty, `region-` and its index
+    # Relative speeds, positive; all are divided by the fastest of the cluster. A region may be empty.
     workers: list[float] = field(default_factory=list)
 
 
 @dataclass
 class ClusterOptions:
-    """`cluster:`, either an upstream environment file or regions written out."""
+    """Who there is: an environment file, or regions written out; one of the two is required."""
 
+    # A YAML file in the original simulator's format: `num_regions`, `network_bandwidths` (Gbit/s, [from][to]) and
+    # `worker_speeds` (a list per region); its regions are called `region-0`, `region-1`, …
     env: Optional[str] = None
-    regions: list[RegionOptions] = field(default_factory=list)
-    step_time_ms: float = 238.391
+    regions: list[RegionOptions] = field(default_factory=list)  # in order of their index
+    step_time_ms: float = 238.391  # milliseconds of one local step of the fastest worker
+    # Milliseconds, times the worker's id, added to every asynchronous round trip. The original adds 1.0e-6, which
+    # adds up over a long run and reorders events; `configs/upstream` does so too.
     tie_break_ms: float = 0.0
 
     def __post_init__(self) -> None:

@@ -49,13 +49,16 @@ class Matrix:
 
     A transfer takes `latency + bytes · 8 / bandwidth`. An all-reduce among M workers is a ring over
     all regions: `2 (M−1) · latency + 2 (M−1)/M · bytes · 8 / bandwidth`, at the best directed
-    ring's slowest link (and the largest latency between two regions); one worker needs none. An
+    ring's slowest link (and the largest latency between two regions; if there is one region only, at
+    `[0][0]`); one worker needs none. Up to 20 regions the best ring is found exactly; above, a good one. An
     all-gather passes every payload on around that ring: `(M−1) · (latency + bytes · 8 / bandwidth)`.
     """
 
-    bandwidth_gbps: Any = None  # Gbit/s, [from][to] or one number; null: the environment file's
-    latency_ms: Any = 0.0  # [from][to] or one number
-    return_path: str = "own"  # a push is charged at its own direction's link, or (as upstream) at the pull's: `forward`
+    bandwidth_gbps: Any = None  # Gbit/s (1e9 bits), [from][to] or one number; null: that of `cluster.env`
+    latency_ms: Any = 0.0  # milliseconds of one way, [from][to] or one number
+    # Which link a push is charged to: `own`, that from worker to server, or `forward`, that of the pull, as in the
+    # original.
+    return_path: str = "own"
 
     def __post_init__(self) -> None:
         require(self.return_path in ("own", "forward"), "return_path", self.return_path, "one of own, forward")
