@@ -38,7 +38,9 @@ class Corpus(Protocol):
     """An opened source: `len(corpus)` samples of `sequence_length + 1` tokens each."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """How many different tokens there can be: all are below it."""
+        ...
 
     @property
     def hash(self) -> str:
@@ -61,10 +63,10 @@ class Corpus(Protocol):
 class ArrayCorpus:
     """The corpus whose samples are the rows of one array, in memory or mapped from a file."""
 
-    samples: NDArray[Any]  # [samples, sequence_length + 1]
-    vocab_size: int
-    hash: str
-    sources: Optional[NDArray[Any]] = None
+    samples: NDArray[Any]  # integers [samples, sequence_length + 1]
+    vocab_size: int  # tokens are below it
+    hash: str  # of the content, hexadecimal
+    sources: Optional[NDArray[Any]] = None  # which source each sample is from, for `by_source`
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -74,14 +76,14 @@ class ArrayCorpus:
 
 
 class DataSource(Protocol):
-    """A source's configuration (a DataOptions, usually): opened only when training is real."""
+    """A source's configuration: opened only when training is real. Inherit DataOptions for the six fields."""
 
-    sequence_length: int
-    validation_samples: int
-    hold_out: bool
-    shuffle: bool
-    shards: str
-    wrap: bool
+    sequence_length: int  # predicted tokens per sample
+    validation_samples: int  # at the end of the corpus
+    hold_out: bool  # never train on those
+    shuffle: bool  # training samples, anew in every epoch
+    shards: str  # `shared`, `iid`, `by_region` or `by_source`
+    wrap: bool  # start over at the end
 
     def vocabulary(self) -> Optional[int]:
         """How many different tokens there can be, if that is known without opening anything."""

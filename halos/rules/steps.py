@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class StepAllocation(Protocol):
-    """Decides anew for every job; it sees the worker and the simulation."""
+    """Decides anew for every job (for those of a round, when it is opened); it sees the worker and the simulation.
+
+    Optional methods: `connect(cluster)`, called once, first: one that learns starts anew there; `prepare(sim)`, before
+    anything is written, raises ConfigError for a field that does not fit.
+    """
 
     def steps(self, worker: Worker, sim: Simulation) -> int:
         """Local steps of `worker`'s next job, at least 1."""

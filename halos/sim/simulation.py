@@ -30,7 +30,12 @@ T = TypeVar("T")
 
 
 class SyncPolicy(Protocol):
-    """Who trains from what, when, and how it is merged: a process over virtual time."""
+    """Who trains from what, when, and how it is merged: a process over virtual time.
+
+    Optional methods, of which the first two are called before anything is written, and raise ConfigError for a field
+    that does not fit: `check(cluster)`; `prepare(sim)`, which sees the model's layout and every worker's steps, and may
+    start nothing; `report() → dict`, at the end, however the run ended: numbers for the summary (`policy_report`).
+    """
 
     async def run(self, sim: Simulation) -> None:
         """The whole of training; it is closed when the budget is spent."""
@@ -44,7 +49,7 @@ class Simulation:
         cluster, network = parts.cluster, parts.network
         self.clock = Clock()
         self.ledger = Ledger()
-        self.done = False
+        self.done = False  # whether the budget is spent
         self._parts = parts
         self._tell = Listeners(parts.hook, parts.aside, parts.components)
         self._servers = Servers(params)
@@ -71,10 +76,12 @@ class Simulation:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
+        """In order of id."""
         return self._parts.cluster.workers
 
     @property
     def regions(self) -> tuple[Region, ...]:
+        """In order of index."""
         return self._parts.cluster.regions
 
     @property

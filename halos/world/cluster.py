@@ -20,18 +20,18 @@ SLOWEST = 1e-9  # of the fastest worker's speed, likewise
 class Worker:
     """One simulated worker: `speed` is relative to the fastest (1.0)."""
 
-    id: int
-    region: int
-    speed: float
+    id: int  # from 0 on, region by region
+    region: int  # by index
+    speed: float  # 1 is the fastest
 
 
 @dataclass(frozen=True)
 class Region:
     """A group of workers with fast links between them."""
 
-    index: int
-    name: str
-    workers: tuple[Worker, ...]
+    index: int  # from 0 on
+    name: str  # used once
+    workers: tuple[Worker, ...]  # none, perhaps
 
 
 @dataclass
@@ -74,9 +74,9 @@ class ClusterOptions:
 class Cluster:
     """Who there is: regions, workers in order of id, and one local step's time at speed 1 (seconds)."""
 
-    regions: tuple[Region, ...]
-    workers: tuple[Worker, ...]
-    step_time: float
+    regions: tuple[Region, ...]  # in order of index
+    workers: tuple[Worker, ...]  # in order of id
+    step_time: float  # seconds of a local step at speed 1
     tie_break: float  # seconds, times the worker's id, added to each asynchronous round trip
     bandwidth_gbps: Optional[list[list[float]]] = None  # [from][to], if the environment file gave it
 

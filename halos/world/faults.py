@@ -20,9 +20,9 @@ NEVER = (math.inf, math.inf)
 class FaultModel(Protocol):
     """What goes wrong, as functions of time alone. Inherit FaultOptions for the three fields."""
 
-    detection_seconds: float
-    samples: str
-    inner_state: str
+    detection_seconds: float  # from a loss until whoever waits is told
+    samples: str  # a lost job's: `lost` or `again`
+    inner_state: str  # of a crashed worker: `kept` or `gone`
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         """Called once, before anything else; raises ConfigError if the model does not fit."""
