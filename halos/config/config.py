@@ -34,11 +34,11 @@ from halos.world.network import NetworkModel
 
 @dataclass
 class CheckpointOptions:
-    """`checkpoint:`; both intervals null: none are written."""
+    """When a run writes what `--resume` goes on from: whenever either interval is over; both null: never."""
 
-    every_minutes: Optional[float] = None  # of wall time
-    every_local_steps: Optional[int] = None  # trained
-    keep: int = 2  # of the newest
+    every_minutes: Optional[float] = None  # of wall time; null: none
+    every_local_steps: Optional[int] = None  # trained since the last one; null: none
+    keep: int = 2  # how many of them: the newest
 
     def __post_init__(self) -> None:
         for key in ("every_minutes", "every_local_steps"):
@@ -67,9 +67,11 @@ class Config:
     executor: Executor
     steps: StepAllocation
     faults: FaultModel
-    name: str = "run"
-    out: Optional[str] = None
-    seed: int = 1234
+    name: str = "run"  # of the run; its folder is `runs/NAME` in the working directory
+    out: Optional[str] = None  # the run folder, if it is to be another; one that has files in it is refused
+    seed: int = 1234  # of initial weights, data order, and every other draw; 0 to 2^63 − 1
+    # Files (`my_idea.py`, or the `__init__.py` of a package) or modules to load beside installed packages; `--plugin`
+    # adds to them.
     plugins: list[str] = field(default_factory=list)
     train: TrainOptions = field(default_factory=TrainOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)

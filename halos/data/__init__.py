@@ -21,11 +21,14 @@ class DataOptions:
     """What every data source's section holds beside its own keys."""
 
     sequence_length: int = 256  # predicted tokens per sample; a sample holds one token more
-    validation_samples: int = 512  # the tail of the corpus
-    hold_out: bool = True  # never train on that tail (the original simulator does)
-    shuffle: bool = True  # training samples, by the run's seed; anew each epoch
-    shards: str = "shared"  # shared (one cursor for all) | iid | by_region | by_source
-    wrap: bool = True  # start over at the end; otherwise reading past it is an error
+    validation_samples: int = 512  # at the end of the corpus, on which the model is evaluated; 0: never
+    hold_out: bool = True  # never train on those (the original simulator does)
+    shuffle: bool = True  # training samples, by the run's seed, in another order in every epoch
+    # `shared`: one cursor for all workers, in order of dispatch, as in the original. `iid`: a random equal part for
+    # each worker. `by_region`: a contiguous part for each region. `by_source`: whole sources (packages, files, …) to
+    # each region, of about equal size.
+    shards: str = "shared"
+    wrap: bool = True  # start over at the end, with a note of the epoch; false: reading past it is an error
 
     def __post_init__(self) -> None:
         require(self.sequence_length >= 1, "sequence_length", self.sequence_length, "a positive number of tokens")
@@ -37,7 +40,9 @@ class Corpus(Protocol):
     """An opened source: `len(corpus)` samples of `sequence_length + 1` tokens each."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """How many different tokens there can be: all are below it."""
+        ...
 
     @property
     def hash(self) -> str:
@@ -60,10 +65,10 @@ class Corpus(Protocol):
 class ArrayCorpus:
     """The corpus whose samples are the rows of one array, in memory or mapped from a file."""
 
-    samples: NDArray[Any]  # [samples, sequence_length + 1]
-    vocab_size: int
-    hash: str
-    sources: Optional[NDArray[Any]] = None
+    samples: NDArray[Any]  # integers [samples, sequence_length + 1]
+    vocab_size: int  # tokens are below it
+    hash: str  # of the content, hexadecimal
+    sources: Optional[NDArray[Any]] = None  # which source each sample is from, for `by_source`
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -73,14 +78,14 @@ class ArrayCorpus:
 
 
 class DataSource(Protocol):
-    """A source's configuration (a DataOptions, usually): opened only when training is real."""
+    """A source's configuration: opened only when training is real. Inherit DataOptions for the six fields."""
 
-    sequence_length: int
-    validation_samples: int
-    hold_out: bool
-    shuffle: bool
-    shards: str
-    wrap: bool
+    sequence_length: int  # predicted tokens per sample
+    validation_samples: int  # at the end of the corpus
+    hold_out: bool  # never train on those
+    shuffle: bool  # training samples, anew in every epoch
+    shards: str  # `shared`, `iid`, `by_region` or `by_source`
+    wrap: bool  # start over at the end
 
     def vocabulary(self) -> Optional[int]:
         """How many different tokens there can be, if that is known without opening anything."""

@@ -33,10 +33,13 @@ FLOATS = {6: "float32", 7: "float64"}
 
 @dataclass(kw_only=True)
 class Megatron(DataOptions):
-    """A pair of files; each sequence is one sample and holds `sequence_length + 1` tokens (Pythia's 2049)."""
+    """A memory-mapped pair of `.bin` and `.idx`, as Pythia's data is published; each sequence is one sample.
 
-    path: Path  # without .bin and .idx
-    vocab_size: Optional[int] = None  # default: the largest token + 1, for which the whole .bin is read
+    It holds `sequence_length + 1` tokens (Pythia's 2049).
+    """
+
+    path: Path  # without `.bin` and `.idx`
+    vocab_size: Optional[int] = None  # null: the largest token plus one, for which the whole .bin is read
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,15 +23,17 @@ BLOCK = 8192  # samples drawn at a time: what one step needs stays in the cache
 
 @dataclass(kw_only=True)
 class Synthetic(DataOptions):
-    """Every token has `branching` possible successors of random probability.
+    """A Markov chain, whose entropy (the loss no model can beat) is known.
+
+    Every token has `branching` possible successors of random probability.
 
     The language follows from these fields alone and only its samples from the run's seed, so that
     runs of different seeds have the same floor: `entropy`.
     """
 
-    vocab_size: int = 64
-    samples: int = 4096
-    branching: int = 4  # successors per token
+    vocab_size: int = 64  # different tokens
+    samples: int = 4096  # in the corpus, the validation tail included
+    branching: int = 4  # possible successors of each token
     concentration: float = 1.0  # of their probabilities (Dirichlet): small is peaked, large is even
 
     def __post_init__(self) -> None:

@@ -34,11 +34,16 @@ NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test"}  #
 
 @dataclass(kw_only=True)
 class Text(DataOptions):
-    """Every file under a path (or several), read as bytes; hidden entries and `__pycache__` are left out."""
+    """Every file under a path (or several), read as bytes: a vocabulary of 256.
 
-    # A file, a folder, a list of them; `stdlib` is Python's own source on this machine.
+    Files are shuffled as documents by the seed, joined with a zero byte, and cut into samples. Hidden entries and
+    `__pycache__` are left out.
+    """
+
+    # A file, a folder, or a list of them; `stdlib` is the source of Python's standard library on this machine, without
+    # its tests and installed packages.
     path: Union[Literal["stdlib"], Path, list[Union[Literal["stdlib"], Path]]] = STDLIB
-    pattern: Optional[str] = None  # of file names in folders; default *.py for stdlib, * otherwise
+    pattern: Optional[str] = None  # of file names in folders; null: `*.py` for `stdlib`, `*` otherwise
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,10 +32,10 @@ class Tokens(DataOptions):
     One dimension: a stream, of which sample i predicts tokens i·L + 1 to (i + 1)·L. Two: a sample per row.
     """
 
-    path: Path
-    dtype: str = "uint16"  # of a raw .bin
-    key: Optional[str] = None  # of the array in an .npz that has several
-    vocab_size: Optional[int] = None  # default: the largest token + 1, for which the whole file is read
+    path: Path  # a `.npy`, `.npz` or raw `.bin` file
+    dtype: str = "uint16"  # of a raw `.bin`: `uint8`, `uint16`, `int32` or `uint32`
+    key: Optional[str] = None  # of the array in an `.npz` that holds several
+    vocab_size: Optional[int] = None  # null: the largest token plus one, for which the whole file is read
 
     def __post_init__(self) -> None:
         super().__post_init__()

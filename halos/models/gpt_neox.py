@@ -44,19 +44,21 @@ class GPTNeoX:
     `heads` are needed.
     """
 
-    size: Optional[str] = None  # pythia-14m, -31m, -70m, -160m, -410m, -1b
-    hidden_size: Optional[int] = None
-    layers: Optional[int] = None
-    heads: Optional[int] = None  # divides hidden_size
-    intermediate_size: Optional[int] = None  # of the MLP; null: 4 · hidden_size
-    vocab_size: Optional[int] = None  # null: the data's; unknown too: the size's own
-    rotary_pct: float = 0.25  # of each head's dimensions, how many carry the position
-    rotary_base: float = 10000.0
-    layer_norm_eps: float = 1e-5
+    size: Optional[str] = None  # pythia-14m, pythia-31m, pythia-70m, pythia-160m, pythia-410m or pythia-1b
+    hidden_size: Optional[int] = None  # the width of the residual stream
+    layers: Optional[int] = None  # how many
+    heads: Optional[int] = None  # attention heads; divides `hidden_size`
+    intermediate_size: Optional[int] = None  # of the MLP; null: 4 · `hidden_size`
+    vocab_size: Optional[int] = None  # null: the data's, and if that is unknown too, the size's own (50304)
+    rotary_pct: float = 0.25  # fraction of each head's dimensions that carry the position
+    rotary_base: float = 10000.0  # of the angles' wavelengths
+    layer_norm_eps: float = 1e-5  # added to variances
     parallel_residual: bool = True  # attention and MLP read the same input; false: one after the other
-    initializer_range: float = 0.02  # standard deviation of initial matrices
-    weights: Optional[Path] = None  # to start from: a checkpoint folder, .safetensors, .pt, .bin or .npz
-    wire_bytes: Optional[int] = None  # of the whole model in fp32; null: 4 per parameter
+    initializer_range: float = 0.02  # standard deviation of the initial matrices; biases are 0
+    # To start from: a Hugging Face checkpoint folder, a run folder, or a `.safetensors`, `.pt`, `.bin` or `.npz` file.
+    # Nothing is downloaded.
+    weights: Optional[Path] = None
+    wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:

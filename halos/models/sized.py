@@ -15,8 +15,8 @@ from halos.hooks import Register, hookimpl
 class Sized:
     """A number of parameters and nothing else; needs `executor.name=timing`."""
 
-    parameters: int  # how many, e.g. 405_000_000_000
-    wire_bytes: Optional[int] = None  # of the whole model in fp32; null: 4 per parameter
+    parameters: int  # how many, for example 405e9
+    wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
 
     def __post_init__(self) -> None:
         require(self.parameters >= 1, "parameters", self.parameters, "a positive number")

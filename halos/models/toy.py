@@ -31,13 +31,13 @@ class Quadratic:
     The parameter `theta` has one dimension, so that weight decay, which would move the optimum, leaves it alone.
     """
 
-    size: int = 2  # parameters
+    size: int = 2  # how many parameters
     curvature: Numbers = 1.0  # a ≥ 0, one number or a list of `size`
     optimum: Numbers = 1.0  # θ*, likewise
     start: Numbers = 0.0  # initial θ, likewise; the seed plays no part
-    noise: float = 0.0  # σ, of one sample's gradient
+    noise: float = 0.0  # σ, standard deviation of one sample's gradient; none in evaluation
     dtype: str = "float32"  # or float64
-    wire_bytes: Optional[int] = None  # of the whole model in fp32; null: 4 per parameter
+    wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
 
     def __post_init__(self) -> None:
         _check(self.size, "size", self.noise, self.dtype, self.wire_bytes)
@@ -66,12 +66,12 @@ class LinearRegression:
     that of the loss without decay.
     """
 
-    features: int = 8
+    features: int = 8  # of a sample
     optimum: Numbers = 1.0  # w*, one number or a list of `features`
     start: Numbers = 0.0  # initial w, likewise; the seed plays no part
-    noise: float = 0.0  # σ, of the targets
+    noise: float = 0.0  # σ, standard deviation of the targets
     dtype: str = "float32"  # or float64
-    wire_bytes: Optional[int] = None  # of the whole model in fp32; null: 4 per parameter
+    wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
 
     def __post_init__(self) -> None:
         _check(self.features, "features", self.noise, self.dtype, self.wire_bytes)

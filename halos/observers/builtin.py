@@ -11,13 +11,13 @@ RECORDS = ("all", "commits", "none")
 
 @dataclass
 class ObserverOptions:
-    """`observers:`."""
+    """What is written of a run as it goes, and shown."""
 
-    progress: bool = True  # a live line on stderr
-    tensorboard: bool = True  # events.out.tfevents…, on the simulated clock
-    trace: bool = True  # trace.json, for ui.perfetto.dev
-    records: str = "all"  # all | commits (no updates, no transfers) | none (evaluations only)
-    results: bool = False  # results.pt, with upstream's keys
+    progress: bool = True  # a live line on stderr; plain lines, now and then, if that is no terminal
+    tensorboard: bool = True  # `events.out.tfevents…`: curves on the simulated clock
+    trace: bool = True  # `trace.json`, a timeline for <https://ui.perfetto.dev>
+    records: str = "all"  # which record files: `all`, `commits` (no updates, no transfers) or `none` (evaluations only)
+    results: bool = False  # `results.pt`, with the original simulator's keys
 
     def __post_init__(self) -> None:
         require(self.records in RECORDS, "records", self.records, f"one of {', '.join(RECORDS)}")

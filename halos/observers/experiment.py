@@ -14,18 +14,18 @@ from halos.world.faults import FaultModel, NoFaults
 class Experiment:
     """One run's fixed facts. `config` is the resolved configuration, as `config.yaml` holds it."""
 
-    name: str
-    folder: Path
-    config: dict[str, Any]
+    name: str  # of the run
+    folder: Path  # the run folder
+    config: dict[str, Any]  # resolved, as in `config.yaml`
     policy: str  # its registered name
-    seed: int
-    cluster: Cluster
+    seed: int  # of the run
+    cluster: Cluster  # who there is
     local_steps: float  # of the budget, committed; infinite if they are not limited
     seconds: float  # of the budget, simulated; likewise
     tokens_per_step: int  # of one local step: samples · predicted tokens
     parameters: int  # in the model
-    loss_average_steps: int
+    loss_average_steps: int  # over which an update averages its losses
     real: bool  # whether training is real (losses are numbers)
     versions: dict[str, str]  # of halos, torch, Python and the plugins in use
-    resumed_at: Optional[float] = None  # virtual seconds
-    faults: FaultModel = field(default_factory=NoFaults)
+    resumed_at: Optional[float] = None  # the virtual time that a resumed run goes on from; None in others
+    faults: FaultModel = field(default_factory=NoFaults)  # `outage(worker, time)` says when workers are down

@@ -2,9 +2,9 @@
 
 *One of many, chosen by name in the config*: a plugin calls `register(name, component)` for each
 class it brings. A component is a dataclass whose fields are its hyper-parameters (its section in
-the config); what it must be able to do is the Protocol named beside each hook, and what it may have
-beyond that is in optional.py.
-*Event hooks*: every plugin that implements one is called. An exception in one ends the run.
+the config); what it must be able to do is a Protocol, and what it may have beyond that is in optional.py
+(docs/reference/plugins.md has both).
+*Event hooks*: every plugin that implements one is called, in order of virtual time. An exception in one ends the run.
 """
 
 from __future__ import annotations
@@ -22,57 +22,57 @@ if TYPE_CHECKING:
 
 @hookspec
 def register_sync_policies(register: Register) -> None:
-    """Who trains from what, when, and how it is merged: `policy:` (halos.SyncPolicy)."""
+    """Who trains from what, when, and how it is merged: `policy:`."""
 
 
 @hookspec
 def register_merge_rules(register: Register) -> None:
-    """What a server does with a pseudo-gradient: an outer optimizer (halos.MergeRule)."""
+    """What a server does with a pseudo-gradient: any field annotated `MergeRule`."""
 
 
 @hookspec
 def register_network_models(register: Register) -> None:
-    """How long bytes take: `network:` (halos.NetworkModel)."""
+    """How long bytes take: `network:`."""
 
 
 @hookspec
 def register_step_allocations(register: Register) -> None:
-    """How many local steps a worker takes: `steps:` (halos.StepAllocation)."""
+    """How many local steps a job has: `steps:`."""
 
 
 @hookspec
 def register_contribution_weights(register: Register) -> None:
-    """How much unequal contributions count: `weights:` (halos.ContributionWeights)."""
+    """How much unequal contributions count: `weights:`."""
 
 
 @hookspec
 def register_compute_models(register: Register) -> None:
-    """How long local steps take: `compute:` (halos.ComputeModel)."""
+    """How long local steps take: `compute:`."""
 
 
 @hookspec
 def register_codecs(register: Register) -> None:
-    """What parameters become on the wire: `codec:` (halos.Codec)."""
+    """What a payload becomes on the wire: `codec:`."""
 
 
 @hookspec
 def register_fault_models(register: Register) -> None:
-    """What goes wrong, and when: `faults:` (halos.FaultModel)."""
+    """What goes wrong, and when: `faults:`."""
 
 
 @hookspec
 def register_models(register: Register) -> None:
-    """What is trained: `model:` (halos.Model)."""
+    """What is trained: `model:`."""
 
 
 @hookspec
 def register_data_sources(register: Register) -> None:
-    """What it is trained on: `data:` (halos.DataSource)."""
+    """What it is trained on: `data:` and `evaluate.sets`."""
 
 
 @hookspec
 def register_executors(register: Register) -> None:
-    """Where the training really happens: `executor:` (halos.Executor)."""
+    """Where the training really happens: `executor:`."""
 
 
 # Event hooks
@@ -90,12 +90,12 @@ def on_resume(time: float) -> None:
 
 @hookspec
 def on_update(update: Update) -> None:
-    """A worker's update has arrived (virtual time `update.time`)."""
+    """An update has arrived, at `update.time`."""
 
 
 @hookspec
 def on_transfer(transfer: Transfer) -> None:
-    """A transfer or collective has ended (virtual time `transfer.time`)."""
+    """A transfer or collective has ended, at `transfer.time` (a pull: told when its update arrives)."""
 
 
 @hookspec

@@ -24,8 +24,9 @@ class AsyncLocalSGD:
     together, from the same model, when the period is over or as soon as all workers are in it.
     """
 
-    outer: MergeRule = field(default_factory=DelayedNesterov)
-    server_region: int = 0
+    outer: MergeRule = field(default_factory=DelayedNesterov)  # applied to every update as it arrives
+    server_region: int = 0  # by index
+    # Workers back within so many simulated seconds of the first one restart together; 0: each at once.
     grace_seconds: float = 0.0
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ class DiLoCo:
     (section 3.2, "dropped communication"), one that crashed from the global ones.
     """
 
-    outer: MergeRule = field(default_factory=Nesterov)
+    outer: MergeRule = field(default_factory=Nesterov)  # applied to the mean of each round
 
     async def run(self, sim: Simulation) -> None:
         theta, state, backlog = sim.params, self.outer.init(sim.params), Backlog(sim)

@@ -26,14 +26,18 @@ class Halos:
     is an update less, and a lost exchange is made again, with what has come in meanwhile.
     """
 
+    # Of the global server.
     outer: MergeRule = field(default_factory=lambda: DelayedNesterov(lr=0.3, beta=0.5, buffer=2))
-    local: MergeRule = field(default_factory=lambda: DelayedNesterov(lr=3.2, beta=0.9, buffer=16))
-    local_updates: int = 32  # K, updates of a local server per exchange
-    merge_weight: float = 0.25  # α, the weight of the global model when a local server takes it over
+    local: MergeRule = field(default_factory=lambda: DelayedNesterov(lr=3.2, beta=0.9, buffer=16))  # of local ones
+    local_updates: int = 32  # K: updates of a local server between two exchanges
+    merge_weight: float = 0.25  # α, the weight of the global model when a local server takes it over; 0 to 1
     server_region: int = 0  # of the global server
-    local_servers: Optional[int] = None  # null: one per region that has workers
-    workers_per_server: Optional[int] = None  # consecutive workers of one region (the last server may have fewer)
-    rebase: str = "published"  # published | keep_local: whether work merged during an exchange is left out of the next
+    local_servers: Optional[int] = None  # null: one for each region with workers
+    # Consecutive workers, all of one region (the last server may have fewer); given together with `local_servers`.
+    workers_per_server: Optional[int] = None
+    # `published`: what a local server merges during an exchange is in no later difference. `keep_local`: it is in the
+    # next.
+    rebase: str = "published"
 
     def __post_init__(self) -> None:
         require(self.local_updates >= 1, "local_updates", self.local_updates, "a positive number of updates")

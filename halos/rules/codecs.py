@@ -12,12 +12,7 @@ from halos.values.params import Params
 
 
 class Codec(Protocol):
-    """Two pure functions of a payload; sums of several payloads are formed in the layout's precision.
-
-    Optional attributes: with `error_feedback` true, senders add what was lost to their next payload;
-    `gathered` true says that payloads cannot be summed under way (as with chosen entries), so that a
-    collective takes each of them to everybody.
-    """
+    """Two pure functions of a payload; sums of several payloads are formed in the layout's precision."""
 
     def roundtrip(self, payload: Params) -> Params:
         """The payload as decoded at the other end."""

@@ -34,7 +34,7 @@ class MergeRule(Protocol):
 class SGD:
     """θ ← θ − lr Δ. With lr 1 the mean of the workers' models, as in FedAvg (arXiv 1602.05629)."""
 
-    lr: float = 1.0
+    lr: float = 1.0  # the outer learning rate
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)
@@ -52,8 +52,8 @@ class SGD:
 class Nesterov:
     """v ← μ v + Δ; θ ← θ − lr (Δ + μ v): the outer optimizer of DiLoCo (arXiv 2311.08105, Algorithm 1)."""
 
-    lr: float = 0.7
-    momentum: float = 0.9  # μ
+    lr: float = 0.7  # the outer learning rate
+    momentum: float = 0.9  # μ, below 1
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)
@@ -90,10 +90,10 @@ class DelayedNesterov:
     times N, so that one update moves by their lr · Δ).
     """
 
-    lr: float = 0.7
-    beta: float = 0.9
-    buffer: int = 1  # N
-    activation: float = 0.0  # c
+    lr: float = 0.7  # as applied: one Δ moves by lr/N
+    beta: float = 0.9  # β, of the momentum
+    buffer: int = 1  # N, pseudo-gradients per step of the momentum
+    activation: float = 0.0  # c: how much of the momentum acts in between; 0 to 1
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)
@@ -139,9 +139,9 @@ class AdamState:
 class Adam:
     """Adam on pseudo-gradients, bias-corrected: FedAdam (arXiv 2003.00295, Algorithm 2) with Adam's own correction."""
 
-    lr: float = 1.0e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    eps: float = 1.0e-8
+    lr: float = 1.0e-3  # the outer learning rate
+    betas: tuple[float, float] = (0.9, 0.99)  # of the first and the second moment
+    eps: float = 1.0e-8  # added to the root of the second
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)

@@ -28,7 +28,7 @@ class RunSoFar(Protocol):
 
 
 class StepAllocation(Protocol):
-    """Decides anew for every job; it sees the worker and the run."""
+    """Decides anew for every job (for those of a round, when it is opened); it sees the worker and the run so far."""
 
     def steps(self, worker: Worker, sim: RunSoFar) -> int:
         """Local steps of `worker`'s next job, at least 1."""
@@ -39,7 +39,7 @@ class StepAllocation(Protocol):
 class Fixed:
     """The same number for every worker."""
 
-    base: int = 32  # H
+    base: int = 32  # H, local steps
 
     def __post_init__(self) -> None:
         require(self.base >= 1, "base", self.base, "a positive number of steps")
@@ -56,7 +56,7 @@ class BySpeed:
     """
 
     base: int = 32  # H of the fastest worker
-    round: str = "ceil"  # ceil | floor
+    round: str = "ceil"  # or `floor`
 
     def __post_init__(self) -> None:
         require(self.base >= 1, "base", self.base, "a positive number of steps")

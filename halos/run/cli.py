@@ -28,9 +28,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     logging.getLogger("halos").setLevel(logging.INFO)
     try:
         if options.list_plugins:
-            from halos.run import listing  # loads rich, as report does: only those who print tables wait for it
+            from halos.run.explain import (
+                list_plugins,  # loads rich, as report does: only who prints tables waits for it
+            )
 
-            listing.show(Plugins(options.plugin))
+            list_plugins(Plugins(options.plugin))
+            return 0
+        if options.explain is not None:
+            from halos.run.explain import explain
+
+            explain(options.explain, Plugins(options.plugin))
             return 0
         earlier = None
         if options.resume is not None:
@@ -71,7 +78,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m halos.run",
         description="Train with local SGD for real while simulating the clock of a geo-distributed cluster.",
-        epilog="Every key is explained in docs/config.md; plugins in docs/plugins.md.",
+        epilog="Every key: --explain all, or docs/reference/config.md; plugins: docs/plugins.md.",
     )
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a YAML file, for example configs/quickstart.yaml")
     parser.add_argument(
@@ -82,6 +89,11 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--list-plugins", action="store_true", help="list every component by kind, and where it comes from"
+    )
+    parser.add_argument(
+        "--explain",
+        metavar="WHAT",
+        help="keys, types, defaults and meaning of a section (train), a component (policy.halos), or all",
     )
     parser.add_argument(
         "--resume",

@@ -24,16 +24,12 @@ class Hopeless(Deadlock):
 
 @dataclass
 class BudgetOptions:
-    """`budget:`, of which whichever comes first ends the run; at least one must be given.
+    """What ends the run, whichever comes first; at least one is required."""
 
-    `local_steps` and `tokens` count what the global server has committed (the commit that crosses
-    counts whole), `simulated_hours` ends the run at that very moment, `target_loss` at the first
-    validation loss at or below it.
-    """
-
-    local_steps: Optional[int] = None
-    tokens: Optional[int] = None
-    simulated_hours: Optional[float] = None
+    local_steps: Optional[int] = None  # committed by the global server; the commit that gets there counts whole
+    tokens: Optional[int] = None  # the same, in predicted tokens
+    simulated_hours: Optional[float] = None  # ends it at that very moment; what is due then still happens
+    # Ends it at the first validation loss at or below; needs `evaluate.every_local_steps`.
     target_loss: Optional[float] = None
 
     def __post_init__(self) -> None:
@@ -58,9 +54,11 @@ class BudgetOptions:
 
 @dataclass
 class EvaluateOptions:
-    """`evaluate:`; `sets` are evaluated beside the data's own held-out tail (`validation`)."""
+    """When the global model is evaluated beside the start and the end, and on what; it takes no virtual time."""
 
-    every_local_steps: Optional[int] = None  # committed steps; null: only at the start and the end
+    every_local_steps: Optional[int] = None  # committed local steps between two evaluations; null: only first and last
+    # Beside the data's own tail, which is called `validation`: `{wiki: {name: text, path: wiki}}`; of each, its
+    # `validation_samples`.
     sets: dict[str, DataSource] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

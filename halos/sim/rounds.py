@@ -20,9 +20,9 @@ class Round:
     job's own) if they take unequal steps. `train(worker, start, round=r)` takes both from here.
     """
 
-    index: int
-    lr_step: LrStep
-    steps: tuple[int, ...]
+    index: int  # from 0 on
+    lr_step: LrStep  # learning-rate steps before it: of all, of each worker, or None
+    steps: tuple[int, ...]  # of every worker
 
     @property
     def mean_steps(self) -> float:

@@ -44,7 +44,7 @@ class Simulation:
         cluster, network = parts.cluster, parts.network
         self.clock = Clock()
         self.ledger = Ledger()
-        self.done = False
+        self.done = False  # whether the budget is spent
         self._parts = parts
         self._tell = Listeners(parts.hook, parts.aside, parts.components)
         self._servers = Servers(params)
@@ -71,10 +71,12 @@ class Simulation:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
+        """In order of id."""
         return self._parts.cluster.workers
 
     @property
     def regions(self) -> tuple[Region, ...]:
+        """In order of index."""
         return self._parts.cluster.regions
 
     @property

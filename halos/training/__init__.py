@@ -16,11 +16,11 @@ from halos.world.cluster import Cluster
 class Task:
     """What an executor needs to know of a run before it starts."""
 
-    model: Model
-    data: DataSource
-    train: TrainOptions
-    cluster: Cluster
-    seed: int
+    model: Model  # to be built, unless nothing is trained
+    data: DataSource  # to be opened, likewise
+    train: TrainOptions  # `train:`
+    cluster: Cluster  # who there is
+    seed: int  # of the run
     evaluation_sets: dict[str, DataSource]  # beside the data's own `validation`
 
 
@@ -30,24 +30,24 @@ class Job(NamedTuple):
     With `gradient` nothing is stepped: its outcome's `params` are the loss's mean gradient at `start`.
     """
 
-    id: int
-    worker: int
-    start: Params
-    steps: int
-    shard: int
-    first_sample: int
-    end_sample: int
+    id: int  # in order of dispatch
+    worker: int  # whose
+    start: Params  # parameters it begins from
+    steps: int  # local steps; or batches of a gradient
+    shard: int  # of the data order
+    first_sample: int  # position in the order of its shard
+    end_sample: int  # the same, exclusive
     lr_step: int  # learning-rate steps before the first local step
     time: float  # virtual, of its start: for messages
-    gradient: bool = False
+    gradient: bool = False  # only the gradient at `start` is asked for
 
 
 class Outcome(NamedTuple):
     """What came of a job: parameters (or the gradient), and losses averaged over `chunks` steps each."""
 
-    params: Params
-    losses: tuple[float, ...]
-    chunks: tuple[int, ...]
+    params: Params  # where it ended, or the gradient
+    losses: tuple[float, ...]  # training losses, each a mean; none if nothing is trained
+    chunks: tuple[int, ...]  # over how many steps each of them is
 
 
 class Executor(Protocol):
@@ -56,7 +56,8 @@ class Executor(Protocol):
     A worker has one job at a time; its optimizer state lives here, for the whole run. Jobs that ask for a
     `gradient` come only to executors that also have `step(params, gradient, lr_step) → params`: one step
     of the inner optimizer along a gradient, with a state that is no worker's. Runs are checkpointed only if
-    it has `state() → dict` (plain values and tensors) and `restore(state)`. `result` makes one `Params`.
+    it has `state() → dict` (plain values and tensors) and `restore(state)`; `faults.inner_state: gone` needs
+    `forget(worker)`, called before that worker's next job is submitted. `result` makes one `Params`.
     """
 
     def open(self, task: Task) -> Params:

@@ -21,7 +21,7 @@ from halos.values.params import Params
 class Inline:
     """Trains in this process, one job after another; a job nobody waits for any more is never computed."""
 
-    device: str = "auto"  # auto: the first GPU if there is one; or cpu, cuda, cuda:1, …
+    device: str = "auto"  # `auto`: the first GPU if there is one; or `cpu`, `cuda`, `cuda:1`, …
     threads: int = 1  # of torch; results are equal bit for bit only with the same number
 
     def __post_init__(self) -> None:

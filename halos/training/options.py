@@ -13,14 +13,14 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 @dataclass
 class OptimizerOptions:
-    """The inner optimizer; weight decay applies to tensors with two or more dimensions."""
+    """The inner optimizer; each worker's state lives for the whole run and is never sent."""
 
-    name: str = "adamw"  # adamw | sgd
-    lr: float = 1.0e-3
-    betas: tuple[float, float] = (0.9, 0.95)  # adamw
-    eps: float = 1.0e-8  # adamw
-    momentum: float = 0.0  # sgd
-    weight_decay: float = 0.1
+    name: str = "adamw"  # or `sgd`
+    lr: float = 1.0e-3  # the largest learning rate
+    betas: tuple[float, float] = (0.9, 0.95)  # of adamw
+    eps: float = 1.0e-8  # of adamw
+    momentum: float = 0.0  # of sgd
+    weight_decay: float = 0.1  # on tensors with two or more dimensions
 
     def __post_init__(self) -> None:
         require(self.name in ("adamw", "sgd"), "name", self.name, "one of adamw, sgd")
@@ -41,10 +41,10 @@ class OptimizerOptions:
 class ScheduleOptions:
     """The inner learning rate over learning-rate steps: linear warm-up, then a half cosine down to `min_ratio`."""
 
-    name: str = "warmup_cosine"  # warmup_cosine | constant
-    warmup: int = 30
-    total: int = 600
-    min_ratio: float = 0.1
+    name: str = "warmup_cosine"  # a linear warm-up, then half a cosine down; or `constant`
+    warmup: int = 30  # learning-rate steps up to the largest rate; 0: none
+    total: int = 600  # learning-rate steps down to the smallest rate, which then stays
+    min_ratio: float = 0.1  # the smallest rate, as a fraction of the largest
 
     def __post_init__(self) -> None:
         require(self.name in ("warmup_cosine", "constant"), "name", self.name, "one of warmup_cosine, constant")
@@ -69,16 +69,19 @@ class ScheduleOptions:
 
 @dataclass
 class TrainOptions:
-    """`train:`, the same for every worker."""
+    """A worker's inner loop, the same for all."""
 
-    batch_size: int = 16
-    micro_batch_size: Optional[int] = None  # null: batch_size
-    global_batch_size: Optional[int] = None  # null: workers · batch_size
-    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
-    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
-    clip: float = 1.0  # of the gradient's norm; 0: none
-    precision: str = "fp32"
-    loss_average_steps: int = 8
+    batch_size: int = 16  # samples per local step
+    # Samples per forward and backward pass; divides `batch_size`. null: all at once.
+    micro_batch_size: Optional[int] = None
+    # Samples per learning-rate step: a job's first one is (samples dispatched so far) // this. null: workers ·
+    # `batch_size`.
+    global_batch_size: Optional[int] = None
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)  # the inner one
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)  # of the inner learning rate
+    clip: float = 1.0  # largest norm of a step's gradient; 0: not clipped
+    precision: str = "fp32"  # or `bf16`, `fp16` (autocast; fp16 with a loss scaler per worker)
+    loss_average_steps: int = 8  # a job reports its loss as means over so many steps, and the rest
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "a positive number of samples")

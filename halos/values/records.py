@@ -35,23 +35,23 @@ class Update(NamedTuple):
     that only asked for the gradient has it as `gradient`, and `params` are where it started.
     """
 
-    id: int
-    worker: int
-    region: int
-    start: Params
-    params: Params
-    steps: int
-    start_time: float
-    time: float
-    start_version: int
-    samples: tuple[int, int]
-    lr_step: int
-    losses: tuple[float, ...]
-    chunks: tuple[int, ...]
-    compute: tuple[float, float]  # when it computed, seconds
-    server: Optional[int] = None
-    factor: float = 1.0
-    gradient: Optional[Params] = None
+    id: int  # of the job, in order of dispatch
+    worker: int  # its id
+    region: int  # of the worker
+    start: Params  # what it trained from
+    params: Params  # what it ended at (as its server sees it, if a lossy codec was in between)
+    steps: int  # local steps
+    start_time: float  # dispatch
+    time: float  # arrival: the end of its compute, or of its push
+    start_version: int  # of `start`, at the server it was committed to; if to none, the global version at dispatch
+    samples: tuple[int, int]  # positions in the order of its shard, the end exclusive
+    lr_step: int  # learning-rate steps before its first local step
+    losses: tuple[float, ...]  # training losses, each a mean; empty in timing mode
+    chunks: tuple[int, ...]  # over how many steps each of them is
+    compute: tuple[float, float]  # from when to when it computed
+    server: Optional[int] = None  # the region of its server, of an asynchronous round trip
+    factor: float = 1.0  # of `weights:`
+    gradient: Optional[Params] = None  # the gradient at `start`, if that was all the job was asked for
 
     @property
     def delta(self) -> Params:
@@ -93,14 +93,14 @@ class Transfer(NamedTuple):
     they cannot be summed under way.
     """
 
-    start_time: float
-    time: float
-    src: Optional[int]
-    dst: Optional[int]
-    bytes: int
-    kind: str
-    worker: Optional[int] = None
-    server: Optional[int] = None
+    start_time: float  # when it began
+    time: float  # its end
+    src: Optional[int]  # a region; None in a collective
+    dst: Optional[int]  # likewise
+    bytes: int  # on the wire; of a collective, what the links of its ring carry in all
+    kind: str  # `pull`, `push`, `send` or `all_reduce`
+    worker: Optional[int] = None  # whose pull or push
+    server: Optional[int] = None  # the region of its server
 
     def as_json(self) -> str:
         return (
@@ -120,10 +120,10 @@ class Contribution:
     committed there, unless said otherwise.
     """
 
-    updates: tuple[Update, ...] | list[Update]
-    base: Params
-    target: Params
-    from_version: Optional[int] = None
+    updates: tuple[Update, ...] | list[Update]  # that it brings in
+    base: Params  # what it was computed from
+    target: Params  # what it is applied to
+    from_version: Optional[int] = None  # the version that `base` belongs to, where it was not committed itself
 
 
 class Share(NamedTuple):
@@ -133,10 +133,10 @@ class Share(NamedTuple):
     committing server.
     """
 
-    updates: tuple[Update, ...]
-    from_version: int
-    staleness: int
-    drift: float
+    updates: tuple[Update, ...]  # that it brought in
+    from_version: int  # the server's version that `base` was; the oldest `start_version` if it was none
+    staleness: int  # versions that server has had since
+    drift: float  # how far it had moved meanwhile
 
     @property
     def steps(self) -> int:
@@ -162,13 +162,13 @@ class Commit(NamedTuple):
     its version stays). `local_steps` counts what this server has committed so far.
     """
 
-    time: float
-    version: int
-    server: str
-    kind: str
-    local_steps: int
-    shares: tuple[Share, ...]
-    params: Params
+    time: float  # when
+    version: int  # of the server, after it
+    server: str  # `global`, or the name a policy gave
+    kind: str  # `update`, or `merge` if nothing was contributed
+    local_steps: int  # this server has committed so far
+    shares: tuple[Share, ...]  # what was contributed
+    params: Params  # the server's model now
 
     def as_json(self) -> str:
         return (
@@ -192,14 +192,14 @@ class CutShort(NamedTuple):
 class Evaluation:
     """The loss (nats per token) of a model on one evaluation set, at one moment of the run."""
 
-    time: float
-    version: int
-    local_steps: int
-    trained_steps: int
-    tokens: int
-    loss: float
-    set: str
-    of: str = "global"
+    time: float  # when
+    version: int  # of the global server
+    local_steps: int  # committed by the global server
+    trained_steps: int  # of all updates that have arrived
+    tokens: int  # they were trained on
+    loss: float  # mean over the set, for language models in nats per token
+    set: str  # `validation`, or a name from `evaluate.sets`
+    of: str = "global"  # or what a policy called the model
 
     def as_json(self) -> str:
         return (

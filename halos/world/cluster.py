@@ -17,36 +17,43 @@ SLOWEST = 1e-9  # of the fastest worker's speed, likewise
 class Worker:
     """One simulated worker: `speed` is relative to the fastest (1.0)."""
 
-    id: int
-    region: int
-    speed: float
+    id: int  # from 0 on, region by region
+    region: int  # by index
+    speed: float  # 1 is the fastest
 
 
 @dataclass(frozen=True)
 class Region:
     """A group of workers with fast links between them."""
 
-    index: int
-    name: str
-    workers: tuple[Worker, ...]
+    index: int  # from 0 on
+    name: str  # used once
+    workers: tuple[Worker, ...]  # none, perhaps
 
 
 @dataclass
 class RegionOptions:
-    """A region as the config writes it: relative speeds of its workers."""
+    """A region as the config writes it."""
 
-    name: str = ""
+    name: str = ""  # used once; if empty, `region-` and its index
+    # Relative speeds, positive; all are divided by the fastest of the cluster. A region may be empty.
     workers: list[float] = field(default_factory=list)
 
 
 @dataclass
 class ClusterOptions:
-    """`cluster:`, regions written out, or an upstream environment file, of which halos.config.env makes such."""
+    """Who there is: an environment file, or regions written out; one of the two is required."""
 
+    # A YAML file in the original simulator's format: `num_regions`, `network_bandwidths` (Gbit/s, [from][to]) and
+    # `worker_speeds` (a list per region); its regions are called `region-0`, `region-1`, … The resolved configuration
+    # has its regions and bandwidths instead.
     env: Optional[Path] = None
-    regions: list[RegionOptions] = field(default_factory=list)
-    bandwidth_gbps: Optional[list[list[float]]] = None  # between regions, [from][to]; network models may have their own
-    step_time_ms: float = 238.391
+    regions: list[RegionOptions] = field(default_factory=list)  # in order of their index
+    # Gbit/s, [from][to], for network models that have none of their own; not beside `env`.
+    bandwidth_gbps: Optional[list[list[float]]] = None
+    step_time_ms: float = 238.391  # milliseconds of one local step of the fastest worker
+    # Milliseconds, times the worker's id, added to every asynchronous round trip. The original adds 1.0e-6, which
+    # adds up over a long run and reorders events; `configs/upstream` does so too.
     tie_break_ms: float = 0.0
 
     def __post_init__(self) -> None:
@@ -69,9 +76,9 @@ class ClusterOptions:
 class Cluster:
     """Who there is: regions, workers in order of id, and one local step's time at speed 1 (seconds)."""
 
-    regions: tuple[Region, ...]
-    workers: tuple[Worker, ...]
-    step_time: float
+    regions: tuple[Region, ...]  # in order of index
+    workers: tuple[Worker, ...]  # in order of id
+    step_time: float  # seconds of a local step at speed 1
     tie_break: float  # seconds, times the worker's id, added to each asynchronous round trip
     bandwidth_gbps: Optional[list[list[float]]] = None  # [from][to], if the configuration gives it
 

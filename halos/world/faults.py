@@ -20,9 +20,9 @@ NEVER = (math.inf, math.inf)
 class FaultModel(Protocol):
     """What goes wrong, as functions of time alone. Inherit FaultOptions for the three fields."""
 
-    detection_seconds: float
-    samples: str
-    inner_state: str
+    detection_seconds: float  # from a loss until whoever waits is told
+    samples: str  # a lost job's: `lost` or `again`
+    inner_state: str  # of a crashed worker: `kept` or `gone`
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         """Called once, before anything else; raises ConfigError if the model does not fit."""
@@ -46,8 +46,10 @@ class FaultOptions:
     """What every fault model has; nothing goes wrong in this one."""
 
     detection_seconds: float = 0.0  # from a loss until whoever waits is told
-    samples: str = "lost"  # of a lost job: lost | again (dealt once more)
-    inner_state: str = "kept"  # a crashed worker's optimizer state: kept (as at the lost job's start) | gone
+    samples: str = "lost"  # a lost job's: `lost`, or `again`, dealt to the shard's next job that takes no more
+    # A worker's inner optimizer after a crash: `kept`, as it was at the start of the job that was lost, or `gone`, and
+    # with it what its codec's error feedback had kept.
+    inner_state: str = "kept"
 
     def __post_init__(self) -> None:
         fits = 0.0 <= self.detection_seconds <= LONGEST_MS / 1e3
@@ -77,9 +79,9 @@ class NoFaults(FaultOptions):
 class Crash:
     """Worker `worker` is down for `seconds`, from `at_seconds` on."""
 
-    worker: int
-    at_seconds: float
-    seconds: float = math.inf
+    worker: int  # its id
+    at_seconds: float  # simulated
+    seconds: float = math.inf  # until it returns; `.inf`: never
 
     def __post_init__(self) -> None:
         _check_interval(self.at_seconds, self.seconds)
@@ -89,9 +91,9 @@ class Crash:
 class Crashes(FaultOptions):
     """Workers that crash and return: at given times, or at random with exponential times between and to repair."""
 
-    at: list[Crash] = field(default_factory=list)
-    between_failures_hours: Optional[float] = None  # mean, of one worker, from its return to its next crash
-    to_repair_hours: float = 0.1  # mean
+    at: list[Crash] = field(default_factory=list)  # given ones
+    between_failures_hours: Optional[float] = None  # mean, from a worker's return to its next crash; null: none
+    to_repair_hours: float = 0.1  # mean, from a crash to the return
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,9 +147,9 @@ class Crashes(FaultOptions):
 class RegionOutage:
     """All workers of region `region` are down for `seconds`, from `at_seconds` on, and so are its links."""
 
-    region: int
-    at_seconds: float
-    seconds: float = math.inf
+    region: int  # its index
+    at_seconds: float  # simulated
+    seconds: float = math.inf  # until it returns; `.inf`: never
 
     def __post_init__(self) -> None:
         _check_interval(self.at_seconds, self.seconds)
@@ -157,7 +159,7 @@ class RegionOutage:
 class Outages(FaultOptions):
     """Regions that are cut off and return."""
 
-    at: list[RegionOutage] = field(default_factory=list)
+    at: list[RegionOutage] = field(default_factory=list)  # in any order
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._intervals: dict[int, list[tuple[float, float]]] = {}
@@ -176,12 +178,12 @@ class Outages(FaultOptions):
 class LinkFault:
     """The link from region `src` to `dst` has only `share` of its bandwidth (0: it is down) for `seconds`."""
 
-    src: int
-    dst: int
-    at_seconds: float
-    seconds: float = math.inf
-    share: float = 0.0
-    both_ways: bool = True
+    src: int  # region, by index
+    dst: int  # the same; `src` itself for the links inside it
+    at_seconds: float  # simulated
+    seconds: float = math.inf  # until it is as before; `.inf`: never
+    share: float = 0.0  # of its bandwidth, that is left; 0: it is down
+    both_ways: bool = True  # the link from `dst` to `src` as well
 
     def __post_init__(self) -> None:
         _check_interval(self.at_seconds, self.seconds)
@@ -190,9 +192,9 @@ class LinkFault:
 
 @dataclass
 class Links(FaultOptions):
-    """Links that are down or slower for a time."""
+    """Links that are down or slower for a time; where intervals overlap, shares multiply."""
 
-    at: list[LinkFault] = field(default_factory=list)
+    at: list[LinkFault] = field(default_factory=list)  # in any order
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._intervals: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
@@ -211,7 +213,7 @@ class Links(FaultOptions):
 class MessageLoss(FaultOptions):
     """Every message is lost with `probability`: pulls, pushes, sends, and what a worker brings to a collective."""
 
-    probability: float = 0.01
+    probability: float = 0.01  # of each message; 0 or more, and less than 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -228,7 +230,7 @@ class MessageLoss(FaultOptions):
 class Several(FaultOptions):
     """More than one kind of fault; what every model has is said here, for all of them."""
 
-    of: list[FaultModel] = field(default_factory=list)
+    of: list[FaultModel] = field(default_factory=list)  # `[{name: crashes, …}, {name: message_loss}]`
 
     def __post_init__(self) -> None:
         super().__post_init__()

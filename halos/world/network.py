@@ -20,11 +20,7 @@ SLOWEST = 1e-15  # Gbit/s, a bit in eleven days: the times of transfers stay fin
 
 
 class NetworkModel(Protocol):
-    """Times of transfers, in seconds; called with `time`, the virtual moment they start.
-
-    Optional: `all_gather(nbytes, workers, time)`, until everybody has all payloads, where these cannot be
-    summed under way; without it, an all-reduce of as many bytes on every link.
-    """
+    """Times of transfers, in seconds; called with `time`, the virtual moment they start."""
 
     def connect(self, cluster: Cluster) -> None:
         """Called once, before anything else; raises ConfigError if the model does not fit."""
@@ -51,15 +47,17 @@ class Matrix:
 
     A transfer takes `latency + bytes · 8 / bandwidth`. An all-reduce among M workers is a ring over all
     regions (Patarasuk and Yuan, 2009): `2 (M−1) · latency + 2 (M−1)/M · bytes · 8 / bandwidth`, at the best
-    directed ring's slowest link (and the largest latency between two regions); one worker needs none. An
+    directed ring's slowest link (and the largest latency between two regions; if there is one region only, at
+    `[0][0]`); one worker needs none. Up to 20 regions the best ring is found exactly; above, a good one. An
     all-gather passes every payload on around that ring: `(M−1) · (latency + bytes · 8 / bandwidth)`.
     """
 
-    bandwidth_gbps: Union[float, list[list[float]], None] = (
-        None  # Gbit/s, [from][to] or one number; null: the cluster's
-    )
-    latency_ms: Union[float, list[list[float]], None] = 0.0  # [from][to] or one number; null: 0
-    return_path: str = "own"  # a push is charged at its own direction's link, or (as upstream) at the pull's: `forward`
+    # Gbit/s (1e9 bits), one number for all links or [from][to]; `.inf` is allowed. null: that of `cluster`.
+    bandwidth_gbps: Union[float, list[list[float]], None] = None
+    latency_ms: Union[float, list[list[float]], None] = 0.0  # milliseconds of one way, one or [from][to]; null: 0
+    # Which link a push is charged to: `own`, that from worker to server, or `forward`, that of the pull, as in the
+    # original.
+    return_path: str = "own"
 
     def __post_init__(self) -> None:
         require(self.return_path in ("own", "forward"), "return_path", self.return_path, "one of own, forward")

@@ -137,10 +137,10 @@ class LowRank:
     matrix smaller than its factors, is sent as `rest` says, all of it as one vector.
     """
 
-    rank: int = 4
+    rank: int = 4  # r, columns of P and Q
     iterations: int = 2  # P ← orth(G Q), Q ← Gᵀ P, from a matrix Q that all senders know
     factors: Codec = field(default_factory=Fp32)  # of P and Q, each column by column
-    rest: Codec = field(default_factory=Fp32)
+    rest: Codec = field(default_factory=Fp32)  # of tensors that are no matrices
     seed: int = 0  # of the first Q
     error_feedback: bool = False  # senders add what was lost to their next payload
     gathered: ClassVar[bool] = True  # every sender has factors of its own, which cannot be summed

@@ -33,7 +33,7 @@ class EagerDiLoCo:
     model is the mean of the replicas.
     """
 
-    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))
+    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))  # of every worker
     outer_delay: int = 1  # k, rounds by which the others' terms come late
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ class Measured:
     """
 
     base: int = 32  # H of the fastest worker
-    smoothing: float = 0.5
+    smoothing: float = 0.5  # what the newest measurement counts, in (0, 1]
 
     def __post_init__(self) -> None:
         require(self.base >= 1, "base", self.base, "a positive number of steps")
@@ -63,7 +63,7 @@ class Deadline:
     seconds: float = 60.0  # of a round, exchange included
     exchange: str = "all_reduce"  # all_reduce | round_trip (asynchronous policies) | none (hidden by compute)
     server_region: Optional[int] = None  # of round_trip; null: the worker's own region, as in HALoS
-    smoothing: float = 1.0
+    smoothing: float = 1.0  # what the newest measurement counts, in (0, 1]
 
     def __post_init__(self) -> None:
         require(0.0 < self.seconds <= 1e9, "seconds", self.seconds, "a positive time, of 1e9 at most")
@@ -144,7 +144,7 @@ class Jitter:
     """Another compute model's times, each job's times a log-normal factor of mean 1, drawn by the run's seed."""
 
     sigma: float = 0.2  # standard deviation of the factor's logarithm
-    of: ComputeModel = field(default_factory=Constant)
+    of: ComputeModel = field(default_factory=Constant)  # the other one
 
     def __post_init__(self) -> None:
         require(
@@ -167,9 +167,9 @@ class Jitter:
 class Stragglers:
     """Another compute model's times, but every job is, with `probability`, `factor` times as long."""
 
-    probability: float = 0.05
-    factor: float = 4.0
-    of: ComputeModel = field(default_factory=Constant)
+    probability: float = 0.05  # of each job
+    factor: float = 4.0  # so many times as long; 1 or more
+    of: ComputeModel = field(default_factory=Constant)  # the other one
 
     def __post_init__(self) -> None:
         require(0.0 <= self.probability <= 1.0, "probability", self.probability, "in [0, 1]")
@@ -188,9 +188,9 @@ class Stragglers:
 class Change:
     """From `at_seconds` on, a worker has `speed` (relative, as the cluster's fastest is 1)."""
 
-    worker: int
-    at_seconds: float
-    speed: float
+    worker: int  # its id
+    at_seconds: float  # simulated
+    speed: float  # relative to the fastest of the cluster
 
     def __post_init__(self) -> None:
         require(0.0 <= self.at_seconds < math.inf, "at_seconds", self.at_seconds, "a time of the run")
@@ -202,7 +202,7 @@ class Change:
 class Schedule:
     """Speeds that change at given times, also in the middle of a job."""
 
-    changes: list[Change] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)  # in any order
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._step_time = cluster.step_time

@@ -26,7 +26,7 @@ class OneStepDelay:
     is DiLoCo.
     """
 
-    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))
+    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))  # applied to late means
     outer_delay: int = 1  # k, rounds by which a mean comes late
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ class OverlapLocalSGD:
     which becomes the next anchor, and goes on from x_i without waiting. The global model is the anchor.
     """
 
-    pullback: float = 0.6  # α
+    pullback: float = 0.6  # α, how strongly the anchor pulls workers back; 0 to 1
     momentum: float = 0.7  # β, of the anchor
 
     def __post_init__(self) -> None:

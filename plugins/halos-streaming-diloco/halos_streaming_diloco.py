@@ -47,7 +47,7 @@ class StreamingDiLoCo:
     the last step are sent once more. With `overlap: outer_step` the worker does not wait: see `Eager`.
     """
 
-    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))
+    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))  # of every fragment
     fragments: int = 3  # P
     pattern: str = "strided"  # strided | sequential | balanced: how layers (or bytes) make fragments
     offsets: Optional[list[int]] = None  # t_p, local steps, one per fragment; null: p · H / P, rounded

@@ -1,6 +1,6 @@
 """Configurations that load: with every key, written out and read again, and all that come with halos.
 
-What is said of those that do not is docs/mistakes.md, which test_mistakes.py runs row by row.
+What is said of those that do not is in tests/mistakes, whose tables test_mistakes.py runs row by row.
 """
 
 from __future__ import annotations

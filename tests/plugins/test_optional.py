@@ -44,7 +44,7 @@ def test_what_is_asked_for_by_name_is_declared() -> None:
 
 @pytest.mark.parametrize("kind", MAY)
 def test_each_is_documented_with_its_kind(kind: str) -> None:
-    text = (ROOT / "docs/plugins.md").read_text(encoding="utf-8").split(f"\n### {kind}\n")[1].split("\n#")[0]
+    text = (ROOT / "docs/reference/plugins.md").read_text(encoding="utf-8").split(f"\n### {kind}\n")[1].split("\n#")[0]
     assert [name for name in names(kind) if f"`{name}" not in text] == []
 
 

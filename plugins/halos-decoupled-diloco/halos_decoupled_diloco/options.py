@@ -12,7 +12,7 @@ from halos import PATTERNS, Cluster, MergeRule, Nesterov, Simulation, cut, requi
 class Options:
     """The hyper-parameters of Decoupled DiLoCo (arXiv 2604.21428)."""
 
-    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))
+    outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))  # of every syncer
     quorum: Optional[int] = None  # K, contributions that a sync needs; null: as many as there are learners
     grace: float = 1.0  # of the time that is left until a contributor wants its answer: how much of it to wait for more
     averaging: str = "radial_directional"  # radial_directional | mean

@@ -1,4 +1,4 @@
-"""Bad files: how what docs/mistakes.md describes in words is brought about, in the working directory of a test.
+"""Bad files: how what the tables describe in words is brought about, in the working directory of a test.
 
 By description: a function that prepares it and returns the arguments with which the command then finds the mistake.
 """

@@ -1,4 +1,9 @@
-"""docs/mistakes.md, row by row: what is given is given to the command, which says what is said and writes nothing."""
+"""The tables beside this file and in docs/mistakes.md, row by row: what is given to the command, and what it says.
+
+What is given is an argument (or several), added to `python -m halos.run tiny.yaml` (or to `python -m
+halos.utilization curves.yaml`, in utilization.md); or a whole command line; or described in words, and then brought
+about by bad_inputs.py or bad_runs.py. In what is said, … is anything. Rows about a plugin's sections are in its tests.
+"""
 
 from __future__ import annotations
 
@@ -10,74 +15,37 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from halos.plugins.registry import KINDS, Plugins
 from halos.run import cli as run
+from halos.testing.mistakes import Row, as_said, rows, spans
 from halos.utilization import __main__ as utilization
-from tests import bad_inputs, bad_runs
+from tests.mistakes import bad_inputs, bad_runs
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/mistakes.md").read_text(encoding="utf-8")
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 PACKAGES = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "setup.cfg").exists())
 MAINS = {"halos.run": run.main, "halos.utilization": utilization.main}
 PREPARED = {**bad_inputs.PREPARED, **bad_runs.PREPARED}
 SILENT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)  # as Python has it
-
-# Reading the page
-
-
-class Row(NamedTuple):
-    section: str
-    given: str
-    said: str
-
-
-def rows_of(page: str) -> Iterator[Row]:
-    """The rows of all tables whose columns are `given` and `said`."""
-    section, inside = "", False
-    for line in page.splitlines():
-        if line.startswith("#"):
-            section = line.lstrip("# ")
-        if not line.startswith("|"):
-            inside = False
-        elif line.startswith("| given | said |"):
-            inside = True
-        elif inside and not line.startswith("|---"):
-            given, said = (cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:3])
-            yield Row(section, given, said)
-
-
-def spans(cell: str) -> list[str]:
-    """The code in a cell."""
-    return [code for _, code in re.findall(r"(`+)(.*?)\1", cell)]
 
 
 def in_words(cell: str) -> bool:
     return re.sub(r"(`+).*?\1", "", cell).strip() != ""
 
 
-def files_of(page: str) -> dict[str, str]:
-    """The code blocks under a line that is a file's name, by that name."""
-    return dict(re.findall(r"^`([\w-]+\.\w+)`\n\n```\w+\n(.*?)^```$", page, re.M | re.S))
-
-
-ROWS, FILES = list(rows_of(PAGE)), files_of(PAGE)
+PAGES = [ROOT / "docs/mistakes.md", *sorted(HERE.glob("*.md"))]
+ROWS = [row for page in PAGES for row in rows(page)]
+FILES = {path.name: path.read_text(encoding="utf-8") for path in HERE.glob("*.yaml")}
 UNDER_WAY, STOPS, WARNINGS = "While a run is under way", "Runs that stop", "Warnings"
 UTILIZATION = "`halos.utilization`"
 
 
 def said_in(*sections: str) -> list[Any]:
     return [pytest.param(row, id=f"{row.section}: {row.given}") for row in ROWS if row.section in sections]
-
-
-def as_said(row: Row, line: str, begins: str = "error: ") -> str:
-    """`line` if it is what the row says (… being anything), else what the row says: to be compared with `line`."""
-    (said,) = spans(row.said)
-    fits = re.fullmatch(".*".join(map(re.escape, (begins + said).split("…"))), line)
-    return line if fits else begins + said
 
 
 # Running a row
@@ -119,7 +87,7 @@ def give(
     caplog: pytest.LogCaptureFixture,
     finished: dict[str, bytes],
 ) -> Iterator[Give]:
-    """What a row describes, in a working directory with the page's files: what the command does."""
+    """What a row describes, in a working directory with the files beside the tables: what the command does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importlib.metadata, "distributions", list)  # to look for installed plugins takes longest
     stack = ExitStack()
@@ -137,8 +105,6 @@ def give(
             main = MAINS[program]
         elif not in_words(row.given):
             words = ["tiny.yaml" if main is run.main else "curves.yaml", *words]
-        if row.section in PACKAGES:
-            words += [word for name in PACKAGES for word in ("--plugin", name.replace("-", "_"))]
         before = contents()
         capsys.readouterr()
         caplog.clear()
@@ -210,7 +176,7 @@ def test_a_warning_is_a_line_of_its_own_and_the_run_goes_on(
     assert (got.code, got.err, finished_as()) == (0, "", "True")
 
 
-# The page itself
+# The tables themselves
 
 
 def test_every_description_is_prepared_and_nothing_else_is() -> None:
@@ -226,14 +192,16 @@ def test_no_row_is_there_twice() -> None:
 
 
 def test_every_line_of_a_table_with_these_columns_is_a_row() -> None:
-    tables = re.findall(r"^\| given \| said \|.*\n\|-[-|]*\n((?:\|.*\n)+)", PAGE, re.M)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    tables = re.findall(r"^\| given \| said \|.*\n\|-[-|]*\n((?:\|.*\n)+)", text, re.M)
     assert sum(table.count("\n") for table in tables) == len(ROWS)
     assert all(len(spans(row.said)) == 1 and not in_words(row.said) for row in ROWS)
 
 
 def test_every_plugin_package_has_rows() -> None:
     assert len(PACKAGES) >= 9
-    assert set(PACKAGES) <= {name for row in ROWS for name in (row.section, row.given.split()[0])}
+    beside = {name for name in PACKAGES if (ROOT / "plugins" / name / "tests/mistakes.md").exists()}
+    assert set(PACKAGES) - beside <= {row.given.split()[0] for row in ROWS}, "without a table"
 
 
 def test_of_every_kind_an_unknown_component_is_told_what_there_is() -> None:

@@ -1,4 +1,4 @@
-"""Bad plugins, machines, folders and checkpoints, as docs/mistakes.md describes them in words (see bad_inputs.py)."""
+"""Bad plugins, machines, folders and checkpoints, as the tables describe them in words (see bad_inputs.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from halos.run import cli as run
 from halos.run.folder import locked
 from halos.training.inline import Inline
-from tests.bad_inputs import Prepare, file, write
+from tests.mistakes.bad_inputs import Prepare, file, write
 
 PREPARED: dict[str, Prepare] = {}
 

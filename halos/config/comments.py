@@ -1,0 +1,44 @@
+"""What a dataclass's fields mean: the comments beside them in its source."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import textwrap
+import tokenize
+from typing import Any
+
+
+def meanings(cls: type[Any]) -> dict[str, str]:
+    """Of the annotated fields of `cls` and its bases, the comment at the end of the line, or right above it.
+
+    A field without a comment, or whose source cannot be read, is not there.
+    """
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__[:-1]):
+        found |= _own(each)
+    return found
+
+
+def _own(cls: type[Any]) -> dict[str, str]:
+    try:
+        source = textwrap.dedent(inspect.getsource(cls))
+        body = ast.parse(source).body[0]
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (OSError, TypeError, SyntaxError, IndexError, tokenize.TokenError):  # no file, or not this one any more
+        return {}
+    comments = {each.start[0]: each.string.lstrip("#").strip() for each in tokens if each.type == tokenize.COMMENT}
+    lines = source.splitlines()
+    found = {}
+    for node in body.body if isinstance(body, ast.ClassDef) else []:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            beside = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            first = node.lineno
+            while lines[first - 2].lstrip().startswith("#"):
+                first -= 1
+            said = [comments[line] for line in beside if line in comments]
+            said = said or [comments[line] for line in range(first, node.lineno)]
+            if said:
+                found[node.target.id] = " ".join(said)
+    return found
