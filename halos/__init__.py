@@ -127,3 +127,15 @@ __all__ = [
     "square",
     "under",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`halos.__version__`, as installed, looked up when somebody asks."""
+    if name != "__version__":
+        raise AttributeError(f"module 'halos' has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("halos-simulator")
+    except PackageNotFoundError:  # a checkout nobody installed
+        return "unknown"
