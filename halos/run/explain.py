@@ -33,9 +33,12 @@ def list_plugins(plugins: Plugins) -> None:
 def _show(topic: Topic, console: Console) -> None:
     console.print(f"{topic.path}: {topic.note}" if topic.note else topic.path, style="bold")
     if topic.text:
-        console.print(f"\n{topic.text}")
+        console.print(f"\n{flowing(topic.text)}")
     if topic.keys:
-        table = Table("key", "type", "default", "meaning", box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("key", no_wrap=True)
+        for heading, most in (("type", 16), ("default", 18), ("meaning", None)):  # the meaning has what is left
+            table.add_column(heading, max_width=most if console.is_terminal else None, overflow="fold")
         for key in topic.keys:
             table.add_row(key.name, key.type, key.default, key.meaning)
         console.print()
@@ -43,6 +46,12 @@ def _show(topic: Topic, console: Console) -> None:
     if topic.components:
         console.print()
         console.print(_components(topic.components, "name", "from", "what"))
+
+
+def flowing(text: str) -> str:
+    """Paragraphs as one line each, for the terminal to break; what is indented in them (a formula) stays as it is."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(each if "\n " in each else " ".join(each.split("\n")) for each in paragraphs)
 
 
 def _components(components: Iterable[Component], *columns: str) -> Table:
