@@ -22,17 +22,17 @@ class Backlog:
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
-        self._unheard: dict[int, list[Update]] = {}  # by worker, of rounds whose message was lost
+        self._undelivered: dict[int, list[Update]] = {}  # by worker, of rounds whose message was lost
         self._updates: list[Update] = []  # of this round
         self._averaged: list[Union[Update, Contribution]] = []  # in the latest mean
 
     async def train(self, theta: Params, r: Round) -> None:
         """A job of every worker, from `theta` or from where it stands; over when all are done or lost."""
         sim = self._sim
-        for worker in sorted(self._unheard):  # what only a worker had that has been down since is gone
-            if not sim.faults.up(sim.workers[worker], since=self._unheard[worker][-1].time):
-                sim.drop(self._unheard.pop(worker))
-        starts = {worker: several[-1].params for worker, several in self._unheard.items()}
+        for worker in sorted(self._undelivered):  # what only a worker had that has been down since is gone
+            if not sim.faults.up(sim.workers[worker], since=self._undelivered[worker][-1].time):
+                sim.drop(self._undelivered.pop(worker))
+        starts = {worker: several[-1].params for worker, several in self._undelivered.items()}
         self._updates = await arrived(sim.train(w, starts.get(w.id, theta), round=r) for w in sim.workers)
 
     async def all_reduce(self, theta: Params) -> Optional[Params]:
@@ -50,7 +50,7 @@ class Backlog:
         try:
             delta = await sim.all_reduce((several[-1].since(theta) for several in heard), workers=workers)
         except Lost:  # a link is down for ever: nobody hears of anybody
-            self._unheard.update((several[-1].worker, several) for several in heard)
+            self._undelivered.update((several[-1].worker, several) for several in heard)
             return None
         # What a worker did since it was last heard of all goes into θ.
         self._averaged = [each[0] if len(each) == 1 else Contribution(each, theta, theta) for each in heard]
@@ -63,15 +63,15 @@ class Backlog:
 
     def _heard(self, updates: list[Update]) -> list[list[Update]]:
         """Of each worker whose message arrives, what it did since the last that did; the others are noted."""
-        sim, unheard, heard = self._sim, self._unheard, []
-        for crashed in sorted({*unheard} - {update.worker for update in updates}):  # its job was lost
-            sim.drop(unheard.pop(crashed))
+        sim, undelivered, heard = self._sim, self._undelivered, []
+        for crashed in sorted({*undelivered} - {update.worker for update in updates}):  # its job was lost
+            sim.drop(undelivered.pop(crashed))
         for update in updates:
-            several = [*unheard.pop(update.worker, []), update]
+            several = [*undelivered.pop(update.worker, []), update]
             if not sim.faults.up(sim.workers[update.worker], since=update.time):
                 sim.drop(several)
             elif sim.faults.delivers(update):
                 heard.append(several)
             else:
-                unheard[update.worker] = several
+                undelivered[update.worker] = several
         return heard

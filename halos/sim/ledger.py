@@ -15,7 +15,7 @@ class Ledger:
         self.committed = 0
         self.dropped = 0
         self.lost = 0  # dispatched, but the job never arrived: not among the trained
-        self._unheard: set[int] = set()  # updates whose message was lost
+        self._undelivered: set[int] = set()  # updates whose message was lost
         self._open: dict[int, int] = {}  # update id → steps, of what is neither committed nor dropped
 
     @property
@@ -24,13 +24,13 @@ class Ledger:
         return sum(self._open.values())
 
     @property
-    def unheard(self) -> int:
+    def undelivered(self) -> int:
         """Of these, what was not delivered so far."""
-        return sum(self._open[each] for each in self._unheard)
+        return sum(self._open[each] for each in self._undelivered)
 
     def miss(self, update: Update) -> None:
         """Its message was lost."""
-        self._unheard.add(update.id)
+        self._undelivered.add(update.id)
 
     def add(self, update: Update) -> None:
         """An update has arrived."""
@@ -53,5 +53,5 @@ class Ledger:
                     f"update {update.id} of worker {update.worker} is {what}, but it was committed or dropped before"
                 )
             steps += self._open.pop(update.id)
-            self._unheard.discard(update.id)
+            self._undelivered.discard(update.id)
         return steps

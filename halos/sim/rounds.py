@@ -67,7 +67,7 @@ class Rounds:
     def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
         if index == len(self._rounds):
             before = max(self._planned, spent()) - self._ledger.lost
-            if before - self._ledger.dropped - self._ledger.unheard >= self._budget:
+            if before - self._ledger.dropped - self._ledger.undelivered >= self._budget:
                 self._rounds.append(None)
             else:
                 steps = self._steps()
