@@ -1,4 +1,4 @@
-"""What a synchronous policy keeps of workers whose message was lost, round after round."""
+"""A backlog of updates whose message was lost, for synchronous policies that go on without them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Backlog:
         self._averaged: list[Union[Update, Contribution]] = []  # in the latest mean
 
     async def train(self, theta: Params, r: Round) -> None:
-        """A job of every worker, from `theta` or from where it stands; over when all are done or lost."""
+        """Give every worker a job of round `r`, from `theta` or from where it stands; wait until all are done or lost.
+
+        What a worker did in earlier rounds and had not delivered is dropped if it was down since.
+        """
         sim = self._sim
         for worker in sorted(self._undelivered):  # what only a worker had that has been down since is gone
             if not sim.faults.up(sim.workers[worker], since=self._undelivered[worker][-1].time):
@@ -36,9 +39,10 @@ class Backlog:
         self._updates = await arrived(sim.train(w, starts.get(w.id, theta), round=r) for w in sim.workers)
 
     async def all_reduce(self, theta: Params) -> Optional[Params]:
-        """The mean, over the workers whose message arrives, of what each did since it was last heard, from `theta`.
+        """Return the mean pseudo-gradient, from `theta`, of what the workers heard now did since they were last heard.
 
-        None if nobody is heard; if all are down, when the first is back.
+        A worker is heard if it is up and its message arrives. Returns None if nobody is heard, or if the collective
+        is lost; if no job was done, not before the first worker is back.
         """
         sim, updates, self._updates = self._sim, self._updates, []
         heard = self._heard(updates)
@@ -53,16 +57,16 @@ class Backlog:
             self._undelivered.update((several[-1].worker, several) for several in heard)
             return None
         # What a worker did since it was last heard of all goes into θ.
-        self._averaged = [each[0] if len(each) == 1 else Contribution(each, theta, theta) for each in heard]
+        self._averaged = [several[0] if len(several) == 1 else Contribution(several, theta, theta) for several in heard]
         return delta
 
     def contributions(self) -> list[Union[Update, Contribution]]:
-        """For a commit: what is in the latest mean. Given once, since every worker's results hang on it."""
+        """Return what the latest mean is made of, for `sim.commit`; empty when asked again, to free the tensors."""
         averaged, self._averaged = self._averaged, []
         return averaged
 
     def _heard(self, updates: list[Update]) -> list[list[Update]]:
-        """Of each worker whose message arrives, what it did since the last that did; the others are noted."""
+        """Return, per worker whose message arrives, its updates since it was last heard; keep or drop the others'."""
         sim, undelivered, heard = self._sim, self._undelivered, []
         for crashed in sorted({*undelivered} - {update.worker for update in updates}):  # its job was lost
             sim.drop(undelivered.pop(crashed))
