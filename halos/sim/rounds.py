@@ -76,7 +76,10 @@ class Rounds:
         return self._rounds[index]
 
     def _lr_step(self, steps: list[int], before: int) -> LrStep:
-        """Learning-rate steps after `before` local ones, rounded down to a multiple of a round's; None if steps differ."""
+        """Learning-rate steps after `before` local steps, rounded down to a multiple of a round's steps.
+
+        None if these differ between workers.
+        """
         if any(count != steps[0] for count in steps):
             return None
         samples = steps[0] * self._batch_size

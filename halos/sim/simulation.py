@@ -301,7 +301,7 @@ class Simulation:
         self.ledger.drop(updates)
 
     def scalar(self, compute: Callable[[], float]) -> float:
-        """Compute a number out of parameters, to branch on: `sim.scalar(delta.norm)`. A resumed run is told it again."""
+        """Compute a number out of parameters, to branch on: `sim.scalar(delta.norm)`. A resumed run gets the same."""
         return self.params.layout.serials.number(compute)
 
     def evaluate(self, params: Params, of: str = GLOBAL) -> dict[str, float]:

@@ -25,7 +25,7 @@ class Hazards:
         self.lost_messages = 0  # so far as whoever waits has been told
 
     def message(self, src: int, dst: int, start: float, seconds: float) -> tuple[float, Optional[Loss]]:
-        """Return the seconds that a message takes of `seconds` without faults, and its loss, if it is lost.
+        """Return how long a message of `seconds` (without faults) takes, in seconds, and its loss, if it is lost.
 
         It slows down with its link, and is lost at the moment the link goes down.
         """
@@ -70,7 +70,7 @@ class Hazards:
             now = until
 
     def gather(self, workers: list[Worker], members: int, start: float) -> Optional[Loss]:
-        """Return the loss that keeps a collective, which needs all members' messages, from beginning at `start`, or None.
+        """Return the loss that keeps a collective from beginning at `start`, or None: it needs all members' messages.
 
         A policy that asks for each message goes on without those that do not arrive, and brings the rest.
         """

@@ -87,7 +87,7 @@ class Losses:
         return Lost(f"job {job.id} of worker {worker.id}", loss.at, loss.why)
 
     def _refuse_endless(self, why: str, now: float) -> None:
-        """Raise RuntimeError if too many jobs are lost at one moment, Hopeless if too many in a row without one done."""
+        """Raise RuntimeError if too many jobs are lost at one moment, Hopeless if too many in a row and none done."""
         self._lost_at, self._lost_now = now, self._lost_now + 1 if now == self._lost_at else 1
         if self._lost_now > self._first_round:
             raise RuntimeError(
