@@ -1,4 +1,4 @@
-"""What can go wrong, as types: a user's mistake, a lost message, a run that cannot go on."""
+"""Errors as types: a user's mistake, a lost message, a run that cannot go on."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class ConfigError(UserError, ValueError):
         self.problem = problem
 
     def under(self, section: str) -> ConfigError:
-        """The same mistake, with its key seen from the section's parent."""
+        """Return the same mistake, with its key seen from the section's parent."""
         key = ".".join(part for part in (section, self.key) if part)
         return ConfigError(key, self.problem)
 
 
 @contextmanager
 def under(section: str) -> Iterator[None]:
-    """Whatever UserError is raised inside is one of `section`: its key gets that in front."""
+    """Put `section` in front of the key of any UserError raised inside; MemoryError becomes ConfigError too."""
     try:
         yield
     except ConfigError as error:
@@ -70,7 +70,7 @@ class Diverged(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the known name nearest to `name`, or nothing."""
+    """Return ` (did you mean 'x'?)` for the known name nearest to `name`; empty if none is near."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
 
@@ -82,14 +82,14 @@ def require(condition: bool, key: str, value: Any, expected: str) -> None:
 
 
 def from_here(path: str | os.PathLike[str]) -> str:
-    """A path as messages have it: from the working directory, if it lies in that."""
+    """Return a path as messages have it: relative to the working directory, if it lies in that."""
     text = os.fspath(path)
     here = os.path.join(os.getcwd(), "")
     return os.path.relpath(text, here) if os.path.join(text, "").startswith(here) else text
 
 
 def shown(value: Any) -> str:
-    """A value as an error message quotes it: what was written, but not pages of it."""
+    """Return a value as an error message quotes it: its `repr`, cut off after 60 characters if it is long."""
     pieces = list(islice(_pieces(value), 101))
     text = "".join(pieces)
     if len(text) <= 100:
@@ -98,21 +98,21 @@ def shown(value: Any) -> str:
 
 
 def _pieces(value: Any) -> Iterator[str]:
-    """What `repr` gives, piece by piece: lists that hold each other many times over would fill the memory."""
+    """Yield `repr(value)` piece by piece: lists that hold each other many times over would fill the memory."""
     if type(value) in (list, tuple):
         before = "[" if isinstance(value, list) else "("
-        for each in value:
+        for item in value:
             yield before
-            yield from _pieces(each)
+            yield from _pieces(item)
             before = ", "
         yield (
             {"[": "[]", "(": "()"}.get(before) or ("]" if isinstance(value, list) else ")" if len(value) > 1 else ",)")
         )
     elif type(value) is dict:
         yield "{"
-        for index, (key, each) in enumerate(value.items()):
+        for index, (key, item) in enumerate(value.items()):
             yield f"{', ' if index else ''}{key!r}: "
-            yield from _pieces(each)
+            yield from _pieces(item)
         yield "}"
     elif isinstance(value, int) and value.bit_length() > 10_000:  # Python refuses to write these out
         yield f"a number of {value.bit_length()} bits"

@@ -8,11 +8,11 @@ import numpy as np
 
 
 def seed_for(seed: int, purpose: str, *ids: int) -> int:
-    """A 63-bit seed from the run's seed, what the draw is for, and which one it is."""
+    """Return a 63-bit seed from the run's seed, what the draw is for, and which one it is (SHA-256 of these)."""
     text = "/".join([str(seed), purpose, *map(str, ids)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def generator(seed: int, purpose: str, *ids: int) -> np.random.Generator:
-    """A NumPy generator for one draw (or one self-contained sequence of draws)."""
+    """Return a NumPy generator for one draw (or one self-contained sequence of draws)."""
     return np.random.default_rng(seed_for(seed, purpose, *ids))

@@ -18,7 +18,7 @@ SHARDS = ("shared", "iid", "by_region", "by_source")
 
 @dataclass(kw_only=True)
 class DataOptions:
-    """What every data source's section holds beside its own keys."""
+    """The keys that every data source's section has beside its own."""
 
     sequence_length: int = 256  # predicted tokens per sample; a sample holds one token more
     validation_samples: int = 512  # at the end of the corpus, on which the model is evaluated; 0: never
@@ -41,23 +41,25 @@ class Corpus(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """How many different tokens there can be: all are below it."""
+        """The number of different tokens there can be: all are below it."""
         ...
 
     @property
     def hash(self) -> str:
-        """Of the content, hexadecimal: the same samples have the same hash, whatever the seed dealt first."""
+        """A hash of the content, hexadecimal: the same for the same samples, whichever the seed deals first."""
         ...
 
     @property
     def sources(self) -> Optional[Sequence[int] | NDArray[Any]]:
-        """Which source (file, folder, language …) each sample is from, for `by_source`; None if there is only one."""
+        """Each sample's source (file, folder, language …) by number, for `by_source`; None if there is only one."""
         ...
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """The number of samples."""
+        ...
 
     def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
-        """Samples by number, an integer array [len(rows), sequence_length + 1]; a slice is not copied."""
+        """Return samples by number, as an integer array [len(rows), sequence_length + 1]; a slice is not copied."""
         ...
 
 
@@ -88,9 +90,9 @@ class DataSource(Protocol):
     wrap: bool  # start over at the end
 
     def vocabulary(self) -> Optional[int]:
-        """How many different tokens there can be, if that is known without opening anything."""
+        """Return the number of different tokens there can be; None if that is not known without opening anything."""
         ...
 
     def open(self, seed: int) -> Corpus:
-        """Open it; UserError says what is missing or broken."""
+        """Open the source and return its samples. Raises UserError that says what is missing or broken."""
         ...

@@ -15,11 +15,14 @@ class Model(Protocol):
     """
 
     def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
-        """Every trained tensor's name and shape; `vocab_size` is the data's (None if unknown)."""
+        """Return every trained tensor's name and shape; `vocab_size` is the data's (None if unknown).
+
+        Raises UserError for what cannot be built.
+        """
         ...
 
     def build(self, vocab_size: Optional[int], seed: int) -> torch.nn.Module:
-        """A module whose parameters have those names and shapes, initialised from `seed`.
+        """Build a module whose parameters have those names and shapes, initialised from `seed`.
 
         `module(batch)` takes the data's samples (int64 [batch, sequence_length + 1]) and returns
         the mean loss, a scalar tensor (for language models: nats per predicted token).

@@ -1,4 +1,4 @@
-"""What a run is, for those who watch it: fixed from its start to its end."""
+"""The facts about a run that are fixed from its start to its end, for observers."""
 
 from __future__ import annotations
 

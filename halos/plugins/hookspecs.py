@@ -22,57 +22,57 @@ if TYPE_CHECKING:
 
 @hookspec
 def register_sync_policies(register: Register) -> None:
-    """Who trains from what, when, and how it is merged: `policy:`."""
+    """Sync policies, which decide who trains from what, when, and how it is merged: `policy:`."""
 
 
 @hookspec
 def register_merge_rules(register: Register) -> None:
-    """What a server does with a pseudo-gradient: any field annotated `MergeRule`."""
+    """Merge rules, by which a server merges a pseudo-gradient: any field annotated `MergeRule`."""
 
 
 @hookspec
 def register_network_models(register: Register) -> None:
-    """How long bytes take: `network:`."""
+    """Network models, which say how long bytes take: `network:`."""
 
 
 @hookspec
 def register_step_allocations(register: Register) -> None:
-    """How many local steps a job has: `steps:`."""
+    """Step allocations, which say how many local steps a job has: `steps:`."""
 
 
 @hookspec
 def register_contribution_weights(register: Register) -> None:
-    """How much unequal contributions count: `weights:`."""
+    """Contribution weights, which say how much unequal contributions count: `weights:`."""
 
 
 @hookspec
 def register_compute_models(register: Register) -> None:
-    """How long local steps take: `compute:`."""
+    """Compute models, which say how long local steps take: `compute:`."""
 
 
 @hookspec
 def register_codecs(register: Register) -> None:
-    """What a payload becomes on the wire: `codec:`."""
+    """Codecs, which say what a payload becomes on the wire, in values and bytes: `codec:`."""
 
 
 @hookspec
 def register_fault_models(register: Register) -> None:
-    """What goes wrong, and when: `faults:`."""
+    """Fault models, which say what goes wrong, and when: `faults:`."""
 
 
 @hookspec
 def register_models(register: Register) -> None:
-    """What is trained: `model:`."""
+    """Models to be trained: `model:`."""
 
 
 @hookspec
 def register_data_sources(register: Register) -> None:
-    """What it is trained on: `data:` and `evaluate.sets`."""
+    """Data sources, to train and to evaluate on: `data:` and `evaluate.sets`."""
 
 
 @hookspec
 def register_executors(register: Register) -> None:
-    """Where the training really happens: `executor:`."""
+    """Executors, which train for real, or do not: `executor:`."""
 
 
 # Event hooks

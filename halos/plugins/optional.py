@@ -1,4 +1,4 @@
-"""What a component may have beside what its kind must have, by kind: found by name, when there is something to ask.
+"""The optional methods and attributes of components, by kind: found by name, when there is something to ask.
 
 Nobody inherits from these: a component has the method or attribute, exactly so called, or has not. Beside them, a
 policy, step allocation, compute model, network model, codec or weights (and what is inside one) may have methods
@@ -24,7 +24,7 @@ class PolicyMay(Protocol):
         """Called once, before anything is written, with all there is; raises ConfigError if something does not fit."""
 
     def report(self) -> Any:
-        """Its own numbers for the summary (`policy_report`), however the run ended; plain values."""
+        """Return its own numbers for the summary (`policy_report`), however the run ended; plain values."""
 
 
 class StepsMay(Protocol):
@@ -51,7 +51,7 @@ class NetworkMay(Protocol):
     """A network model (halos.NetworkModel)."""
 
     def all_gather(self, nbytes: int, workers: int, time: float) -> float:
-        """Seconds until everybody has all payloads; without it, an all-reduce of as many bytes on every link."""
+        """Return the seconds until all have all payloads; without it, an all-reduce of as many bytes on every link."""
 
 
 class ModelMay(Protocol):
@@ -64,16 +64,16 @@ class ExecutorMay(Protocol):
     """An executor (halos.Executor)."""
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
-        """One step of the inner optimizer along a gradient, with a state that is no worker's.
+        """Return `params` after one inner optimizer step along a gradient, with a state that is no worker's.
 
         Jobs that ask for a `gradient` come only to executors that have it.
         """
 
     def forget(self, worker: int) -> None:
-        """A worker's optimizer state is gone; `faults.inner_state: gone` needs it."""
+        """Forget a worker's optimizer state; `faults.inner_state: gone` needs it."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold of it: plain values and tensors. Runs are checkpointed only with it."""
+        """Return what a checkpoint must hold of it: plain values and tensors. Runs are checkpointed only with it."""
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
@@ -90,7 +90,7 @@ MAY: dict[str, type[Any]] = {
 
 
 def names(kind: str) -> set[str]:
-    """What a component of that kind may have."""
+    """Return the names of the optional methods and attributes of that kind."""
     return {name for name in (*vars(MAY[kind]), *MAY[kind].__annotations__) if not name.startswith("_")}
 
 
@@ -98,11 +98,11 @@ NAMES = frozenset().union(*map(names, MAY))
 
 
 def has(component: Any, name: str) -> bool:
-    """Whether a component has what it may have."""
+    """Whether `component` has the optional method or attribute `name` (and it is not None)."""
     assert name in NAMES, f"{name} is not declared here"
     return getattr(component, name, None) is not None
 
 
 def call(component: Any, name: str, *arguments: Any) -> Any:
-    """What its optional method returns; None if it has no such method."""
+    """Call an optional method, and return what it returns; None if `component` has no such method."""
     return getattr(component, name)(*arguments) if has(component, name) else None

@@ -21,7 +21,7 @@ from halos.config.config import CheckpointOptions
 from halos.errors import ConfigError, UserError
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.replay import Taped
-from halos.resume.tape import Strayed, Tape
+from halos.resume.tape import ReplayDiffers, Tape
 from halos.sim.simulation import Simulation
 from halos.training import Executor
 from halos.values.params import Params
@@ -151,7 +151,7 @@ class Checkpointer:
     def refusal(self, error: Exception) -> UserError:
         """What an error during the replay means: the line of a plugin, where there is one, and what to do."""
         where = blamed(error)
-        what = str(error) if isinstance(error, Strayed) else f"{type(error).__name__}: {error}"
+        what = str(error) if isinstance(error, ReplayDiffers) else f"{type(error).__name__}: {error}"
         return UserError(
             f"the run cannot be resumed: replayed without tensors, {where}{what}. Does a plugin keep state outside the"
             " run, or tensors outside of parameters, or branch on a number that did not come through norm(), dot() or"
@@ -180,13 +180,15 @@ class Checkpointer:
         if earlier.time != self._simulation.now:
             different.append("time")
         if different:
-            raise Strayed(f"by {earlier.time:.6g} simulated seconds its {', '.join(different)} differ")
+            raise ReplayDiffers(f"by {earlier.time:.6g} simulated seconds its {', '.join(different)} differ")
         self._tape.go_live()
         if lacking := self._lacking(earlier):
             gc.collect()  # unreachable ones may not have been freed yet
             lacking = self._lacking(earlier)
         if lacking:
-            raise Strayed(f"{len(lacking)} sets of parameters are in use that were not; does an observer keep them?")
+            raise ReplayDiffers(
+                f"{len(lacking)} sets of parameters are in use that were not; does an observer keep them?"
+            )
         live = dict(self._live or {})
         for serial, params in live.items():
             if len(earlier.params[serial]) != params.size:

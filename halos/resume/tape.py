@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Optional
 
 
-class Strayed(Exception):
+class ReplayDiffers(Exception):
     """A replay does something else than the run that it replays."""
 
 
@@ -53,20 +53,20 @@ class Tape:
         """The next numbers of the earlier run."""
         first, self._position = self._position, self._position + count
         if self._position > len(self.numbers):
-            raise Strayed("it takes more numbers out of parameters than before the checkpoint")
+            raise ReplayDiffers("it takes more numbers out of parameters than before the checkpoint")
         return self.numbers[first : self._position].tolist()
 
     def take_count(self) -> int:
         """The next of them, which says how many of something there are."""
         (number,) = self.take(1)
         if not (number.is_integer() and number >= 0):
-            raise Strayed(f"it finds {number} where the checkpoint should say how many losses there are")
+            raise ReplayDiffers(f"it finds {number} where the checkpoint should say how many losses there are")
         return int(number)
 
     def go_live(self) -> None:
-        """From here on numbers are computed. Strayed unless all of the earlier run have been returned."""
+        """From here on numbers are computed. ReplayDiffers unless all of the earlier run have been returned."""
         if self._position != len(self.numbers):
-            raise Strayed("it takes fewer numbers out of parameters than before the checkpoint")
+            raise ReplayDiffers("it takes fewer numbers out of parameters than before the checkpoint")
         self.replaying = False
 
     def beside(self, listener: Callable[[Any], Any]) -> Callable[[Any], None]:

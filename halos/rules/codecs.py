@@ -15,11 +15,11 @@ class Codec(Protocol):
     """Two pure functions of a payload; sums of several payloads are formed in the layout's precision."""
 
     def roundtrip(self, payload: Params) -> Params:
-        """The payload as decoded at the other end."""
+        """Return the payload as decoded at the other end, in the same layout; hollow when it is."""
         ...
 
     def wire_bytes(self, payload: Params) -> int:
-        """Its exact size on the wire, in bytes (hollow payloads too)."""
+        """Return the payload's exact size on the wire, in bytes; it depends on the layout alone (may be hollow)."""
         ...
 
 

@@ -20,13 +20,16 @@ class MergeRule(Protocol):
     """
 
     def init(self, params: Params) -> Any:
-        """The state before the first step."""
+        """Return the state before the first step."""
         ...
 
     def step(
         self, params: Params, delta: Params, state: Any, *, base: Optional[Params] = None, staleness: int = 0
     ) -> tuple[Params, Any]:
-        """Merge the pseudo-gradient `delta`, computed from `base` `staleness` versions ago, into `params`."""
+        """Return `params` with the pseudo-gradient `delta` merged in, and the next state.
+
+        `delta` was computed from `base` (None: unknown), `staleness` versions ago; subtracting it goes downhill.
+        """
         ...
 
 

@@ -12,18 +12,20 @@ from halos.world.cluster import Region, Worker
 
 
 class RunSoFar(Protocol):
-    """What an allocation may ask of the run it decides in, a `Simulation`."""
+    """The run in which an allocation decides, a `Simulation`, and all that it may ask of it."""
 
     @property
-    def workers(self) -> tuple[Worker, ...]: ...
+    def workers(self) -> tuple[Worker, ...]:
+        """All workers, in order of id."""
+        ...
 
     @property
     def now(self) -> float:
-        """Virtual seconds."""
+        """The virtual time, in seconds since the start of the run."""
         ...
 
     def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
-        """How long a whole model's exchange would take now: a pull and a push, or, without a server, an all-reduce."""
+        """Seconds that a whole model's exchange would take now: pull and push, or without a server an all-reduce."""
         ...
 
 
@@ -31,7 +33,7 @@ class StepAllocation(Protocol):
     """Decides anew for every job (for those of a round, when it is opened); it sees the worker and the run so far."""
 
     def steps(self, worker: Worker, sim: RunSoFar) -> int:
-        """Local steps of `worker`'s next job, at least 1."""
+        """Return the local steps of `worker`'s next job, at least 1."""
         ...
 
 

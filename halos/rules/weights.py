@@ -12,7 +12,7 @@ class ContributionWeights(Protocol):
     """A factor on every pseudo-gradient; over equal steps it is 1."""
 
     def factor(self, steps: int, mean_steps: float) -> float:
-        """The factor for a job of `steps` when the workers' latest jobs have `mean_steps` on average."""
+        """Return the factor for a job of `steps` local steps when workers take `mean_steps` on average."""
         ...
 
 

@@ -18,7 +18,7 @@ from halos.plugins.optional import call, has
 from halos.plugins.registry import Plugins, versions
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointer
-from halos.resume.tape import Strayed
+from halos.resume.tape import ReplayDiffers
 from halos.sim.parts import Parts, unchanged
 from halos.sim.simulation import Simulation
 from halos.training import Task
@@ -52,7 +52,7 @@ class Run:
         try:
             self.simulation.run(self.config.policy, between)
             if self.replaying:
-                raise Strayed("it ends before its checkpoint")
+                raise ReplayDiffers("it ends before its checkpoint")
         except Exception as error:
             if self.checkpointer is not None and self.checkpointer.replaying and not isinstance(error, UserError):
                 raise self.checkpointer.refusal(error) from error

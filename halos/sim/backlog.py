@@ -1,4 +1,4 @@
-"""What a synchronous policy keeps of workers whose message was lost, round after round."""
+"""A backlog of updates whose message was lost, for synchronous policies that go on without them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,27 @@ class Backlog:
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
-        self._unheard: dict[int, list[Update]] = {}  # by worker, of rounds whose message was lost
+        self._undelivered: dict[int, list[Update]] = {}  # by worker, of rounds whose message was lost
         self._updates: list[Update] = []  # of this round
         self._averaged: list[Union[Update, Contribution]] = []  # in the latest mean
 
     async def train(self, theta: Params, r: Round) -> None:
-        """A job of every worker, from `theta` or from where it stands; over when all are done or lost."""
+        """Give every worker a job of round `r`, from `theta` or from where it stands; wait until all are done or lost.
+
+        What a worker did in earlier rounds and had not delivered is dropped if it was down since.
+        """
         sim = self._sim
-        for worker in sorted(self._unheard):  # what only a worker had that has been down since is gone
-            if not sim.faults.up(sim.workers[worker], since=self._unheard[worker][-1].time):
-                sim.drop(self._unheard.pop(worker))
-        starts = {worker: several[-1].params for worker, several in self._unheard.items()}
+        for worker in sorted(self._undelivered):  # what only a worker had that has been down since is gone
+            if not sim.faults.up(sim.workers[worker], since=self._undelivered[worker][-1].time):
+                sim.drop(self._undelivered.pop(worker))
+        starts = {worker: several[-1].params for worker, several in self._undelivered.items()}
         self._updates = await arrived(sim.train(w, starts.get(w.id, theta), round=r) for w in sim.workers)
 
     async def all_reduce(self, theta: Params) -> Optional[Params]:
-        """The mean, over the workers whose message arrives, of what each did since it was last heard, from `theta`.
+        """Return the mean pseudo-gradient, from `theta`, of what the workers heard now did since they were last heard.
 
-        None if nobody is heard; if all are down, when the first is back.
+        A worker is heard if it is up and its message arrives. Returns None if nobody is heard, or if the collective
+        is lost; if no job was done, not before the first worker is back.
         """
         sim, updates, self._updates = self._sim, self._updates, []
         heard = self._heard(updates)
@@ -50,28 +54,28 @@ class Backlog:
         try:
             delta = await sim.all_reduce((several[-1].since(theta) for several in heard), workers=workers)
         except Lost:  # a link is down for ever: nobody hears of anybody
-            self._unheard.update((several[-1].worker, several) for several in heard)
+            self._undelivered.update((several[-1].worker, several) for several in heard)
             return None
         # What a worker did since it was last heard of all goes into θ.
-        self._averaged = [each[0] if len(each) == 1 else Contribution(each, theta, theta) for each in heard]
+        self._averaged = [several[0] if len(several) == 1 else Contribution(several, theta, theta) for several in heard]
         return delta
 
     def contributions(self) -> list[Union[Update, Contribution]]:
-        """For a commit: what is in the latest mean. Given once, since every worker's results hang on it."""
+        """Return what the latest mean is made of, for `sim.commit`; empty when asked again, to free the tensors."""
         averaged, self._averaged = self._averaged, []
         return averaged
 
     def _heard(self, updates: list[Update]) -> list[list[Update]]:
-        """Of each worker whose message arrives, what it did since the last that did; the others are noted."""
-        sim, unheard, heard = self._sim, self._unheard, []
-        for crashed in sorted({*unheard} - {update.worker for update in updates}):  # its job was lost
-            sim.drop(unheard.pop(crashed))
+        """Return, per worker whose message arrives, its updates since it was last heard; keep or drop the others'."""
+        sim, undelivered, heard = self._sim, self._undelivered, []
+        for crashed in sorted({*undelivered} - {update.worker for update in updates}):  # its job was lost
+            sim.drop(undelivered.pop(crashed))
         for update in updates:
-            several = [*unheard.pop(update.worker, []), update]
+            several = [*undelivered.pop(update.worker, []), update]
             if not sim.faults.up(sim.workers[update.worker], since=update.time):
                 sim.drop(several)
             elif sim.faults.delivers(update):
                 heard.append(several)
             else:
-                unheard[update.worker] = several
+                undelivered[update.worker] = several
         return heard

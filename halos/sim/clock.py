@@ -45,14 +45,14 @@ class Event(Generic[T]):
         return value
 
     def succeed(self, value: T | None = None) -> None:
-        """Happen now; whoever waits is resumed in this moment of virtual time."""
+        """Happen now, with `value`; whoever waits is resumed at this moment of virtual time. An event happens once."""
         assert not self.done, "an event happens once"
         self.done = True
         self.value = value
         self._wake()
 
     def fail(self, error: BaseException) -> None:
-        """Happen now, as an error raised in whoever awaits this; at once if nobody does and it is no mere loss."""
+        """Happen now, as an error raised in whoever awaits this; raised here if nobody does, unless it is Lost."""
         assert not self.done, "an event happens once"
         if not self.waiters and not isinstance(error, Lost):
             raise error
@@ -118,7 +118,11 @@ class Clock:
         self._order = count()
 
     def timeout(self, seconds: float, produce: Callable[[], T] | None = None) -> Event[T]:
-        """An event `seconds` from now; its value is what `produce` returns then. Infinitely far: it never happens."""
+        """Return an event `seconds` of virtual time from now, with the value that `produce` returns then.
+
+        What `produce` raises is the event's error. Infinitely far: it never happens. Raises ValueError for a
+        negative time.
+        """
         if not seconds >= 0.0:
             raise ValueError(f"an event cannot be {seconds} s from now")
         event: Event[T] = Event(self, produce)
@@ -126,7 +130,10 @@ class Clock:
         return event
 
     def spawn(self, coroutine: Coroutine[Event[Any], None, T]) -> Process[T]:
-        """Start a process; it first runs when whoever spawned it waits for something."""
+        """Start a process; it first runs when whoever spawned it waits for something.
+
+        As an event, it has the value that the coroutine returns, or the error that it raises.
+        """
         process: Process[T] = Process(self, coroutine)
         self.processes[process] = None
         self.ready.append((process._resume, process))
@@ -202,12 +209,19 @@ def _not_swallowed(event: Event[Any]) -> None:
 
 
 def all_of(events: Iterable[Event[T]]) -> Event[list[T]]:
-    """Happens with the list of all values when the last has happened, or with the first error."""
+    """Return an event that happens with the list of all values when the last has happened, or with the first error.
+
+    Values are in the order given. Raises ValueError if there are no events.
+    """
     return _gathered(events, but_lost=False)
 
 
 def arrived(events: Iterable[Event[T]]) -> Event[list[T]]:
-    """Happens when all have, with the values of those that were not lost, or with the first other error."""
+    """Return an event that happens when all have, with the values of those that did not raise Lost.
+
+    Values are in the order given; any other error is the event's own, as soon as it happens. Raises ValueError if
+    there are no events.
+    """
     return _gathered(events, but_lost=True)
 
 
@@ -226,7 +240,7 @@ def _gathered(events: Iterable[Event[T]], but_lost: bool) -> Event[list[T]]:
         elif event.error is not None and not (but_lost and isinstance(event.error, Lost)):
             result.fail(event.error)
         elif missing == 0:
-            result.succeed([each.value for each in pending if each.error is None])
+            result.succeed([done.value for done in pending if done.error is None])
 
     for event in pending:
         event.when_done(one_done)
@@ -234,7 +248,10 @@ def _gathered(events: Iterable[Event[T]], but_lost: bool) -> Event[list[T]]:
 
 
 def first_of(events: Iterable[Event[T]]) -> Event[Event[T]]:
-    """Happens with the first of `events` to have happened (itself: await it for its value)."""
+    """Return an event whose value is the first of `events` to have happened: await that for its value, or its error.
+
+    Raises ValueError if there are no events.
+    """
     pending = list(events)
     if not pending:
         raise ValueError("first_of needs at least one event")

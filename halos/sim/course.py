@@ -18,7 +18,7 @@ class Loss(NamedTuple):
 
 
 class Course(NamedTuple):
-    """Of a job under way: the moment it began and what it takes, in virtual seconds.
+    """A job under way: the moment it began and how long each of its parts takes, in virtual seconds.
 
     Pull and push are 0 without a server. A job with a `loss` ends in that, `told` seconds after it began; it is
     `trained` if its worker has done the work nevertheless, and only the message was lost.
@@ -58,5 +58,5 @@ class Course(NamedTuple):
 def plan(
     compute: ComputeModel, worker: Worker, steps: int, job: int, began: float, pull: float, push: float, tie: float
 ) -> Course:
-    """The course of a job with a pull and a push around it that take so long."""
+    """Return the course of job `job` of `worker`, with a pull and a push around it that take so many seconds."""
     return Course(began, pull, compute.seconds(worker, steps, began + pull, job), push, tie)

@@ -54,9 +54,10 @@ class Jobs:
         mean_steps: Optional[float],
         gradient: bool,
     ) -> Event[Update]:
-        """A job of `worker` from `start`, version `version` of its server; see Simulation.train.
+        """Start a job of `worker` from `start`, version `version` of its server; see Simulation.train.
 
-        `mean_steps` is what the workers take on average, their latest jobs' steps unless given.
+        `mean_steps` is what the workers take on average, their latest jobs' steps unless given. Raises RuntimeError
+        if the worker is busy, ValueError for no steps.
         """
         if worker.id in self.running:
             raise RuntimeError(f"worker {worker.id} already has a job (one at a time)")
@@ -85,7 +86,7 @@ class Jobs:
     def _end(
         self, worker: Worker, job: Job, region: Optional[int], version: int, mean_steps: Optional[float]
     ) -> Update:
-        """The update, as it arrives at this moment; Lost, if it does not."""
+        """Return the update, which arrives at this moment; raises Lost if it does not."""
         course = self.running.pop(worker.id)
         if course.loss is not None:
             raise self._losses.settle(course, worker, job)
@@ -119,7 +120,7 @@ class Jobs:
         return update
 
     def _carried(self, worker: Worker, job: Job, params: Params, region: int, course: Course) -> Params:
-        """The result as its server has it after the way there; tells of the pull, and of the push that ends now."""
+        """Return the result as its server decodes it; report the pull, and the push that ends now, to observers."""
         wire, now, here = self._wire, self._clock.now, worker.region
         if not wire.lossless:
             params = job.start - wire.arriving(worker.id, job.start - params, wire.codec)

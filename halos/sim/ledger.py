@@ -15,34 +15,34 @@ class Ledger:
         self.committed = 0
         self.dropped = 0
         self.lost = 0  # dispatched, but the job never arrived: not among the trained
-        self._unheard: set[int] = set()  # updates whose message was lost
+        self._undelivered: set[int] = set()  # updates whose message was lost
         self._open: dict[int, int] = {}  # update id → steps, of what is neither committed nor dropped
 
     @property
     def in_flight(self) -> int:
-        """Trained, but neither committed nor dropped."""
+        """Local steps trained, but neither committed nor dropped."""
         return sum(self._open.values())
 
     @property
-    def unheard(self) -> int:
-        """Of these, what was not delivered so far."""
-        return sum(self._open[each] for each in self._unheard)
+    def undelivered(self) -> int:
+        """Local steps in flight whose message was lost, and that have not been committed or dropped since."""
+        return sum(self._open[id] for id in self._undelivered)
 
     def miss(self, update: Update) -> None:
-        """Its message was lost."""
-        self._unheard.add(update.id)
+        """Note that the update's message was lost: it is undelivered until it is committed or dropped."""
+        self._undelivered.add(update.id)
 
     def add(self, update: Update) -> None:
-        """An update has arrived."""
+        """Count the steps of an update that has arrived as trained."""
         self.trained += update.steps
         self._open[update.id] = update.steps
 
     def commit(self, updates: Iterable[Update]) -> None:
-        """Its steps are in the global model, and nothing of it is outstanding."""
+        """Count the updates' steps as committed. Raises RuntimeError for one that was committed or dropped before."""
         self.committed += self._settle(updates, "committed")
 
     def drop(self, updates: Iterable[Update]) -> None:
-        """It will never be used."""
+        """Count the updates' steps as dropped. Raises RuntimeError for one that was committed or dropped before."""
         self.dropped += self._settle(updates, "dropped")
 
     def _settle(self, updates: Iterable[Update], what: str) -> int:
@@ -53,5 +53,5 @@ class Ledger:
                     f"update {update.id} of worker {update.worker} is {what}, but it was committed or dropped before"
                 )
             steps += self._open.pop(update.id)
-            self._unheard.discard(update.id)
+            self._undelivered.discard(update.id)
         return steps

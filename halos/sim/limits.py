@@ -24,7 +24,7 @@ class Hopeless(Deadlock):
 
 @dataclass
 class BudgetOptions:
-    """What ends the run, whichever comes first; at least one is required."""
+    """The limits of a run, whichever is reached first; at least one is required."""
 
     local_steps: Optional[int] = None  # committed by the global server; the commit that gets there counts whole
     tokens: Optional[int] = None  # the same, in predicted tokens
@@ -42,13 +42,13 @@ class BudgetOptions:
             require(math.isfinite(self.target_loss), "target_loss", self.target_loss, "a finite number")
 
     def steps(self, tokens_per_step: int) -> float:
-        """Local steps after which it is spent; infinite if neither steps nor tokens limit it."""
+        """Committed local steps after which the budget is spent; infinite if neither steps nor tokens limit it."""
         by_tokens = math.inf if self.tokens is None else math.ceil(self.tokens / tokens_per_step)
         return min(math.inf if self.local_steps is None else self.local_steps, by_tokens)
 
     @property
     def seconds(self) -> float:
-        """Virtual seconds after which it is spent."""
+        """Virtual seconds after which the budget is spent; infinite if time does not limit it."""
         return math.inf if self.simulated_hours is None else self.simulated_hours * 3600.0
 
 
@@ -69,7 +69,7 @@ class EvaluateOptions:
 
 
 class Limits:
-    """One run's. `unreliable`: under faults the global server may be out of reach for ever."""
+    """The limits of one run. `unreliable`: under faults the global server may be out of reach for ever."""
 
     def __init__(
         self,
@@ -99,11 +99,14 @@ class Limits:
         return True
 
     def reached(self, losses: dict[str, float]) -> bool:
-        """Whether losses by evaluation set are as good as wanted."""
+        """Whether `losses`, by evaluation set, meet the target loss: that on `validation` counts."""
         return self._target is not None and losses.get("validation", math.inf) <= self._target
 
     def look(self, jobs: int, steps_per_job: float, now: float) -> None:
-        """Whether so much is trained for nothing: a warning, once; under faults Hopeless, since it would never end."""
+        """Warn, once, if several times the budget was trained and nothing committed; called when `patience` is over.
+
+        Under faults it raises Hopeless if nothing was committed since it last looked: the run would never end.
+        """
         if jobs <= self.first_round:
             return
         ledger = self._ledger

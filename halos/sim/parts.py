@@ -27,7 +27,7 @@ def unchanged(listener: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a simulation is made of."""
+    """The components and numbers that a simulation is made of, checked and connected by whoever assembles them."""
 
     cluster: Cluster
     network: NetworkModel

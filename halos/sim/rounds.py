@@ -26,7 +26,7 @@ class Round:
 
     @property
     def mean_steps(self) -> float:
-        """Over the workers: what unequal contributions are weighed against."""
+        """Mean local steps of a worker, against which `weights:` weighs unequal contributions."""
         return sum(self.steps) / len(self.steps)
 
 
@@ -55,9 +55,9 @@ class Rounds:
         return bool(self._rounds) and self._rounds[-1] is None
 
     def each(self, spent: Callable[[], float]) -> Iterator[Round]:
-        """The rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
+        """Yield the rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
 
-        Of these, what was lost counts for nothing, and what was dropped or not heard of only for learning rates.
+        Of these steps, lost ones count for nothing, and dropped or undelivered ones only for learning rates.
         """
         index = 0
         while (current := self._at(index, spent)) is not None:
@@ -67,7 +67,7 @@ class Rounds:
     def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
         if index == len(self._rounds):
             before = max(self._planned, spent()) - self._ledger.lost
-            if before - self._ledger.dropped - self._ledger.unheard >= self._budget:
+            if before - self._ledger.dropped - self._ledger.undelivered >= self._budget:
                 self._rounds.append(None)
             else:
                 steps = self._steps()
@@ -76,8 +76,11 @@ class Rounds:
         return self._rounds[index]
 
     def _lr_step(self, steps: list[int], before: int) -> LrStep:
-        """After `before` local steps. Of equal steps, every worker has its clock rounded down to a multiple of them."""
-        if any(each != steps[0] for each in steps):
+        """Learning-rate steps after `before` local steps, rounded down to a multiple of a round's steps.
+
+        None if these differ between workers.
+        """
+        if any(count != steps[0] for count in steps):
             return None
         samples = steps[0] * self._batch_size
         first = before * self._batch_size

@@ -33,13 +33,13 @@ class Servers:
     def commit(
         self, name: str, params: Params, contributions: Iterable[Union[Update, Contribution]], time: float
     ) -> Commit:
-        """The server's model is now `params`; what that was, as a record."""
+        """Make `params` the model of server `name`; return the record. Raises TypeError for a lone contribution."""
         if isinstance(contributions, (Update, Contribution)):
             raise TypeError("contributions are a list, also when there is one")
         state = self._servers.get(name)
         if state is None:
             state = self._servers[name] = Server(self._initial)
-        shares = tuple([self._share(each, name, state) for each in contributions])
+        shares = tuple([self._share(contribution, name, state) for contribution in contributions])
         if shares:
             state.version += 1
         for share in shares:

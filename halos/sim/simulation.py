@@ -1,4 +1,4 @@
-"""What a sync policy sees: workers that train, links that carry, a global model that it commits to."""
+"""The simulation as a sync policy sees it: workers that train, links that carry, a global model to commit to."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ T = TypeVar("T")
 
 
 class SyncPolicy(Protocol):
-    """Who trains from what, when, and how it is merged: a process over virtual time."""
+    """A synchronisation algorithm: decides who trains from what, when, and how it is merged, over virtual time."""
 
     async def run(self, sim: Simulation) -> None:
-        """The whole of training; it is closed when the budget is spent."""
+        """Train, awaiting events of `sim`, until there is nothing left to do. Closed when the budget is spent.
+
+        An exception that it lets through ends the run.
+        """
         ...
 
 
 class Simulation:
-    """One run. `train`, `send`, `all_reduce` return an event already under way; awaiting it is blocking on it."""
+    """One run. `train`, `send` and `all_reduce` return an event that is already under way; to block, await it."""
 
     def __init__(self, parts: Parts, params: Params) -> None:
         cluster, network = parts.cluster, parts.network
@@ -71,12 +74,12 @@ class Simulation:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """In order of id."""
+        """All workers, in order of id."""
         return self._parts.cluster.workers
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """In order of index."""
+        """All regions, in order of index."""
         return self._parts.cluster.regions
 
     @property
@@ -91,18 +94,19 @@ class Simulation:
 
     @property
     def closing(self) -> bool:
-        """Whether no more rounds will be opened."""
+        """Whether a round was refused: `rounds` gives no more."""
         return self._rounds.closed
 
     @property
     def now(self) -> float:
-        """Virtual seconds."""
+        """The virtual time, in seconds since the start of the run."""
         return self.clock.now
 
     def run(self, policy: SyncPolicy, between: Optional[Callable[[], None]] = None) -> None:
         """Let `policy` train until the budget is spent or it returns; evaluates at the start and at the end.
 
-        `between` is called before every timed event.
+        `between` is called before every timed event. Raises Deadlock if the policy's processes wait and nothing is
+        left to happen, Diverged for a loss that is not finite, and whatever the policy raises.
         """
         self._tell.bind()
         if self._evaluate_global():  # as good as wanted before it began
@@ -128,7 +132,7 @@ class Simulation:
         return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
 
     def steps(self, worker: Worker) -> int:
-        """Local steps of the worker's next job, as the step allocation has it."""
+        """Ask the step allocation (`steps:`) for the local steps of the worker's next job."""
         return self._parts.steps.steps(worker, self)
 
     def train(
@@ -142,7 +146,7 @@ class Simulation:
         round: Optional[Round] = None,
         gradient: bool = False,
     ) -> Event[Update]:
-        """A job of `worker` from `start`; the event happens when its update is there.
+        """Start a job of `worker` from `start`; the event happens when its update is there.
 
         Steps and learning-rate step are those of its `round` (synchronous policies pass it), unless
         given; without either, the allocation's steps and the learning-rate clock of the dispatch
@@ -151,8 +155,9 @@ class Simulation:
         difference passes the codec. With `gradient` the worker steps nowhere: the update's delta is the
         gradient at `start`, the mean over as many batches as there are steps.
 
-        Raises RuntimeError at once if the worker is busy (one job at a time); the event raises Lost, at the moment
-        at which that is detected, if a fault takes the job or its message.
+        Raises at once: RuntimeError if the worker is busy (one job at a time), ValueError for no steps or a
+        `gradient` with a `server`, UserError if the executor computes no gradients. The event raises Lost, at the
+        moment at which that is detected, if a fault takes the job or its message; Diverged if its loss is not finite.
         """
         mean_steps = None
         if round is not None:
@@ -185,12 +190,15 @@ class Simulation:
         )
 
     def inner_step(self, params: Params, gradient: Params, lr_step: int) -> Params:
-        """`params` after one step of the inner optimizer along `gradient`; its state belongs to no worker. No time."""
+        """Return `params` after one step of the inner optimizer along `gradient`; takes no virtual time.
+
+        The optimizer's state is no worker's. `lr_step` counts the learning-rate steps before.
+        """
         stepped: Params = getattr(self._parts.executor, "step")(params, gradient, lr_step)  # noqa: B009
         return stepped
 
     def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
-        """How long a whole model's exchange would take now: a pull and a push, or, without a server, an all-reduce."""
+        """Seconds that a whole model's exchange would take now: pull and push, or without a server an all-reduce."""
         if server is None:
             return self.collectives.whole_model_seconds()
         return self._transfers.round_trip_seconds(region_index(server), worker.region)
@@ -203,7 +211,7 @@ class Simulation:
         codec: Optional[Codec] = None,
         sender: Hashable = None,
     ) -> Event[Params]:
-        """A transfer from region to region; its value is the payload as decoded at the other end.
+        """Send `payload` from region to region; the event's value is the payload as decoded at the other end.
 
         The configured codec is made for differences; pass `codec=FP32` for a model. `sender` is whoever sends
         (a worker's id, a server's name), if there are several in a region: error feedback is each one's own.
@@ -214,50 +222,59 @@ class Simulation:
     def all_reduce(
         self, payloads: Iterable[Params], codec: Optional[Codec] = None, workers: Optional[Iterable[Worker]] = None
     ) -> Event[Params]:
-        """The mean of all payloads, one per participant: one collective, after those opened before it.
+        """Start the mean of all payloads, one per participant: one collective, after those opened before it.
 
         Payloads are summed as they are iterated over, so a generator saves holding them all. `workers` says
         whose they are, where that is not all of them in order (codecs with error feedback need to know). The event
-        raises Lost, when that is detected, if a member is down or a message to it does not arrive.
+        raises Lost, when that is detected, if a member is down or a message to it does not arrive. Raises ValueError
+        at once if there are no payloads, or if they are of different sizes.
         """
         senders = None if workers is None else [worker.id for worker in workers]
         return self.collectives.all_reduce(payloads, codec, senders)
 
     def collective(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
-        """The collective of that name, which all workers (or `members` of them) join one by one."""
+        """Return the collective named `key`, which all workers (or `members` of them) join one by one.
+
+        The first to ask opens it, and its `members` and `codec` are those that count. Raises RuntimeError for one that
+        is over.
+        """
         return self.collectives.open(key, members, codec)
 
     def sleep(self, seconds: float) -> Event[None]:
-        """An event `seconds` of virtual time from now."""
+        """Return an event `seconds` of virtual time from now. Raises ValueError for a negative time."""
         return self.clock.timeout(seconds)
 
     def event(self, key: Hashable) -> Event[Any]:
-        """The event of that name, whoever asks first: one process lets it `succeed`, others await it.
+        """Return the event named `key`, the same for all who ask: one process lets it `succeed`, others await it.
 
-        It is kept, with its value, until it is given up by `forget`.
+        It is made for whoever asks first, and kept, with its value, until `forget`.
         """
         if key not in self._events:
             self._events[key] = Event(self.clock)
         return self._events[key]
 
     def forget(self, key: Hashable) -> None:
-        """Give up an event by name, if there is one; who awaits it already goes on doing so."""
+        """Give up the event named `key`, if there is one; who awaits it already goes on doing so."""
         self._events.pop(key, None)
 
     def spawn(self, coroutine: Coroutine[Event[Any], None, T]) -> Process[T]:
-        """Another process beside this one; an event too, to await its end."""
+        """Start another process beside this one; await it for what it returns or raises.
+
+        What it raises while nobody awaits it ends the run.
+        """
         return self.clock.spawn(coroutine)
 
     def commit(
         self, params: Params, contributions: Iterable[Union[Update, Contribution]], *, server: str = GLOBAL
     ) -> bool:
-        """A server's model is now `params`.
+        """Make `params` the model of `server`, and bring `contributions` in. Does nothing once the budget is spent.
 
         A plain update was computed from its start and is applied to the server's previous model;
         where that is not so, a Contribution says what it was. Without contributions it is a merge
         with another server's model, and the version stays. Only `global` moves `sim.params` and
         the budget: the commit that crosses it counts whole and ends the run, later ones are ignored.
-        Returns whether the model was evaluated, for policies that have more of them to evaluate.
+        Returns whether the model was evaluated, for policies that have more of them to evaluate. Raises RuntimeError
+        if `global` takes in an update that was committed or dropped before, TypeError for a lone contribution.
         """
         if self.done:
             return False
@@ -275,17 +292,24 @@ class Simulation:
         return due
 
     def drop(self, updates: Iterable[Update]) -> None:
-        """These updates will not be used; their steps are reported as dropped."""
+        """Give these updates up; their steps are reported as dropped.
+
+        Raises RuntimeError for one that was committed or dropped before, TypeError for a lone update.
+        """
         if isinstance(updates, Update):
             raise TypeError("updates are a list, also when there is one")
         self.ledger.drop(updates)
 
     def scalar(self, compute: Callable[[], float]) -> float:
-        """A number out of parameters to branch on, as in `sim.scalar(delta.norm)`: a resumed run is told it again."""
+        """Compute a number out of parameters, to branch on: `sim.scalar(delta.norm)`. A resumed run gets the same."""
         return self.params.layout.serials.number(compute)
 
     def evaluate(self, params: Params, of: str = GLOBAL) -> dict[str, float]:
-        """Losses by evaluation set, recorded as those of `of`; takes no virtual time. Empty in timing mode."""
+        """Evaluate `params` on every evaluation set, recorded as the model `of`; takes no virtual time.
+
+        Returns losses (for language models nats per token) by set; empty in timing mode. Raises Diverged if one is not
+        finite.
+        """
         losses, finite = {}, True
         for name in self._parts.evaluation_sets:
             loss = self._parts.executor.evaluate(params, name)
@@ -303,12 +327,12 @@ class Simulation:
         return losses
 
     def _evaluate_global(self) -> bool:
-        """Evaluate the global model; whether it has reached the target loss."""
+        """Evaluate the global model; return whether it has reached the target loss."""
         self._evaluated = self.params.serial
         return self.limits.reached(self.evaluate(self.params))
 
     def _forget(self, worker: int) -> None:
-        """A worker's inner state is gone, if its executor can say so, and what its codec has kept."""
+        """Forget a worker's inner state, if the executor can, and what its codec's error feedback has kept."""
         forget = getattr(self._parts.executor, "forget", None)
         if forget is not None:
             forget(worker)

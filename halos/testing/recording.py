@@ -51,14 +51,14 @@ class Recording:
         self.evaluations: list[Evaluation] = []
 
     @property
-    def globally(self) -> list[Commit]:
+    def global_commits(self) -> list[Commit]:
         """The commits of the global server."""
         return [commit for commit in self.commits if commit.server == "global"]
 
     @property
     def thetas(self) -> list[float]:
         """The first parameter of the global model after each of its commits: all there is, in a model of size 1."""
-        return [float(commit.params.flat[0]) for commit in self.globally if commit.params.flat is not None]
+        return [float(commit.params.flat[0]) for commit in self.global_commits if commit.params.flat is not None]
 
     @hookimpl
     def on_update(self, update: Update) -> None:

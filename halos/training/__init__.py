@@ -14,7 +14,7 @@ from halos.world.cluster import Cluster
 
 @dataclass(frozen=True)
 class Task:
-    """What an executor needs to know of a run before it starts."""
+    """A run as an executor must know it before it starts."""
 
     model: Model  # to be built, unless nothing is trained
     data: DataSource  # to be opened, likewise
@@ -43,7 +43,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a job: parameters (or the gradient), and losses averaged over `chunks` steps each."""
+    """The result of a job: parameters (or the gradient), and losses averaged over `chunks` steps each."""
 
     params: Params  # where it ended, or the gradient
     losses: tuple[float, ...]  # training losses, each a mean; none if nothing is trained
@@ -61,23 +61,23 @@ class Executor(Protocol):
     """
 
     def open(self, task: Task) -> Params:
-        """Get ready; the initial parameters. May raise UserError."""
+        """Open data and model; return the initial parameters. Raises UserError for what is missing or too large."""
         ...
 
     def submit(self, job: Job) -> None:
-        """A job starts (virtual time of its start); the work may begin now or at `result`."""
+        """Take a job, at the virtual time of its start; the work may begin now or at `result`."""
         ...
 
     def result(self, job: Job) -> Outcome:
-        """Its outcome (virtual time of its end). Raises Diverged for a loss that is not finite."""
+        """Return a job's outcome, at the virtual time of its end. Raises Diverged for a loss that is not finite."""
         ...
 
     def evaluate(self, params: Params, name: str) -> Optional[float]:
-        """Mean loss of `params` on evaluation set `name` (`validation` or one of the task's); None: cannot say."""
+        """Return the mean loss of `params` on evaluation set `name` (`validation`, or a task's); None: cannot say."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What to note in the summary under `data`: `{"hash", "samples", "tokens"}`, if known."""
+        """Return what the summary notes under `data`: `{"hash", "samples", "tokens"}`; empty if nothing is known."""
         ...
 
     def close(self) -> None:

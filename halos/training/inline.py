@@ -71,15 +71,15 @@ class Inline:
         return {"hash": self._corpus.hash, "samples": samples, "tokens": samples * self._task.data.sequence_length}
 
     def state(self) -> dict[str, Any]:
-        """What the workers' optimizers hold, for a checkpoint."""
+        """Return the state of all workers' optimizers, for a checkpoint: plain values and tensors (not copied)."""
         return self._trainer.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned. Raises ValueError if it is not of this model and optimizer."""
         self._trainer.restore(state)
 
     def forget(self, worker: int) -> None:
-        """A worker's optimizer state is gone."""
+        """Forget a worker's optimizer state; its next job begins with a new one."""
         self._trainer.forget(worker)
 
     def close(self) -> None:
@@ -107,12 +107,15 @@ class Inline:
 
 
 def sum_of(shapes: dict[str, tuple[int, ...]]) -> int:
-    """How many parameters tensors of these shapes hold."""
+    """Return the number of parameters that tensors of these shapes hold."""
     return sum(torch.Size(shape).numel() for shape in shapes.values())
 
 
 def check_memory(task: Task, parameters: int, device: torch.device) -> None:
-    """Refuse what cannot fit: optimizer moments per worker, two training buffers, the server's model and its step."""
+    """Raise ConfigError if there is too little memory.
+
+    Counted, in fp32: optimizer moments per worker, two training buffers, the server's model and its step.
+    """
     moments = 2 if task.train.optimizer.name == "adamw" else bool(task.train.optimizer.momentum)
     needed = 4 * parameters * (moments * len(task.cluster.workers) + 4)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()

@@ -55,7 +55,7 @@ class ScheduleOptions:
         require(0.0 <= self.min_ratio <= 1.0, "min_ratio", self.min_ratio, "in [0, 1]")
 
     def at(self, lr: float, step: int) -> float:
-        """The learning rate of learning-rate step `step` (the first is 1), for the maximum `lr`."""
+        """Return the learning rate of learning-rate step `step` (the first is 1), for the maximum `lr`."""
         if self.name == "constant":
             return lr
         if step <= self.warmup:

@@ -32,7 +32,7 @@ class Losses:
         return self._count == self._every
 
     def add(self, loss: torch.Tensor) -> None:
-        """The loss of one more step; stays on its device."""
+        """Add the loss of one more step, a scalar tensor; it stays on its device."""
         self._sum += loss
         self._count += 1
 
@@ -47,7 +47,7 @@ class Losses:
 
 
 class WorkerState:
-    """What a worker keeps from job to job and never sends: optimizer moments, and fp16's loss scale."""
+    """The state that a worker keeps from job to job and never sends: optimizer moments, and fp16's loss scale."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         self.optimizer = optimizer
@@ -88,42 +88,42 @@ class Trainer:
         self._states: dict[int, WorkerState] = {}
 
     def initial(self) -> Params:
-        """The module's parameters as it was built."""
+        """Return the module's parameters as it was built, copied; called before any training."""
         return Params(self.layout, self.flat.detach().clone())
 
     def state_of(self, worker: int) -> WorkerState:
-        """A worker's own state, new at its first job."""
+        """Return a worker's own state, made at its first job."""
         if worker not in self._states:
             scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
             self._states[worker] = WorkerState(self._optimizer(), scaler)
         return self._states[worker]
 
     def state(self) -> dict[str, Any]:
-        """Of all workers that had a job, in plain values and tensors (not copied)."""
+        """Return the states of all workers that had a job, by worker, in plain values and tensors (not copied)."""
         return {
-            str(worker): {"optimizer": each.optimizer.state_dict(), "scaler": each.scaler.state_dict()}
-            for worker, each in self._states.items()
+            str(worker): {"optimizer": own.optimizer.state_dict(), "scaler": own.scaler.state_dict()}
+            for worker, own in self._states.items()
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned; ValueError if it is not of this model and optimizer."""
+        """Take over what `state` returned. Raises ValueError if it is not of this model and optimizer."""
         for worker, saved in state.items():
             mine = self.state_of(int(worker))
             moments, options = saved["optimizer"]["state"], mine.optimizer.state_dict()["param_groups"]
             check_moments(moments, mine.optimizer, MOMENTS[self.options.optimizer.name])
             mine.optimizer.load_state_dict({"state": moments, "param_groups": options})  # options: as configured
-            if not all(isinstance(each, (int, float)) for each in saved["scaler"].values()):
+            if not all(isinstance(value, (int, float)) for value in saved["scaler"].values()):
                 raise ValueError("a loss scale that is no number")
             mine.scaler.load_state_dict(saved["scaler"])
 
     def forget(self, worker: int) -> None:
-        """The worker's state is gone; its next job begins with a new one."""
+        """Forget the worker's state; its next job begins with a new one."""
         self._states.pop(worker, None)
 
     def train(
         self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[torch.Tensor], time: float
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
-        """`steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
+        """Train `steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
 
         Returns the parameters after them, and losses averaged over chunks of so many steps each.
         `lr_step` counts the learning-rate steps before the first; `time` (virtual seconds of the
@@ -147,7 +147,7 @@ class Trainer:
     def gradient(
         self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
-        """The loss's gradient at `start`, the mean over `steps` batches; arguments and the rest as for `train`."""
+        """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
         state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
         self.flat.copy_(_data(start))
         self.grad.zero_()
@@ -163,7 +163,7 @@ class Trainer:
         return Params(self.layout, self.grad / steps), tuple(losses.means), tuple(losses.chunks)
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
-        """`params` after one clipped optimizer step along `gradient`; the state is kept under no worker's number."""
+        """Return `params` after one clipped optimizer step along `gradient`; the state is no worker's."""
         state = self.state_of(SHARED)
         self.flat.copy_(_data(params))
         self.grad.copy_(_data(gradient))
@@ -173,7 +173,7 @@ class Trainer:
         return Params(self.layout, self.flat.detach().clone())
 
     def evaluate(self, params: Params, batches: Iterator[torch.Tensor]) -> float:
-        """Mean loss of `params` over all samples of `batches`; the workers' states are left alone."""
+        """Return the mean loss of `params` over all samples of `batches`; the workers' states are left alone."""
         precision = self._precision()
         self.flat.copy_(_data(params))
         total, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
@@ -187,7 +187,7 @@ class Trainer:
         return float(total) / samples
 
     def _backward(self, batches: Iterator[torch.Tensor], scaler: torch.amp.GradScaler) -> torch.Tensor:
-        """Add one batch's gradient to `grad`, micro-batch by micro-batch; its loss."""
+        """Add one batch's gradient to `grad`, micro-batch by micro-batch; return its loss, a scalar tensor."""
         accumulation, precision = self.options.batch_size // self.options.micro, self._precision()
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         for _ in range(accumulation):
@@ -198,7 +198,7 @@ class Trainer:
         return total
 
     def _descend(self, state: WorkerState, lr: float, scaled: bool = True) -> None:
-        """One optimizer step along `grad`, clipped, which is zero afterwards."""
+        """Take one optimizer step along `grad`, clipped; `grad` is zero afterwards."""
         optimizer, scaler = state.optimizer, state.scaler
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -235,7 +235,7 @@ def _data(params: Params) -> torch.Tensor:
 
 
 def check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: torch.optim.Optimizer, names: set[str]) -> None:
-    """ValueError unless saved ones are as large as their parameters: the kernels would go beyond the end of others."""
+    """Raise ValueError unless saved moments are as large as their parameters: kernels would go beyond the end."""
     for index, moments in state.items():
         (vector,) = optimizer.param_groups[index]["params"]
         if moments and set(moments) != names:

@@ -1,1 +1,1 @@
-"""What everybody passes around and nobody modifies."""
+"""Values that everybody passes around and nobody modifies: parameters, fragments, records."""

@@ -19,13 +19,13 @@ LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)(?:\.|$)")
 
 
 def layer_of(name: str) -> Optional[int]:
-    """The layer a tensor belongs to: the number after `layers.`, `h.` or `blocks.` in its name; None outside layers."""
+    """Return the layer of a tensor: the number after `layers.`, `h.` or `blocks.` in its name; None outside layers."""
     found = LAYER.search(name)
     return int(found[1]) if found else None
 
 
 def assign(layers: int, fragments: int, pattern: str) -> list[list[int]]:
-    """The layers (from 0) in each fragment, ascending; ConfigError unless each fragment gets one.
+    """Return the layers (from 0) in each fragment, ascending. Raises ConfigError unless each fragment gets one.
 
     strided: layer l goes to fragment l mod `fragments`. sequential: contiguous runs whose lengths differ by at
     most one, the longer ones first.
@@ -40,7 +40,7 @@ def assign(layers: int, fragments: int, pattern: str) -> list[list[int]]:
 
 
 def cut(layout: Layout, fragments: int, pattern: str) -> list[Fragment]:
-    """Every parameter of `layout` in exactly one of `fragments` fragments, none of them empty.
+    """Cut `layout` into `fragments` fragments, none of them empty: every parameter is in exactly one.
 
     strided, sequential: fragment 0 holds whatever is in no layer (embedding, head, final norm), the others the
     layers as `assign` says: strided, layer l is in fragment 1 + l mod (P − 1). Where every tensor is in a layer,
@@ -51,7 +51,8 @@ def cut(layout: Layout, fragments: int, pattern: str) -> list[Fragment]:
     before the first, head and final norm after the last. Only if there are fewer tensors than fragments, tensors
     are cut too: the flat vector into runs whose lengths differ by at most one.
 
-    One fragment is everything, whatever the pattern. ConfigError (of `fragments` or `pattern`) if it cannot be done.
+    One fragment is everything, whatever the pattern. Raises ConfigError (of `fragments` or `pattern`) if it cannot be
+    done.
     """
     require(pattern in PATTERNS, "pattern", pattern, "one of " + ", ".join(PATTERNS))
     require(fragments <= MOST, "fragments", fragments, f"at most {MOST:,}")
@@ -68,7 +69,7 @@ def cut(layout: Layout, fragments: int, pattern: str) -> list[Fragment]:
     )
     if fragments == 1:
         return [(slice(0, layout.size),)]
-    layers = [groups[layer] for layer in sorted(each for each in groups if each is not None)]
+    layers = [groups[layer] for layer in sorted(number for number in groups if number is not None)]
     cuts = [_merged(others)] if others else []
     for members in assign(len(layers), fragments - len(cuts), pattern):
         cuts.append(_merged(piece for layer in members for piece in layers[layer]))
@@ -76,7 +77,7 @@ def cut(layout: Layout, fragments: int, pattern: str) -> list[Fragment]:
 
 
 def _by_layer(layout: Layout) -> dict[Optional[int], list[slice]]:
-    """Where each layer's tensors lie; those of no layer under None."""
+    """Return the slices of each layer's tensors in the flat vector; those of no layer under None."""
     groups: dict[Optional[int], list[slice]] = {}
     for name in layout.shapes:
         piece = layout.slice_of(name)
@@ -106,7 +107,7 @@ def _balanced(layout: Layout, fragments: int) -> list[Fragment]:
 
 
 def _in_layer_order(layout: Layout) -> list[slice]:
-    """The tensors from the first layer's to the last's; one of no layer after the layer before it in the layout."""
+    """Return the slices of tensors by layer; a tensor of no layer comes after the layer before it in the layout."""
     placed: list[tuple[int, bool, slice]] = []
     for matrices in (True, False):  # the layout begins anew after its matrices
         before = -1
@@ -116,7 +117,7 @@ def _in_layer_order(layout: Layout) -> list[slice]:
                 layer = layer_of(name)
                 before = before if layer is None else layer
                 placed.append((before, layer is None, piece))
-    return [piece for *_, piece in sorted(placed, key=lambda each: each[:2])]
+    return [piece for *_, piece in sorted(placed, key=lambda entry: entry[:2])]
 
 
 def _filled(lengths: list[int], capacity: int, groups: int) -> list[int]:
@@ -133,9 +134,9 @@ def _filled(lengths: list[int], capacity: int, groups: int) -> list[int]:
 
 
 def _merged(pieces: Iterable[slice]) -> Fragment:
-    """Ascending slices, adjacent ones made one."""
+    """Return the slices in ascending order, adjacent ones made one."""
     merged: list[slice] = []
-    for piece in sorted(pieces, key=lambda each: each.start):
+    for piece in sorted(pieces, key=lambda piece: piece.start):
         if merged and merged[-1].stop == piece.start:
             merged[-1] = slice(merged[-1].start, piece.stop)
         else:

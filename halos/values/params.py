@@ -32,7 +32,7 @@ class Serials:
 
 
 def compute_now(compute: Callable[..., float], *arguments: Any) -> float:
-    """The number, whatever was before."""
+    """Return the number that `compute` returns of the arguments, whatever was before."""
     return compute(*arguments)
 
 
@@ -50,7 +50,7 @@ class Layout:
         self.serials = Serials()
 
     def _lay_out(self, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> None:
-        """Tensors one after another, as given."""
+        """Place tensors one after another, in the order given."""
         self.shapes = shapes
         self.dtype = dtype
         self.offsets: dict[str, int] = {}
@@ -64,14 +64,14 @@ class Layout:
         self._parts: dict[tuple[tuple[int, int], ...], Layout] = {}
 
     def slice_of(self, name: str) -> slice:
-        """The slice of the flat vector that holds tensor `name`."""
+        """Return the slice of the flat vector that holds tensor `name`. Raises KeyError if there is none."""
         start = self.offsets[name]
         return slice(start, start + math.prod(self.shapes[name]))
 
     def part(self, fragment: Fragment) -> Layout:
-        """The layout of `params[fragment]`: whole tensors keep name and shape, pieces of one become vectors.
+        """Return the layout of `params[fragment]`: whole tensors keep name and shape, pieces of one become vectors.
 
-        Serial numbers are the whole run's.
+        Serial numbers are the whole run's. Raises IndexError for a slice beyond the flat vector.
         """
         key = tuple((piece.start, piece.stop) for piece in fragment)
         if key not in self._parts:
@@ -85,7 +85,7 @@ class Layout:
         return self._parts[key]
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """What lies between two offsets: names and shapes."""
+        """Yield name and shape of each tensor, or piece of one, between two offsets."""
         for name, shape in self.shapes.items():
             first = self.offsets[name]
             low, high = max(start, first), min(stop, first + math.prod(shape))
@@ -117,7 +117,7 @@ class Params:
 
     @classmethod
     def of(cls, tensors: Mapping[str, torch.Tensor], layout: Layout) -> Params:
-        """Parameters from named tensors (copied; shapes must match the layout)."""
+        """Make parameters from named tensors, copied. Raises ValueError unless their shapes match the layout."""
         flat = torch.empty(layout.size, dtype=layout.dtype)
         for name, shape in layout.shapes.items():
             if tuple(tensors[name].shape) != shape:
@@ -127,38 +127,42 @@ class Params:
 
     @property
     def hollow(self) -> bool:
+        """Whether there is no tensor, only a layout and a serial number."""
         return self.flat is None
 
     @property
     def size(self) -> int:
-        """How many parameters."""
+        """The number of parameters, hollow or not."""
         return self.layout.size
 
     def shell(self) -> Params:
-        """A hollow stand-in with the same layout, serial and versions: keeps no tensor alive."""
+        """Return a hollow stand-in with the same layout, serial and versions: keeps no tensor alive."""
         shell: Params = object.__new__(Params)
         shell.layout, shell.flat, shell.serial, shell.versions = self.layout, None, self.serial, self.versions
         return shell
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The named tensors, as views: read, do not write."""
+        """Return the named tensors, as views: read, do not write. Raises ValueError when hollow."""
         flat = self._data()
         return {name: flat[self.layout.slice_of(name)].view(shape) for name, shape in self.layout.shapes.items()}
 
     def map(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> Params:
-        """`fn` of the flat vector, as new parameters; not called when hollow."""
+        """Return `fn` of the flat vector as new parameters; hollow ones, without calling it, when hollow."""
         return Params(self.layout, None if self.flat is None else fn(self.flat))
 
     @staticmethod
     def combine(fn: Callable[..., torch.Tensor], *several: Params) -> Params:
-        """`fn` of several flat vectors, as new parameters; not called when one of them is hollow."""
+        """Return `fn` of several flat vectors as new parameters; hollow ones, without calling it, if one of them is.
+
+        Raises ValueError for parameters of different sizes.
+        """
         layout, hollow = several[0].layout, False
-        for each in several:
-            if each.layout is not layout and each.layout.size != layout.size:
-                raise ValueError("parameters of different layouts: " + ", ".join(str(each.size) for each in several))
-            if each.flat is None:
+        for params in several:
+            if params.layout is not layout and params.layout.size != layout.size:
+                raise ValueError("parameters of different layouts: " + ", ".join(str(other.size) for other in several))
+            if params.flat is None:
                 hollow = True
-        return Params(layout, None if hollow else fn(*[each.flat for each in several]))
+        return Params(layout, None if hollow else fn(*[params.flat for params in several]))
 
     def __add__(self, other: Params) -> Params:
         return Params.combine(torch.add, self, other)
@@ -178,16 +182,16 @@ class Params:
         return self.map(torch.neg)
 
     def zeros(self) -> Params:
-        """Zeros of the same layout."""
+        """Return zeros of the same layout."""
         return self.map(torch.zeros_like)
 
     def __getitem__(self, fragment: Fragment) -> Params:
-        """The parameters in `fragment`, one after another (copied)."""
+        """Return the parameters in `fragment`, one after another (copied). Raises IndexError beyond the flat vector."""
         flat = None if self.flat is None else torch.cat([self.flat[piece] for piece in fragment])
         return Params(self.layout.part(fragment), flat)
 
     def replace(self, fragment: Fragment, part: Params) -> Params:
-        """These parameters with those in `fragment` replaced by `part`."""
+        """Return these parameters with those in `fragment` replaced by `part`. Raises ValueError for another size."""
         if self.layout.part(fragment).size != part.size:
             raise ValueError(f"{part.size} parameters for a fragment of {self.layout.part(fragment).size}")
         if self.flat is None or part.flat is None:
@@ -234,7 +238,10 @@ class Params:
 
 
 def mean(several: Iterable[Params]) -> Params:
-    """The mean of several parameters, summed in order in the layout's precision; holds one of them at a time."""
+    """Return the mean of several parameters, summed in order in the layout's precision; holds one of them at a time.
+
+    Hollow if one of them is. Raises ValueError if there are none, or if they are of different sizes.
+    """
     total: Optional[torch.Tensor] = None
     layout: Optional[Layout] = None
     count, hollow = 0, False

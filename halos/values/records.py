@@ -1,4 +1,4 @@
-"""What happened, as small frozen records: the vocabulary between simulation and observers.
+"""Small frozen records of what happened: the vocabulary between simulation and observers.
 
 Times are virtual seconds. `as_json` gives the line a record becomes in the run folder. The frequent
 ones are named tuples, which are made three times as fast as frozen dataclasses.
@@ -16,18 +16,18 @@ from halos.values.params import Params
 
 
 def number(value: float | None) -> str:
-    """A number as JSON has it; what is no finite number becomes null."""
+    """Return a number as JSON has it; None and what is not finite become null."""
     return repr(value) if value is not None and math.isfinite(value) else "null"
 
 
 @lru_cache(maxsize=4096)
 def quoted(text: str) -> str:
-    """A text as JSON has it."""
+    """Return a text as JSON has it, with its quotes."""
     return json.dumps(text)
 
 
 class Update(NamedTuple):
-    """What a worker sends back: `steps` local steps from `start` to `params`.
+    """The result of a job, as a worker sends it back: `steps` local steps from `start` to `params`.
 
     `samples` is the half-open range of the data order it trained on, `lr_step` the learning-rate
     step before the first of them, `losses` the training losses averaged over `chunks` steps each.
@@ -61,18 +61,18 @@ class Update(NamedTuple):
 
     @property
     def end(self) -> Params:
-        """Where it ends, as weighted: `start − delta`, which is `params` where it counts as it is."""
+        """The parameters where it ends, as weighted: `start − delta`, which is `params` where the factor is 1."""
         return self.params if self.factor == 1.0 and self.gradient is None else self.start - self.delta
 
     def since(self, theta: Params) -> Params:
-        """`factor · (theta − params)`: the pseudo-gradient as it is from `theta`, wherever it began."""
+        """Return `factor · (theta − params)`: the pseudo-gradient as it is from `theta`, wherever it began."""
         if self.start is theta:
             return self.delta
         difference = theta - self.params
         return difference if self.factor == 1.0 else difference * self.factor
 
     def receipt(self) -> Update:
-        """This update without its tensors, for those who only need to count it later."""
+        """Return this update without its tensors (hollow, with their serials), for those who only count it later."""
         return self._replace(start=self.start.shell(), params=self.params.shell(), gradient=None)
 
     def as_json(self) -> str:
@@ -216,7 +216,10 @@ ALL_REDUCE = "all_reduce"
 
 
 def mean_loss(commit: Commit) -> Optional[float]:
-    """The mean training loss of the updates in `commit` (of their chunks, as upstream has it), if there are any."""
+    """Return the mean training loss of the updates in `commit` (of their chunks, as upstream has it).
+
+    None if there are none, or if it is not finite.
+    """
     losses = [loss for share in commit.shares for update in share.updates for loss in update.losses]
     if not losses:
         return None

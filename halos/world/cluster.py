@@ -42,7 +42,7 @@ class RegionOptions:
 
 @dataclass
 class ClusterOptions:
-    """Who there is: an environment file, or regions written out; one of the two is required."""
+    """The regions and their workers: an environment file, or written out; one of the two is required."""
 
     # A YAML file in the original simulator's format: `num_regions`, `network_bandwidths` (Gbit/s, [from][to]) and
     # `worker_speeds` (a list per region); its regions are called `region-0`, `region-1`, … The resolved configuration
@@ -74,7 +74,7 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Who there is: regions, workers in order of id, and one local step's time at speed 1 (seconds)."""
+    """The simulated cluster: regions, their workers, and how long a local step takes at speed 1 (seconds)."""
 
     regions: tuple[Region, ...]  # in order of index
     workers: tuple[Worker, ...]  # in order of id
@@ -83,18 +83,21 @@ class Cluster:
     bandwidth_gbps: Optional[list[list[float]]] = None  # [from][to], if the configuration gives it
 
     def check_region(self, region: int, key: str = "server_region") -> None:
-        """ConfigError for `key` unless there is such a region."""
+        """Raise ConfigError for `key` unless there is a region of index `region`."""
         last = len(self.regions) - 1
         require(0 <= region <= last, key, region, f"a region, 0 to {last}")
 
 
 def region_index(region: Union[Region, int]) -> int:
-    """A region's index, by which others know it."""
+    """Return a region's index; an index is returned as it is."""
     return region.index if isinstance(region, Region) else region
 
 
 def build(options: ClusterOptions) -> Cluster:
-    """The cluster that `cluster:` describes; speeds are divided by the fastest."""
+    """Build the cluster that `cluster:` describes; speeds are divided by the fastest.
+
+    Raises ConfigError for what makes none: no workers, a name used twice, speeds or bandwidths that do not fit.
+    """
     assert options.env is None, "halos.config.env has read it"
     names_and_speeds = [
         (region.name or f"region-{index}", region.workers) for index, region in enumerate(options.regions)

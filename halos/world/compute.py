@@ -17,7 +17,7 @@ class ComputeModel(Protocol):
         ...
 
     def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
-        """Seconds for `steps` local steps that `worker` starts at `time`; `job` numbers the run's jobs."""
+        """Return the seconds of `steps` local steps that `worker` starts at `time`; `job` numbers the run's jobs."""
         ...
 
 

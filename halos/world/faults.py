@@ -18,7 +18,7 @@ NEVER = (math.inf, math.inf)
 
 
 class FaultModel(Protocol):
-    """What goes wrong, as functions of time alone. Inherit FaultOptions for the three fields."""
+    """Faults of workers, links and messages, as functions of time alone. Inherit FaultOptions for the three fields."""
 
     detection_seconds: float  # from a loss until whoever waits is told
     samples: str  # a lost job's: `lost` or `again`
@@ -29,11 +29,11 @@ class FaultModel(Protocol):
         ...
 
     def outage(self, worker: Worker, time: float) -> tuple[float, float]:
-        """From when to when `worker` is down: the first such interval that ends after `time`; or NEVER."""
+        """Return from when to when `worker` is down: the first such interval that ends after `time`; or NEVER."""
         ...
 
     def link(self, src: int, dst: int, time: float) -> tuple[float, float]:
-        """Which share of its bandwidth the link has at `time` (0: down, 1: all), and until when it stays so."""
+        """Return the share of its bandwidth that the link has at `time` (0: down, 1: all), and until when."""
         ...
 
     def loses(self, message: int) -> bool:
@@ -43,7 +43,7 @@ class FaultModel(Protocol):
 
 @dataclass
 class FaultOptions:
-    """What every fault model has; nothing goes wrong in this one."""
+    """The fields of every fault model, and methods by which nothing goes wrong."""
 
     detection_seconds: float = 0.0  # from a loss until whoever waits is told
     samples: str = "lost"  # a lost job's: `lost`, or `again`, dealt to the shard's next job that takes no more
@@ -131,7 +131,7 @@ class Crashes(FaultOptions):
         drawn = self._drawn[worker]
         while not drawn or drawn[-1][1] <= time < math.inf:
             drawn.append(next(self._draws[worker]))
-        after = bisect_right(drawn, time, key=lambda each: each[1])
+        after = bisect_right(drawn, time, key=lambda outage: outage[1])
         return drawn[after] if after < len(drawn) else NEVER
 
     def _draw(self, worker: int) -> Iterator[tuple[float, float]]:
@@ -163,15 +163,15 @@ class Outages(FaultOptions):
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._intervals: dict[int, list[tuple[float, float]]] = {}
-        for index, each in enumerate(self.at):
-            cluster.check_region(each.region, f"at[{index}].region")
-            self._intervals.setdefault(each.region, []).append((each.at_seconds, each.at_seconds + each.seconds))
+        for index, cut in enumerate(self.at):
+            cluster.check_region(cut.region, f"at[{index}].region")
+            self._intervals.setdefault(cut.region, []).append((cut.at_seconds, cut.at_seconds + cut.seconds))
 
     def outage(self, worker: Worker, time: float) -> tuple[float, float]:
         return first_after(self._intervals.get(worker.region, ()), time)
 
     def link(self, src: int, dst: int, time: float) -> tuple[float, float]:
-        return share_at([(*each, 0.0) for end in (src, dst) for each in self._intervals.get(end, ())], time)
+        return share_at([(*interval, 0.0) for end in (src, dst) for interval in self._intervals.get(end, ())], time)
 
 
 @dataclass
@@ -198,11 +198,11 @@ class Links(FaultOptions):
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._intervals: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
-        for index, each in enumerate(self.at):
-            cluster.check_region(each.src, f"at[{index}].src")
-            cluster.check_region(each.dst, f"at[{index}].dst")
-            interval = (each.at_seconds, each.at_seconds + each.seconds, each.share)
-            for link in {(each.src, each.dst), (each.dst, each.src) if each.both_ways else (each.src, each.dst)}:
+        for index, fault in enumerate(self.at):
+            cluster.check_region(fault.src, f"at[{index}].src")
+            cluster.check_region(fault.dst, f"at[{index}].dst")
+            interval = (fault.at_seconds, fault.at_seconds + fault.seconds, fault.share)
+            for link in {(fault.src, fault.dst), (fault.dst, fault.src) if fault.both_ways else (fault.src, fault.dst)}:
                 self._intervals.setdefault(link, []).append(interval)
 
     def link(self, src: int, dst: int, time: float) -> tuple[float, float]:
@@ -228,16 +228,16 @@ class MessageLoss(FaultOptions):
 
 @dataclass
 class Several(FaultOptions):
-    """More than one kind of fault; what every model has is said here, for all of them."""
+    """More than one kind of fault; the fields that every model has are set here, for all of them."""
 
     of: list[FaultModel] = field(default_factory=list)  # `[{name: crashes, …}, {name: message_loss}]`
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for each in fields(FaultOptions):
+        for option in fields(FaultOptions):
             for index, model in enumerate(self.of):
-                if getattr(model, each.name) != each.default:
-                    raise ConfigError(f"of[{index}].{each.name}", "belongs beside `of`, where it is said for all")
+                if getattr(model, option.name) != option.default:
+                    raise ConfigError(f"of[{index}].{option.name}", "belongs beside `of`, where it is said for all")
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         for index, model in enumerate(self.of):
@@ -256,16 +256,16 @@ class Several(FaultOptions):
 
 
 def first_after(intervals: Iterable[tuple[float, float]], time: float) -> tuple[float, float]:
-    """The first of `intervals` that ends after `time`."""
-    return min((each for each in intervals if each[1] > time), default=NEVER)
+    """Return the earliest of `intervals`, (start, end), that ends after `time`; NEVER if none does."""
+    return min(((start, end) for start, end in intervals if end > time), default=NEVER)
 
 
 def share_at(intervals: Iterable[tuple[float, float, float]], time: float) -> tuple[float, float]:
-    """The product of the shares of all (start, end, share) at `time`, and when it may change."""
+    """Return the product of the shares of all (start, end, share) at `time`, and until when it stays so."""
     share, until = 1.0, math.inf
-    for start, end, each in intervals:
+    for start, end, factor in intervals:
         if start <= time < end:
-            share *= each
+            share *= factor
             until = min(until, end)
         elif time < start:
             until = min(until, start)
@@ -278,7 +278,7 @@ def _check_interval(at_seconds: float, seconds: float) -> None:
 
 
 class Outage(NamedTuple):
-    """A worker that was down."""
+    """An interval, in virtual seconds, in which a worker was down."""
 
     worker: int
     start: float
@@ -286,7 +286,7 @@ class Outage(NamedTuple):
 
 
 def outages(model: FaultModel, workers: Iterable[Worker], until: float) -> Iterator[Outage]:
-    """When which of `workers` were down before `until`, one worker after another; outages that overlap are one."""
+    """Yield when `workers` were down before `until`, one worker after another; outages that overlap are one."""
     for worker in workers:
         begins, ends = model.outage(worker, 0.0)
         while begins < until:

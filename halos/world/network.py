@@ -27,17 +27,17 @@ class NetworkModel(Protocol):
         ...
 
     def transfer(self, nbytes: int, src: int, dst: int, time: float) -> float:
-        """Seconds for `nbytes` from region `src` to region `dst`."""
+        """Return the seconds of `nbytes` from region `src` to region `dst`."""
         ...
 
     def all_reduce(self, nbytes: int, workers: int, time: float) -> float:
-        """Seconds for one all-reduce of `nbytes` per worker among `workers` workers."""
+        """Return the seconds of one all-reduce of `nbytes` per worker among `workers` workers."""
         ...
 
     def round_trip(
         self, pull_bytes: int, push_bytes: int, server: int, region: int, time: float
     ) -> tuple[float, float]:
-        """Seconds to pull from region `server` to `region`, and later to push back."""
+        """Return the seconds to pull from region `server` to `region`, and later to push back."""
         ...
 
 
@@ -110,7 +110,7 @@ class Matrix:
 
 
 def square(value: Union[float, list[list[float]]], regions: int, key: str) -> NDArray[np.float64]:
-    """`value` as a [regions, regions] array; ConfigError if it does not fit."""
+    """Return `value` as a [regions, regions] array. Raises ConfigError for `key` if it does not fit."""
     if not isinstance(value, list):
         return np.full((regions, regions), float(value))
     if [len(row) for row in value] != [regions] * regions:
@@ -121,7 +121,7 @@ def square(value: Union[float, list[list[float]]], regions: int, key: str) -> ND
 
 
 def _refuse(bad: NDArray[np.bool_], values: NDArray[np.float64], key: str, expected: str) -> None:
-    """A ConfigError that names the first bad entry, if there is one."""
+    """Raise ConfigError that names the first bad entry, if there is one."""
     for i, j in np.argwhere(bad)[:1].tolist():
         require(False, f"{key}[{i}][{j}]", float(values[i, j]), expected)
 

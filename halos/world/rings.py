@@ -16,7 +16,7 @@ EXACT_RING = 20  # regions up to which the best ring is found exactly; 2^20 subs
 
 
 def best_ring(bandwidth: NDArray[np.float64]) -> float:
-    """The largest bandwidth at which some directed ring through all regions exists.
+    """Return the largest bandwidth at which some directed ring through all regions exists.
 
     Exact up to EXACT_RING regions, by binary search over the links' values. Above, a bounded search
     finds a good ring, so the number is one that can be had, though perhaps not the best; a warning
@@ -46,7 +46,7 @@ def best_ring(bandwidth: NDArray[np.float64]) -> float:
 
 
 def _neighbours(allowed: NDArray[np.bool_]) -> list[int]:
-    """Per region, the bit mask of the regions it may come *from*."""
+    """Return, per region, the bit mask of the regions it may come *from*."""
     regions = len(allowed)
     return [sum(1 << i for i in range(regions) if i != j and allowed[i, j]) for j in range(regions)]
 

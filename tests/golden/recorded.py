@@ -108,8 +108,8 @@ def distances(name: str, ours: Recording) -> dict[int, float]:
     archive, result = np.load(GOLDEN / f"{name}_params.npz"), {}
     for tag in sorted({key.split(":")[0] for key in archive.files if key.startswith("u")}):
         number = int(tag[1:])
-        if number <= len(ours.globally):
-            params = ours.globally[number - 1].params.tensors()
+        if number <= len(ours.global_commits):
+            params = ours.global_commits[number - 1].params.tensors()
             recorded = {key.split(":", 1)[1]: archive[key] for key in archive.files if key.startswith(tag + ":")}
             assert set(recorded) == set(params)
             square = sum(

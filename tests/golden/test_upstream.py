@@ -44,7 +44,7 @@ def test_analytic_parameters_agree_to_1e9_wherever_they_were_recorded(policy: st
     archive = np.load(GOLDEN / f"stub_{policy}_example_params.npz")
     compared = 0
     for tag in sorted({key.split(":")[0] for key in archive.files if key.startswith("u")}):
-        params = ours.globally[int(tag[1:]) - 1].params.tensors()
+        params = ours.global_commits[int(tag[1:]) - 1].params.tensors()
         for name in ("a", "b"):
             np.testing.assert_allclose(params[name].numpy(), archive[f"{tag}:{name}"], rtol=1e-9, atol=1e-12)
             compared += 1

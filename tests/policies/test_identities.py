@@ -16,7 +16,7 @@ NOISY = {"name": "quadratic", "size": 5, "noise": 0.3, "dtype": "float64", "curv
 
 
 def flats(run: Recording, every: int = 1) -> list[torch.Tensor]:
-    return [commit.params.flat for commit in run.globally[every - 1 :: every]]  # type: ignore[misc]
+    return [commit.params.flat for commit in run.global_commits[every - 1 :: every]]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -110,7 +110,7 @@ def test_diloco_of_one_worker_with_outer_sgd_1_is_plain_training() -> None:
             (module(feed.train(0, 4 * (step - 1) + 2 * half, 2)) / 2).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
-    ours = run.globally[-1].params.tensors()
+    ours = run.global_commits[-1].params.tensors()
     for name, parameter in module.named_parameters():
         # Outer SGD of rate 1 computes θ − (θ − θ'), which fp32 rounds every five steps.
         torch.testing.assert_close(ours[name], parameter.detach(), rtol=1e-4, atol=2e-6)

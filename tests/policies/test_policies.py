@@ -100,9 +100,9 @@ def test_halos_credits_updates_that_arrive_during_an_exchange_with_the_next_one(
     local = [commit for commit in run.commits if commit.server == "local-0"]
     merges = [commit.time for commit in local if commit.kind == "merge"]
     assert merges[0] == 10.0
-    assert [commit.time for commit in run.globally] == [7.0, 15.0]
-    assert [commit.shares[0].steps for commit in run.globally] == [4, 8]
-    assert [commit.local_steps for commit in run.globally] == [4, 12]
+    assert [commit.time for commit in run.global_commits] == [7.0, 15.0]
+    assert [commit.shares[0].steps for commit in run.global_commits] == [4, 8]
+    assert [commit.local_steps for commit in run.global_commits] == [4, 12]
     ledger = run.simulation.ledger
     assert (ledger.trained, ledger.committed, ledger.in_flight) == (14, 12, 2)
 
@@ -129,8 +129,8 @@ def test_halos_as_published_never_sends_what_it_merged_during_an_exchange_and_sa
     y = 0.75 * q**4 + 0.25 * q**2
     z = y - (q**4 - q**5)
     expected = q**2 - (y - q * z)
-    assert 1 - float(published.globally[-1].params.flat[0]) == pytest.approx(expected, abs=1e-12)
-    assert 1 - float(kept.globally[-1].params.flat[0]) == pytest.approx(expected - (q**2 - q**4), abs=1e-12)
+    assert 1 - float(published.global_commits[-1].params.flat[0]) == pytest.approx(expected, abs=1e-12)
+    assert 1 - float(kept.global_commits[-1].params.flat[0]) == pytest.approx(expected - (q**2 - q**4), abs=1e-12)
 
 
 def test_halos_groups_consecutive_workers_or_takes_one_server_per_region_with_workers() -> None:

@@ -301,7 +301,7 @@ def test_one_model_committed_to_two_servers_has_a_version_at_each() -> None:
             sim.commit(theta, [], server="mirror")
 
     run = record(tiny(), policy=Policy(body))
-    assert [commit.shares[0].staleness for commit in run.globally] == [0, 0, 0]
+    assert [commit.shares[0].staleness for commit in run.global_commits] == [0, 0, 0]
 
 
 def test_contributions_and_drops_are_lists() -> None:

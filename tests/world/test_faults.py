@@ -388,7 +388,7 @@ def test_halos_survives_the_loss_of_a_region(region: int) -> None:
     assert run.simulation.ledger.committed >= 400
     heard = [
         (commit.time, run.simulation.workers[share.updates[0].worker].region)
-        for commit in run.globally
+        for commit in run.global_commits
         for share in commit.shares
     ]
     silent = [time for time, where in heard if 101.0 < time < 150.0 and (where == region or region == 0)]
@@ -399,7 +399,7 @@ def test_halos_survives_the_loss_of_a_region(region: int) -> None:
     down = {(each.worker, each.start, each.end) for each in run.simulation.faults.outages()}
     assert down == {(2 * region, 100.0, 150.0), (2 * region + 1, 100.0, 150.0)}
     assert run.simulation.faults.lost()["jobs"] >= 2
-    assert 1 - run.globally[-1].params.flat[0] < 0.01  # type: ignore[index]
+    assert 1 - run.global_commits[-1].params.flat[0] < 0.01  # type: ignore[index]
 
 
 def test_halos_that_has_lost_its_global_server_for_ever_ends_with_a_word() -> None:
@@ -495,7 +495,7 @@ def test_every_built_in_policy_spends_its_budget_under_every_kind_of_fault(polic
     assert adds_up(run)
     if kind != "links" or policy != "diloco":  # whose collectives only wait for links
         assert sum(run.simulation.faults.lost().values()) > 0
-    committed = [update.id for commit in run.globally for share in commit.shares for update in share.updates]
+    committed = [update.id for commit in run.global_commits for share in commit.shares for update in share.updates]
     assert len(committed) == len({*committed})
     assert first_difference(everything(run), everything(record(under(policy, kind)))) is None
     hollow = record(under(policy, kind, executor={"name": "timing"}))

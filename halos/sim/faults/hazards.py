@@ -25,7 +25,7 @@ class Hazards:
         self.lost_messages = 0  # so far as whoever waits has been told
 
     def message(self, src: int, dst: int, start: float, seconds: float) -> tuple[float, Optional[Loss]]:
-        """How long a message takes that would take `seconds` without faults, and whether it is lost.
+        """Return how long a message of `seconds` (without faults) takes, in seconds, and its loss, if it is lost.
 
         It slows down with its link, and is lost at the moment the link goes down.
         """
@@ -53,12 +53,12 @@ class Hazards:
         return not lost
 
     def collective(self, regions: Iterable[int], start: float, seconds: float) -> tuple[float, Optional[Loss]]:
-        """How long a collective takes among members in `regions`, and whether it is lost.
+        """Return how many seconds a collective among members in `regions` takes, and its loss, if it is lost.
 
         It is as slow as the slowest link between them, and waits for one that is down, unless that stays so for ever.
         """
         among = sorted(set(regions))
-        links = list(permutations(among, 2)) or [(each, each) for each in among]
+        links = list(permutations(among, 2)) or [(region, region) for region in among]
         now, left = start, seconds
         while True:
             share, until = self._slowest(links, now)
@@ -70,7 +70,7 @@ class Hazards:
             now = until
 
     def gather(self, workers: list[Worker], members: int, start: float) -> Optional[Loss]:
-        """What keeps a collective from beginning at `start`, in which all members' messages are needed.
+        """Return the loss that keeps a collective from beginning at `start`, or None: it needs all members' messages.
 
         A policy that asks for each message goes on without those that do not arrive, and brings the rest.
         """
@@ -79,11 +79,11 @@ class Hazards:
         self.asked = 0
         if not all(arrived):
             return Loss(start, "a message to it did not arrive")
-        down = next((loss for each in workers if (loss := self.crash(each, start, start))), None)
+        down = next((loss for worker in workers if (loss := self.crash(worker, start, start))), None)
         return None if down is None else Loss(start, down.why)  # it may have been down for long
 
     def crash(self, worker: Worker, start: float, end: float) -> Optional[Loss]:
-        """The moment `worker` goes down in [start, end), or that it was down before."""
+        """Return the loss of `worker` in [start, end), at the moment it goes down (perhaps before), or None."""
         begins, _ = self.model.outage(worker, start)
         return Loss(begins, f"worker {worker.id} was down") if begins < end or begins <= start else None
 
@@ -92,7 +92,7 @@ class Hazards:
         return self.model.outage(worker, start)[0] > end
 
     def back(self, worker: Worker, time: float, server: Optional[int] = None) -> float:
-        """When `worker` is up, from `time` on, and the links between it and `server`, if it has one; or infinity."""
+        """The first moment from `time` on when `worker` is up, and its links with `server`, if given; or infinity."""
         while time < math.inf:
             begins, ends = self.model.outage(worker, time)
             ready = ends if begins <= time else time
@@ -104,7 +104,7 @@ class Hazards:
         return time
 
     def up(self, src: int, dst: int, time: float) -> float:
-        """When the link carries anything: `time`, or the end of what it is down for then; or infinity."""
+        """The first moment from `time` on when the link carries anything; or infinity."""
         while time < math.inf:
             share, until = self.model.link(src, dst, time)
             if share > 0.0:
@@ -148,5 +148,5 @@ class NoHazards(Hazards):
 
 
 def hazards_of(model: FaultModel) -> Hazards:
-    """What is to be asked in a run with these faults."""
+    """Return the hazards of a fault model; NoHazards, which costs nothing, for one that is exactly NoFaults."""
     return NoHazards(model) if type(model) is NoFaults else Hazards(model)

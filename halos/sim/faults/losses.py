@@ -42,7 +42,10 @@ class Losses:
         self._in_a_row = self._trained = 0  # jobs lost since the last that was done; local steps trained by then
 
     def meet(self, course: Course, worker: Worker, job: Job, region: Optional[int]) -> Course:
-        """What becomes of a planned course under faults."""
+        """Return `course` as it is under faults: slowed down, and ending in a loss if the job or its update is lost.
+
+        `region` is its server's; None: a job without one.
+        """
         hazards = self._hazards
         if not hazards.unreliable:
             return course
@@ -65,7 +68,11 @@ class Losses:
         return course._replace(loss=loss, told=told, trained=loss is pushed)  # the work was done, its message was lost
 
     def settle(self, course: Course, worker: Worker, job: Job) -> Lost:
-        """The end of a job that is lost: what was trained has changed the worker's inner state."""
+        """Account for a job that is lost, and return the error for whoever awaits it.
+
+        What was trained has changed the worker's inner state. Raises RuntimeError or Hopeless if jobs are lost and lost
+        again, and none is done.
+        """
         loss, now = course.loss, self._clock.now
         assert loss is not None, "its course said so"
         self.jobs += 1
@@ -80,7 +87,7 @@ class Losses:
         return Lost(f"job {job.id} of worker {worker.id}", loss.at, loss.why)
 
     def _refuse_endless(self, why: str, now: float) -> None:
-        """RuntimeError or Hopeless if jobs are lost and lost again, and none is done."""
+        """Raise RuntimeError if too many jobs are lost at one moment, Hopeless if too many in a row and none done."""
         self._lost_at, self._lost_now = now, self._lost_now + 1 if now == self._lost_at else 1
         if self._lost_now > self._first_round:
             raise RuntimeError(

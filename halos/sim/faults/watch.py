@@ -1,4 +1,4 @@
-"""What a policy may ask about faults, and what a run tells of them afterwards: `sim.faults`."""
+"""Faults as a policy may ask about them, and as a run reports them afterwards: `sim.faults`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ class Watch:
         self._ledger = ledger
 
     def returned(self, worker: Worker, server: Union[Region, int, None] = None) -> Event[None]:
-        """When `worker` is up, and the links between it and its `server` are: now, unless a fault keeps one down."""
+        """Return an event for when `worker` is up, and its links with `server`: now, unless a fault keeps one down."""
         region = None if server is None else region_index(server)
         return self._moment(self._hazards.back(worker, self._clock.now, region))
 
     def reachable(self, src: Union[Region, int], dst: Union[Region, int]) -> Event[None]:
-        """When the link from region to region is up: now, unless a fault keeps it down."""
+        """Return an event for when the link from region to region is up: now, unless a fault keeps it down."""
         return self._moment(self._hazards.up(region_index(src), region_index(dst), self._clock.now))
 
     def up(self, worker: Worker, since: Optional[float] = None) -> bool:
-        """Whether `worker` is up, and has been since then: what it had and did not deliver is gone otherwise."""
+        """Whether `worker` is up, and has been since `since` (virtual seconds).
+
+        Otherwise what it had and did not deliver is gone.
+        """
         now = self._clock.now
         return self._hazards.stays_up(worker, now if since is None else since, now)
 
@@ -52,19 +55,19 @@ class Watch:
         return arrives
 
     def lost(self) -> dict[str, int]:
-        """How many jobs and messages faults have taken; of the latter, those of jobs as well."""
+        """How many jobs and messages faults have taken; messages include those of jobs."""
         return {"jobs": self._losses.jobs, "messages": self._hazards.lost_messages}
 
     def outages(self) -> list[Outage]:
-        """When workers were down so far."""
+        """The intervals in which workers were down so far, one worker after another."""
         return list(outages(self._hazards.model, self._cluster.workers, self._clock.now))
 
     def gone(self) -> str:
-        """For a message: which workers and links are down for ever; empty if none is."""
+        """Words for a message: which workers and links are down for ever; empty if none is."""
         if not self._hazards.unreliable:
             return ""
         hazards, now, regions = self._hazards, self._clock.now, range(len(self._cluster.regions))
-        workers = (str(each.id) for each in self._cluster.workers if hazards.back(each, now) == math.inf)
+        workers = (str(worker.id) for worker in self._cluster.workers if hazards.back(worker, now) == math.inf)
         links = (f"{src}->{dst}" for src, dst in product(regions, repeat=2) if hazards.up(src, dst, now) == math.inf)
         said = ""
         for what, gone in (("workers", workers), ("links", links)):

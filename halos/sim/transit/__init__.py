@@ -1,1 +1,1 @@
-"""What is under way between regions."""
+"""Transfers and collectives between regions, and what becomes of payloads on the way."""

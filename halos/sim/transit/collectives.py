@@ -32,10 +32,11 @@ class Collective:
         self._brought: list[tuple[Update, Params]] = []  # updates without their results, and what they began from
 
     def join(self, worker: Worker, payload: Params, brings: Optional[Update] = None) -> Event[Params]:
-        """Contribute; the event happens with the mean of all payloads. Waits for nobody by itself.
+        """Contribute `payload`; the event happens with the mean of all payloads. Returns at once.
 
         Payloads are summed in order of worker, however they came. `brings` is the update that the payload holds,
-        for `contributions`. Raises RuntimeError for a worker that joins twice, or a collective that is complete.
+        for `contributions`. Raises RuntimeError for a worker that joins twice, or a collective that is complete. The
+        event raises Lost, when that is detected, if a member is down or a message to it does not arrive.
         """
         if worker.id in self._payloads:
             raise RuntimeError(f"worker {worker.id} joins the same collective twice")
@@ -52,7 +53,10 @@ class Collective:
         return self.arrival
 
     def contributions(self, target: Params, from_version: Optional[int] = None) -> list[Contribution]:
-        """For a commit: what was brought, in the order in which it joined, as applied to `target`."""
+        """Return what was brought, in order of joining, as contributions applied to `target`, for `sim.commit`.
+
+        `from_version` is the version that the updates began from; as for Contribution.
+        """
         return [Contribution([update], start, target, from_version) for update, start in self._brought]
 
 
@@ -75,9 +79,9 @@ class Collectives:
         self._running: Optional[Collective] = None
 
     def open(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
-        """The collective opened under `key`; if there is none, a new one, of all workers unless said otherwise.
+        """Return the collective opened under `key`; if there is none, a new one, of all workers unless said otherwise.
 
-        RuntimeError if it is over.
+        Raises RuntimeError if it is over.
         """
         if key in self._named:
             collective = self._named[key]
@@ -92,7 +96,7 @@ class Collectives:
     def all_reduce(
         self, payloads: Iterable[Params], codec: Optional[Codec], senders: Optional[list[int]]
     ) -> Event[Params]:
-        """One that everybody has joined already; `senders` are the workers 0, 1, … unless given."""
+        """Queue a collective that everybody has joined already; `senders` are the workers 0, 1, … unless given."""
         codec = codec or self._wire.codec
         collective = Collective(self, 0, codec)
         collective.reduction = self.reduce(enumerate(payloads) if senders is None else zip(senders, payloads), codec)
@@ -101,7 +105,7 @@ class Collectives:
         return collective.arrival
 
     def reduce(self, payloads: Iterable[tuple[int, Params]], codec: Codec) -> Reduction:
-        """What a collective of these (worker, payload) will bring."""
+        """Return the outcome of a collective of these (worker, payload) pairs. Raises ValueError if there are none."""
         return self._wire.reduce(payloads, codec)
 
     def advance(self) -> None:
@@ -112,12 +116,12 @@ class Collectives:
             self._start(self._running.reduction).when_done(self._finish)
 
     def whole_model_seconds(self) -> float:
-        """How long an all-reduce of a whole model's difference among all workers would take now."""
+        """Seconds that an all-reduce of a whole model's difference among all workers would take now."""
         gathered = bool(getattr(self._wire.codec, "gathered", False))
         return self._seconds(self._wire.delta_bytes, len(self._workers), gathered, self.clock.now)
 
     def _start(self, reduction: Reduction) -> Event[Params]:
-        """Let a complete one take its time."""
+        """Return an event for the end of a complete collective, or for the moment at which its loss is detected."""
         start = self.since = self.clock.now
         seconds = self._seconds(reduction.bytes, reduction.members, reduction.gathered, start)
         loss, hazards = None, self._hazards

@@ -17,7 +17,7 @@ from halos.world.network import NetworkModel
 
 
 class Transfers:
-    """What is sent: every event is under way already, and its value arrives at the other end."""
+    """Sends payloads: each returned event is under way already, and has the value as decoded at the other end."""
 
     def __init__(self, clock: Clock, network: NetworkModel, wire: Wire, tell: Listeners, hazards: Hazards) -> None:
         self._clock = clock
@@ -29,7 +29,7 @@ class Transfers:
     def send(
         self, payload: Params, source: int, target: int, codec: Optional[Codec], sender: Hashable
     ) -> Event[Params]:
-        """A transfer from region to region, as in Simulation.send."""
+        """Send from region to region, as in Simulation.send: the event raises Lost if the message is lost."""
         codec = codec or self._wire.codec
         start, nbytes, hazards = self._clock.now, self._wire.bytes(payload, codec), self._hazards
         seconds = self._network.transfer(nbytes, source, target, start)
@@ -47,6 +47,6 @@ class Transfers:
         return self._clock.timeout(seconds, arrive)
 
     def round_trip_seconds(self, server: int, region: int) -> float:
-        """How long a whole model's pull and push would take now."""
+        """Seconds that a whole model's pull and push would take now."""
         wire = self._wire
         return sum(self._network.round_trip(wire.model_bytes, wire.delta_bytes, server, region, self._clock.now))

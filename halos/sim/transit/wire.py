@@ -12,7 +12,7 @@ from halos.values.params import Layout, Params, mean
 
 @dataclass(frozen=True)
 class Reduction:
-    """What a collective will bring: the mean of its members' payloads, each of `bytes` on the wire.
+    """The outcome of a collective: the mean of its members' payloads, each of `bytes` on the wire.
 
     `gathered`: payloads that cannot be summed under way go to everybody, each as it is.
     """
@@ -46,14 +46,14 @@ class Wire:
         self._residuals: dict[tuple[Hashable, Layout, int], Params] = {}
 
     def bytes(self, payload: Params, codec: Codec) -> int:
-        """As the link sees them: in proportion, if the whole model is said to weigh `wire_bytes`."""
+        """Bytes of `payload` on a link, under `codec`: scaled if the whole model is said to weigh `wire_bytes`."""
         key = (payload.layout, id(codec))
         if key not in self._sizes:
             self._sizes[key] = codec, self._scaled(codec.wire_bytes(payload))
         return self._sizes[key][1]
 
     def arriving(self, sender: Hashable, payload: Params, codec: Codec) -> Params:
-        """The payload as decoded at the other end.
+        """Return the payload as decoded at the other end.
 
         With error feedback (arXiv 1901.09847) a sender adds to each payload what earlier ones of the
         same part of the model have lost: e ← (Δ + e) − decoded.
@@ -68,7 +68,7 @@ class Wire:
         return arrived
 
     def reduce(self, payloads: Iterable[tuple[Hashable, Params]], codec: Codec) -> Reduction:
-        """The mean of (sender, payload) pairs, summed in the order given; holds one at a time if they are made so."""
+        """Return the mean of (sender, payload) pairs, summed in the order given and decoded one at a time."""
         nbytes, senders = 0, []
 
         def decoded() -> Iterator[Params]:
@@ -82,8 +82,8 @@ class Wire:
         return Reduction(average, nbytes, len(senders), bool(getattr(codec, "gathered", False)), tuple(senders))
 
     def forget(self, sender: Hashable) -> None:
-        """What the sender has not sent so far is gone."""
-        for key in [each for each in self._residuals if each[0] == sender]:
+        """Drop the error-feedback residuals of `sender`."""
+        for key in [key for key in self._residuals if key[0] == sender]:
             del self._residuals[key]
 
     def _scaled(self, nbytes: int) -> int:

@@ -62,7 +62,7 @@ class PolicyConformance(Suite):
     def test_spends_the_budget(self, section: Section, situation: Situation) -> None:
         """At least the budget is committed or dropped, and nothing is committed after the commit that crosses it."""
         run = self.observe(section, situation).recording
-        ledger, commits = run.simulation.ledger, run.globally
+        ledger, commits = run.simulation.ledger, run.global_commits
         budget, cap = run.config.budget.local_steps, run.config.budget.seconds
         assert budget is not None, "a situation has one"
         counts = f"{ledger.trained} local steps trained, {ledger.committed} committed, {ledger.dropped} dropped"
@@ -115,7 +115,7 @@ class PolicyConformance(Suite):
         run = self.observe(section, situation).recording
         ledger, end = run.simulation.ledger, run.simulation.now
         trained = {update.id: update for update in run.updates}
-        committed = [update.id for commit in run.globally for share in commit.shares for update in share.updates]
+        committed = [update.id for commit in run.global_commits for share in commit.shares for update in share.updates]
         twice = sorted({each for each in committed if committed.count(each) > 1})
         self.check(not twice, section, f"{situation}: updates {twice} are committed more than once")
         steps = sum(trained[each].steps for each in committed if each in trained)

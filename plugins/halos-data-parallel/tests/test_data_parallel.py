@@ -59,7 +59,7 @@ def alone(model: dict[str, Any], train: dict[str, Any]) -> Recording:
 
 
 def models(recording: Recording) -> list[torch.Tensor]:
-    return [each.params.flat for each in recording.globally if each.params.flat is not None]
+    return [commit.params.flat for commit in recording.global_commits if commit.params.flat is not None]
 
 
 @pytest.mark.parametrize(
@@ -120,15 +120,17 @@ def test_every_step_takes_the_slowest_workers_time_and_an_all_reduce() -> None:
         budget={"local_steps": 6 * WORKERS},
     )
     # The slowest takes 4 s a step; of 3 MB, 2 · 2/3 take 4 s; four links' worth of them are carried in all.
-    assert [commit.time for commit in recording.globally] == pytest.approx([8.0 * (i + 1) for i in range(6)])
+    assert [commit.time for commit in recording.global_commits] == pytest.approx([8.0 * (i + 1) for i in range(6)])
     assert [each.bytes for each in recording.transfers] == [4 * 3_000_000] * 6
     assert [each.time - each.start_time for each in recording.updates[:3]] == [1.0, 2.0, 4.0]
-    assert all(share.drift == 0.0 and share.staleness == 0 for each in recording.globally for share in each.shares)
+    assert all(
+        share.drift == 0.0 and share.staleness == 0 for each in recording.global_commits for share in each.shares
+    )
 
 
 def test_a_local_step_of_every_worker_is_a_step_of_the_budget() -> None:
     recording = several(BOWL, budget={"local_steps": 10})
-    assert len(recording.globally) == 4  # three steps each, the fourth time crosses it
+    assert len(recording.global_commits) == 4  # three steps each, the fourth time crosses it
     ledger = recording.simulation.ledger
     assert (ledger.trained, ledger.committed, ledger.in_flight) == (12, 12, 0)
 
@@ -156,8 +158,8 @@ def test_everybody_waits_for_a_worker_that_is_down_and_computes_its_gradient_aga
     cluster = {"regions": [{"workers": [1.0] * WORKERS}], "step_time_ms": 1000.0}
     changes = {"cluster": cluster, "budget": {"local_steps": 4 * WORKERS}}
     recording = several(BOWL, faults=down, **changes)
-    assert [commit.time for commit in recording.globally] == [1.0, 2.0, 8.0, 9.0]
-    assert [len(commit.shares) for commit in recording.globally] == [WORKERS] * 4
+    assert [commit.time for commit in recording.global_commits] == [1.0, 2.0, 8.0, 9.0]
+    assert [len(commit.shares) for commit in recording.global_commits] == [WORKERS] * 4
     ledger = recording.simulation.ledger
     assert (ledger.committed, ledger.dropped, ledger.lost) == (4 * WORKERS, 0, 1)
     again = several(BOWL, faults={**down, "samples": "again"}, **changes)  # the lost batch, dealt once more
@@ -169,6 +171,6 @@ def test_a_gradient_whose_worker_crashes_before_the_others_have_theirs_is_comput
     down = {"name": "crashes", "at": [{"worker": 0, "at_seconds": 2.0, "seconds": 1.0}]}
     cluster = {"regions": [{"workers": [1.0, *[0.25] * (WORKERS - 1)]}], "step_time_ms": 1000.0}
     recording = several(BOWL, faults=down, cluster=cluster, budget={"local_steps": 2 * WORKERS})
-    assert [commit.time for commit in recording.globally] == [5.0, 9.0]
-    assert [len(commit.shares) for commit in recording.globally] == [WORKERS] * 2
+    assert [commit.time for commit in recording.global_commits] == [5.0, 9.0]
+    assert [len(commit.shares) for commit in recording.global_commits] == [WORKERS] * 2
     assert recording.simulation.ledger.dropped == 1

@@ -37,7 +37,7 @@ def contributors(recording: Recording) -> list[tuple[float, list[int]]]:
     """When the global model changed, and whose local steps that counted, each worker once."""
     return [
         (commit.time, sorted({update.worker for share in commit.shares for update in share.updates}))
-        for commit in recording.globally
+        for commit in recording.global_commits
     ]
 
 
@@ -140,7 +140,7 @@ def test_the_grace_window_lasts_while_the_first_contributor_gets_its_answer_in_t
 
 def test_who_comes_late_is_in_the_next_sync() -> None:
     recording = run({"quorum": 2, "grace": 0.0}, 4, 3, SPEEDS, **ALONE)
-    second = recording.globally[1]
+    second = recording.global_commits[1]
     # Worker 0 has its answer by its 8th step, sends then, and makes a quorum with worker 2's of 6.4 s.
     assert second.time == 8.0
     assert {update.worker for share in second.shares for update in share.updates} == {0, 2}
@@ -185,7 +185,7 @@ def test_a_late_answer_is_mixed_in_at_the_next_stop() -> None:
     assert [update.steps for update in recording.updates] == [4, 1, 3, 1, 3]
     mixed = 0.5 * (1 - 0.9**8) + 0.5 * (1 - 0.9**4)
     assert recording.thetas == pytest.approx([1 - 0.9**4, mixed, recording.thetas[2]])
-    assert [commit.time for commit in recording.globally] == [5.5, 9.5, 13.5]
+    assert [commit.time for commit in recording.global_commits] == [5.5, 9.5, 13.5]
     # Those wanted at 5 and 9 s came late; the third is never sent, since the run is over.
     assert recording.config.policy.report() == {"contributions_per_sync": 1.0, "late_answers": 2}
 
@@ -196,7 +196,7 @@ def test_nothing_is_sent_while_an_answer_is_outstanding() -> None:
     sent = [transfer.time for transfer in recording.transfers if transfer.time < 16.0]
     assert sent == [4.0]
     assert contributors(recording)[0] == (16.0, [0, 1])
-    assert [share.steps for share in recording.globally[0].shares] == [4, 4]  # what it did since is not in it
+    assert [share.steps for share in recording.global_commits[0].shares] == [4, 4]  # what it did since is not in it
 
 
 # With a quorum of all, plain averaging and no grace it is Streaming DiLoCo.
@@ -232,7 +232,7 @@ def streaming(policy: dict[str, Any], period: int, rounds: int, workers: int, **
 
 
 def models(recording: Recording) -> list[tuple[float, list[float]]]:
-    return [(commit.time, commit.params.flat.tolist()) for commit in recording.globally]  # type: ignore[union-attr]
+    return [(commit.time, commit.params.flat.tolist()) for commit in recording.global_commits]  # type: ignore[union-attr]
 
 
 def test_it_is_streaming_diloco_in_parameters_over_any_links_that_answer_in_time() -> None:
@@ -260,7 +260,7 @@ def test_who_crashes_begins_anew_from_the_global_model_and_others_go_on() -> Non
     assert (recording.simulation.now, ledger.committed) == (15.5, 24)
     mine = [update for update in recording.updates if update.worker == 1]
     assert [update.start_time for update in mine][:3] == [0.0, 4.0, 7.5]
-    then = next(commit for commit in reversed(recording.globally) if commit.time <= 7.5)
+    then = next(commit for commit in reversed(recording.global_commits) if commit.time <= 7.5)
     assert then.time == 4.0
     assert torch.equal(mine[2].start.flat, then.params.flat)  # type: ignore[arg-type]
     assert [each for each in waits(recording) if each[0] == 0] == []
@@ -278,7 +278,7 @@ def test_a_quorum_is_one_of_learners_and_not_of_contributions() -> None:
     """Worker 1 sends at 4 s, crashes, is back at 5 s and sends again at 9 s; worker 2 sends at 10 s."""
     recording = run({"quorum": 3}, 4, 3, [1.0, 1.0, 0.4], model=NOISY, **crashes((1, 4.5, 0.5)))
     assert contributors(recording)[0] == (10.0, [0, 1, 2])
-    assert [share.updates[0].worker for share in recording.globally[0].shares] == [0, 1, 1, 2]
+    assert [share.updates[0].worker for share in recording.global_commits[0].shares] == [0, 1, 1, 2]
 
 
 def test_a_run_with_crashes_can_be_resumed() -> None:
@@ -319,7 +319,7 @@ def test_the_ledger_adds_up_under_crashes_and_lost_messages(quorum: int | None, 
     assert ledger.lost > 0
     assert ledger.dropped > 0
     assert ledger.committed >= 240
-    counted = [update.id for commit in recording.globally for share in commit.shares for update in share.updates]
+    counted = [update.id for commit in recording.global_commits for share in commit.shares for update in share.updates]
     assert len(counted) == len(set(counted))
     assert ledger.trained == sum(update.steps for update in recording.updates)
     assert ledger.trained == ledger.committed + ledger.dropped + ledger.in_flight

@@ -37,7 +37,7 @@ def run(policy: dict[str, Any], rounds: int = 5, **changes: Any) -> Recording:
 
 
 def thetas(recording: Recording) -> list[list[float]]:
-    return [commit.params.flat.tolist() for commit in recording.globally]  # type: ignore[union-attr]
+    return [commit.params.flat.tolist() for commit in recording.global_commits]  # type: ignore[union-attr]
 
 
 def in_four_bits(vector: list[float]) -> list[float]:

@@ -62,7 +62,7 @@ def test_rounds_and_the_end_of_the_run_equal_the_formulas(delay: int, rounds: in
 
 def test_updates_are_counted_when_nothing_of_them_is_outstanding() -> None:
     recording = run(delay=2, rounds=5)
-    assert [sum(share.steps for share in commit.shares) for commit in recording.globally] == [0, 0, 3, 3, 3, 6]
+    assert [sum(share.steps for share in commit.shares) for commit in recording.global_commits] == [0, 0, 3, 3, 3, 6]
     ledger = recording.simulation.ledger
     assert (ledger.trained, ledger.committed, ledger.in_flight) == (15, 15, 0)
 
@@ -77,7 +77,7 @@ def test_with_one_worker_it_is_diloco_with_any_outer_optimizer(delay: int, rule:
     outer = {"name": rule, "lr": 0.05}
     eager = run(policy={"name": "eager_diloco", "outer": outer, "outer_delay": delay}, **same)
     diloco = run(policy={"name": "diloco", "outer": outer}, **same)
-    ours, theirs = eager.globally, diloco.globally
+    ours, theirs = eager.global_commits, diloco.global_commits
     assert len(ours) == len(theirs) + 1  # the last step once more: here the same again
     for a, b in zip([*ours[:-2], ours[-1]], theirs):
         torch.testing.assert_close(a.params.flat, b.params.flat, rtol=1e-12, atol=1e-12)
@@ -140,7 +140,7 @@ def test_the_mean_replica_takes_one_linear_outer_step_on_a_mixture_of_two_means(
     for first in range(0, len(recording.updates), workers):
         means.append(torch.stack([each.delta.flat for each in recording.updates[first : first + workers]]).mean(0))  # type: ignore[misc]
     theta = v = torch.zeros(3, dtype=torch.float64)
-    for r, commit in enumerate(recording.globally[:-1]):
+    for r, commit in enumerate(recording.global_commits[:-1]):
         old = means[r - 1] if r else torch.zeros(3, dtype=torch.float64)
         delta = means[r] / workers + (1 - 1 / workers) * old
         v = MU * v + delta

@@ -33,14 +33,14 @@ def test_steps_are_what_fits_beside_the_all_reduce() -> None:
     # The ring of 3 workers takes 2 · 2/3 · 1 Gbit / 1 Gbit/s = 4/3 s, so 10 s leave 8 2/3: 8, 4 and 2 steps.
     recording = run({"seconds": 10.0})
     assert steps_of(recording) == {0: 8, 1: 4, 2: 2}
-    assert recording.globally[0].time == pytest.approx(8 + 4 / 3, abs=1e-9)
+    assert recording.global_commits[0].time == pytest.approx(8 + 4 / 3, abs=1e-9)
 
 
 def test_payloads_that_cannot_be_summed_take_an_all_gather() -> None:
     # All entries with their indices weigh twice fp32's, 2 Gbit: from each of two others that is 4 s, and 6 s are left.
     recording = run({"seconds": 10.0}, codec={"name": "topk", "fraction": 1.0})
     assert steps_of(recording) == {0: 6, 1: 3, 2: 2}
-    assert recording.globally[0].time == pytest.approx(6 + 4, abs=1e-9)
+    assert recording.global_commits[0].time == pytest.approx(6 + 4, abs=1e-9)
 
 
 def test_an_asynchronous_worker_is_spared_its_own_pull_and_push() -> None:

@@ -52,7 +52,7 @@ def test_weights_by_steps_and_per_step_by_hand() -> None:
         ("fednova", (0.3439 * 3 / 4 + 0.19 * 3 / 2) / 2),
     ]:
         recording = run(weights={"name": name}, policy=outer, budget={"local_steps": 6})
-        assert float(recording.globally[0].params.flat[0]) == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
+        assert float(recording.global_commits[0].params.flat[0]) == pytest.approx(expected, abs=1e-12)  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_every_trained_step_is_in_the_final_model() -> None:
 def test_contributions_drift_from_the_model_they_began_at_to_the_one_they_are_applied_to() -> None:
     recording = run()
     model = [0.0, 0.0, *recording.thetas]
-    for r, commit in enumerate(recording.globally):
+    for r, commit in enumerate(recording.global_commits):
         for share in commit.shares:
             assert share.drift == pytest.approx(abs(model[r + 1] - model[r]))
         assert commit.shares[0].staleness == min(r, 1)
@@ -76,7 +76,7 @@ def test_on_a_linear_loss_it_is_diloco_a_round_later() -> None:
     diloco = run(**same, budget={"local_steps": 40}, policy={"name": "diloco", "outer": outer})
     # delayed^{r+1} = DiLoCo^r: the r-th mean makes the same model, only later.
     assert [each.samples for each in delayed.updates] == [each.samples for each in diloco.updates]
-    for ours, theirs in zip(delayed.globally, diloco.globally, strict=True):
+    for ours, theirs in zip(delayed.global_commits, diloco.global_commits, strict=True):
         assert ours.params.flat.tolist() == pytest.approx(theirs.params.flat.tolist(), abs=1e-12)  # type: ignore[union-attr]
 
 

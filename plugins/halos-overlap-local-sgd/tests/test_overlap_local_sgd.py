@@ -57,7 +57,7 @@ def test_with_one_worker_and_no_momentum_it_is_diloco_with_outer_sgd() -> None:
     same = {"cluster": {"regions": [{"workers": [1.0]}]}, "model": NOISY, "budget": {"local_steps": 40}}
     overlap = run(pullback=0.25, momentum=0.0, **same)
     diloco = run(policy={"name": "diloco", "outer": {"name": "sgd", "lr": 0.75}}, **same)
-    for ours, theirs in zip(overlap.globally, diloco.globally, strict=True):
+    for ours, theirs in zip(overlap.global_commits, diloco.global_commits, strict=True):
         torch.testing.assert_close(ours.params.flat, theirs.params.flat, rtol=1e-12, atol=1e-12)
 
 

@@ -103,7 +103,7 @@ def linear(**policy: Any) -> Recording:
 
 def models(recording: Recording) -> list[tuple[float, float, float]]:
     """When the global model changed, and what its two fragments were then."""
-    return [(commit.time, *commit.params.flat.tolist()) for commit in recording.globally]  # type: ignore[union-attr]
+    return [(commit.time, *commit.params.flat.tolist()) for commit in recording.global_commits]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def trained(recording: Recording) -> list[tuple[Any, ...]]:
 
 def bits(recording: Recording) -> list[list[float]]:
     """The global model after every commit."""
-    return [commit.params.flat.tolist() for commit in recording.globally]  # type: ignore[union-attr]
+    return [commit.params.flat.tolist() for commit in recording.global_commits]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("rule", ["nesterov", "adam"])
@@ -227,9 +227,9 @@ def test_any_fragments_sent_at_once_and_received_at_once_are_diloco(rule: str, c
     policy = {"fragments": count, "offsets": [0] * count, "tau": 0, "alpha": 0.0}
     ours, diloco = pair("diloco", rule, policy)
     assert [each[2:4] for each in trained(ours)] == [each[2:4] for each in trained(diloco)]
-    complete = ours.globally[count - 1 :: count]  # every round's last fragment
-    assert [commit.time for commit in complete] == pytest.approx([commit.time for commit in diloco.globally])
-    for a, b in zip(complete, diloco.globally, strict=True):
+    complete = ours.global_commits[count - 1 :: count]  # every round's last fragment
+    assert [commit.time for commit in complete] == pytest.approx([commit.time for commit in diloco.global_commits])
+    for a, b in zip(complete, diloco.global_commits, strict=True):
         torch.testing.assert_close(a.params.flat, b.params.flat, rtol=1e-13, atol=1e-13)
 
 
@@ -283,10 +283,12 @@ def carried(recording: Recording) -> tuple[int, int]:
 def test_updates_are_counted_by_the_commit_that_completes_them_and_the_last_round_by_the_last() -> None:
     """Fragments of two workers are sent after 2, 4, 6, …: what is trained up to step t is sent in both after t + 2."""
     recording = run({"fragments": 2, "tau": 0}, period=4, rounds=3, model={"name": "quadratic", "size": 2})
-    assert [commit.time for commit in recording.globally] == [2, 4, 6, 8, 10, 12, 12]
-    steps = [sum(share.steps for share in commit.shares) for commit in recording.globally]
+    assert [commit.time for commit in recording.global_commits] == [2, 4, 6, 8, 10, 12, 12]
+    steps = [sum(share.steps for share in commit.shares) for commit in recording.global_commits]
     assert steps == [0, 4, 4, 4, 4, 0, 8]
-    assert [share.drift for commit in recording.globally for share in commit.shares] == [0.0] * 12  # one at a time
+    assert [share.drift for commit in recording.global_commits for share in commit.shares] == [
+        0.0
+    ] * 12  # one at a time
 
 
 @pytest.mark.parametrize("overlap", ["none", "outer_step"])

@@ -41,7 +41,7 @@ def report(recording: Recording) -> dict[str, int]:
 
 
 def thetas(recording: Recording) -> list[float]:
-    return [float(commit.params.flat[0]) for commit in recording.globally]  # type: ignore[index]
+    return [float(commit.params.flat[0]) for commit in recording.global_commits]  # type: ignore[index]
 
 
 def pairs(recording: Recording, rounds: int) -> Pairs:
@@ -118,8 +118,8 @@ def test_one_worker_or_two_without_momentum_are_diloco_with_outer_sgd(speeds: tu
     gossip = run(8, *speeds, policy=POLICY | {"momentum": 0.0}, model=CURVED)
     outer = {"name": "sgd", "lr": LR}
     diloco = run(8, *speeds, model=CURVED, policy={"name": "diloco", "outer": outer})
-    assert len(gossip.globally) == len(diloco.globally) == 8
-    for ours, theirs in zip(gossip.globally, diloco.globally):
+    assert len(gossip.global_commits) == len(diloco.global_commits) == 8
+    for ours, theirs in zip(gossip.global_commits, diloco.global_commits):
         torch.testing.assert_close(ours.params.flat, theirs.params.flat, rtol=1e-12, atol=1e-12)
 
 
