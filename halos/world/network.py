@@ -20,7 +20,7 @@ SLOWEST = 1e-15  # Gbit/s, a bit in eleven days: the times of transfers stay fin
 
 
 class NetworkModel(Protocol):
-    """Times of transfers, in seconds; called with `time`, the virtual moment they start."""
+    """Times of transfers, in seconds; called with `time`, the virtual moment they start (of a round trip, its pull)."""
 
     def connect(self, cluster: Cluster) -> None:
         """Called once, before anything else; raises ConfigError if the model does not fit."""
@@ -37,7 +37,11 @@ class NetworkModel(Protocol):
     def round_trip(
         self, pull_bytes: int, push_bytes: int, server: int, region: int, time: float
     ) -> tuple[float, float]:
-        """Return the seconds to pull from region `server` to `region`, and later to push back."""
+        """Return the seconds to pull from region `server` to `region`, and later to push back.
+
+        `time` is when the pull starts. The push starts later, by as long as the job takes, which is not told: an
+        asynchronous job's round trip is one duration, known when it is dispatched, as in the original.
+        """
         ...
 
 

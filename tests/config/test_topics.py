@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from halos.config.comments import meanings
 from halos.config.topics import Key, Topics
 from halos.errors import ConfigError
 from halos.plugins.registry import Plugins
@@ -78,12 +77,6 @@ def test_fields_of_bases_come_after_ones_own_and_mean_what_they_did(topics: Topi
 def test_a_class_without_a_docstring_is_explained_without_one(topics: Topics) -> None:
     assert topics.find("policy.mine").text == "How fast."  # its base's
     assert topics.find("policy.mine").note.endswith("mine.py")
-
-
-def test_a_class_without_source_has_keys_without_meanings() -> None:
-    namespace: dict[str, type] = {}
-    exec("class Nowhere:\n    size: int = 1  # of it\n", namespace)
-    assert meanings(namespace["Nowhere"]) == {}
 
 
 def test_types_are_in_words_and_defaults_in_yaml(topics: Topics) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from halos.errors import ConfigError, UserError
+from halos.errors import ConfigError
 from halos.models.sized import Sized
 from halos.models.toy import LinearRegression, Quadratic
 from halos.values.params import Layout
@@ -178,10 +178,3 @@ def test_toys_can_be_stacked_by_vmap(config: Any) -> None:
 def test_what_cannot_be_is_refused_with_field_and_value(cls: Any, fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         cls(**fields)
-
-
-def test_a_model_that_is_only_a_size_has_shapes_but_cannot_be_built() -> None:
-    model = Sized(parameters=405_000_000_000)
-    assert Layout(model.shapes(None)).size == 405_000_000_000
-    with pytest.raises(UserError, match=r"405,000,000,000 parameters.*executor.name=timing"):
-        model.build(None, seed=0)

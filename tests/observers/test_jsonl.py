@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from halos.errors import ConfigError, UserError
-from halos.observers.builtin import ObserverOptions, build
+from halos.errors import UserError
 from halos.observers.experiment import Experiment
 from halos.observers.jsonl import Lines, read, recorder, write_summary
 from halos.values.params import Layout, Params
@@ -198,15 +197,3 @@ def test_evaluations_are_on_disk_within_a_second_and_not_at_once(tmp_path, monke
     now[0] += 1.0
     observer.on_evaluate(EVALUATION)
     assert len(list(read(tmp_path / "evaluations.jsonl"))) == 2
-
-
-def test_the_options_say_who_observes():
-    names = [type(observer).__name__ for observer in build(ObserverOptions(results=True))]
-    assert names == ["FullRecorder", "TensorBoard", "Trace", "Results", "Progress"]
-    few = build(ObserverOptions(progress=False, tensorboard=False, trace=False, records="none"))
-    assert [type(observer).__name__ for observer in few] == ["Recorder"]
-
-
-def test_an_unknown_choice_of_records_is_refused():
-    with pytest.raises(ConfigError, match="records: 'some' is not one of all, commits, none"):
-        ObserverOptions(records="some")

@@ -9,127 +9,29 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from halos import Update, hookimpl
-from halos.config.config import load_config
 from halos.config.layers import merge, read
 from halos.config.yaml_text import Section, to_yaml
-from halos.observers import jsonl as records
-from halos.resume.checkpointer import Checkpointer
-from halos.run import resuming as resume
 from halos.run.cli import main
-from halos.run.lifecycle import run
-from halos.testing import resuming, tiny
-
-ROOT = Path(__file__).parents[2]
-PLUGINS = {file.stem: file for file in (*ROOT.glob("plugins/*/halos_*.py"), *ROOT.glob("third_party/*/*.py"))}
-
-NOISY: Section = tiny(
-    cluster={"regions": [{"workers": [1.0, 0.7]}, {"workers": [0.4, 0.9]}]},
-    network={"bandwidth_gbps": 0.001},
-    model={"size": 3, "noise": 0.3, "wire_bytes": 200_000},
-    data={"samples": 4096, "validation_samples": 4},
-    train={"optimizer": {"name": "sgd", "lr": 0.03, "momentum": 0.9}},
-    steps={"base": 4},
-    budget={"local_steps": 64},
-    evaluate={"every_local_steps": 24},
-    observers={"progress": False, "tensorboard": False, "trace": False},
+from tests.run.cutting import (
+    CASES,
+    NOISY,
+    PLUGINS,
+    ROOT,
+    Cutter,
+    cut,
+    events_of,
+    go_on,
+    make,
+    refused,
+    text,
+    what_it_left,
 )
-DELAYED = {"name": "delayed_nesterov", "lr": 0.7, "beta": 0.5, "buffer": 2}
-TRANSFORMER: Section = {
-    "model": {"name": "gpt_neox", "hidden_size": 8, "layers": 1, "heads": 2, "wire_bytes": 200_000, "size": None},
-    "data": {"samples": 512, "sequence_length": 8},
-    "train": {"optimizer": {"name": "adamw", "lr": 0.01, "momentum": 0.0}, "clip": 1.0},
-    "observers": {"tensorboard": True, "trace": True, "results": True},
-}
-
-Case = tuple[Section, tuple[str, ...]]  # sections, and the plugins they need
-CASES: dict[str, Case] = {
-    "diloco": ({"policy": {"name": "diloco"}}, ()),
-    "async_local_sgd": (
-        {"policy": {"name": "async_local_sgd", "outer": DELAYED}, "steps": {"name": "by_speed", "base": 4}},
-        (),
-    ),
-    "async_local_sgd with grace": ({"policy": {"name": "async_local_sgd", "outer": DELAYED, "grace_seconds": 2.0}}, ()),
-    "halos": ({"policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}}, ()),
-    "halos, keep_local": (
-        {"policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3, "rebase": "keep_local"}},
-        (),
-    ),
-    "halos, crashes": (
-        {
-            "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3},
-            "faults": {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
-        },
-        (),
-    ),
-    "one_step_delay": ({"policy": {"name": "one_step_delay"}}, ("halos_one_step_delay",)),
-    "one_step_delay by two": ({"policy": {"name": "one_step_delay", "outer_delay": 2}}, ("halos_one_step_delay",)),
-    "eager_diloco": ({"policy": {"name": "eager_diloco"}}, ("halos_eager_diloco",)),
-    "overlap_local_sgd": ({"policy": {"name": "overlap_local_sgd"}}, ("halos_overlap_local_sgd",)),
-    "measured speeds, jitter": (
-        {
-            "policy": {"name": "async_local_sgd", "outer": DELAYED},
-            "steps": {"name": "measured", "base": 4},
-            "compute": {"name": "jitter"},
-            "weights": {"name": "steps"},
-        },
-        ("halos_heterogeneous_steps",),
-    ),
-    "streaming_diloco": (
-        {"policy": {"name": "streaming_diloco", "fragments": 3, "pattern": "balanced"}},
-        ("halos_streaming_diloco",),
-    ),
-    "streaming_diloco, eager": (
-        {
-            "policy": {
-                "name": "streaming_diloco",
-                "fragments": 3,
-                "pattern": "balanced",
-                "overlap": "outer_step",
-                "alpha": 0.0,
-            }
-        },
-        ("halos_streaming_diloco",),
-    ),
-    "dilocox": ({"policy": {"name": "dilocox"}}, ("halos_codecs", "halos_one_step_delay", "halos_dilocox")),
-    "data_parallel, signs": (
-        {"policy": {"name": "data_parallel"}, "codec": {"name": "sign", "error_feedback": True}},
-        ("halos_data_parallel", "halos_codecs"),
-    ),
-    "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),
-    "a transformer, halos": (
-        {**TRANSFORMER, "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}},
-        (),
-    ),
-    "a transformer, low rank": (
-        {
-            **TRANSFORMER,
-            "policy": {"name": "diloco"},
-            "codec": {"name": "low_rank", "rank": 2, "error_feedback": True},
-        },
-        ("halos_codecs",),
-    ),
-}
-
-
-def text(name: str = "diloco", **changes: Any) -> str:
-    """A case's configuration, as a file."""
-    sections, plugins = CASES[name]
-    base = merge({**NOISY, "policy": {}}, sections)
-    if base["model"].get("size", 0) is None:
-        base["model"] = sections["model"] = {
-            key: value for key, value in sections["model"].items() if key not in ("size", "noise")
-        }
-    return to_yaml(merge(base, {"plugins": list(plugins), **changes}))
 
 
 @pytest.fixture(autouse=True)
@@ -138,82 +40,6 @@ def plugins_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "distributions", list)
     for file in PLUGINS.values():
         monkeypatch.syspath_prepend(file.parent)
-
-
-def make(tmp_path: Path, config: str, *changes: str, out: str = "run") -> Path:
-    """A run of `config`; its folder."""
-    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
-    run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / out}", *changes]))
-    return tmp_path / out
-
-
-def go_on(folder: Path, *changes: str) -> Path:
-    run(*resume.load_run(folder, list(changes)))
-    return folder
-
-
-def what_it_left(folder: Path) -> dict[str, Any]:
-    """All that a run leaves, to be compared bit by bit; but wall time, and where it was."""
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
-    found |= {path.name: path.read_bytes() for path in folder.glob("trace.json")}
-    summary = (folder / "summary.json").read_text(encoding="utf-8").splitlines()
-    found["summary"] = [line for line in summary if "wall_seconds" not in line]
-    for name, tensor in torch.load(folder / "model.pt").items():
-        found[f"model: {name}"] = tensor.numpy().tobytes()
-    for path in folder.glob("results.pt"):
-        for key, history in torch.load(path, weights_only=False).items():
-            found[f"results: {key}"] = history.tobytes()
-    if any(folder.glob("events.out.tfevents*")):
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-        for tag in events.Tags()["scalars"]:
-            found[f"scalar: {tag}"] = [(each.wall_time, each.step, each.value) for each in events.Scalars(tag)]
-    return found
-
-
-class Cutter:
-    """Copies a run's folder at some events, as SIGKILL would leave it, with a checkpoint of a little earlier."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: Collection[int], lag: Callable[[], int]) -> None:
-        self.events = 0
-        self.cuts: list[Path] = []
-        self._at, self._lag = at, lag
-        self._due: dict[int, list[int]] = {}
-        original = Checkpointer.between
-
-        def between(checkpointing: Checkpointer) -> None:
-            original(checkpointing)
-            if not checkpointing.replaying:
-                self._between(checkpointing)
-
-        monkeypatch.setattr(Checkpointer, "between", between)
-        monkeypatch.setattr(records, "FLUSH_SECONDS", 0.0)
-
-    def _between(self, checkpointing: Checkpointer) -> None:
-        event, folder = checkpointing._simulation.clock.happened, checkpointing._folder.parent
-        self.events = event
-        if event in self._at:
-            checkpointing.checkpoint().save(folder / "checkpoints", keep=1)
-            self._due.setdefault(event + self._lag(), []).append(event)
-        for cut in self._due.pop(event, ()):
-            copy = folder.with_name(f"{folder.name}-cut-{cut}")
-            shutil.copytree(folder, copy)
-            self.cuts.append(copy)
-
-
-def cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, at: Collection[int], lag: int = 0) -> list[Path]:
-    """Copies of a run's folder, cut off `lag` events after it wrote a checkpoint at each event `at`."""
-    with monkeypatch.context() as patch:
-        cutter = Cutter(patch, at, lambda: lag)
-        make(tmp_path, config, "checkpoint.every_local_steps=1000000", out="cut")
-    return cutter.cuts
-
-
-def events_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, out: str = "run") -> tuple[Path, int]:
-    """An uninterrupted run, and how many events it has."""
-    with monkeypatch.context() as patch:
-        cutter = Cutter(patch, (), lambda: 0)
-        whole = make(tmp_path, config, "checkpoint.every_local_steps=1000000", out=out)
-    return whole, cutter.events
 
 
 def shorten(folder: Path, random: random.Random) -> None:
@@ -333,22 +159,6 @@ REFUSED = [
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with checkpoints."""
     return make(tmp_path_factory.mktemp("finished"), text(), "checkpoint.every_local_steps=32")
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def refused(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that says why a run is not resumed; its folder is left as it was."""
-    before = bytes_of(folder)
-    capsys.readouterr()
-    code = main(["--resume", str(folder), *arguments])
-    error = capsys.readouterr().err
-    assert code == 2, error
-    assert error.count("\n") == 1, error
-    assert bytes_of(folder) == before
-    return error
 
 
 @pytest.mark.parametrize(("change", "said"), REFUSED, ids=[change for change, _ in REFUSED])
@@ -473,122 +283,6 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path: Path, capsys: pytest.
     assert "holds no checkpoint; set checkpoint.every_minutes" in refused(folder, capsys)
     assert main(["--resume", str(tmp_path / "nowhere")]) == 2
     assert "is no run folder" in capsys.readouterr().err
-
-
-# Policies that a replay cannot restore
-
-
-def mine(tmp_path: Path, body: str, before: str = "") -> str:
-    """A configuration with a policy of its own: DiLoCo, with `body` before each outer step."""
-    lines = "".join(f"            {line}\n" for line in body.splitlines())
-    (tmp_path / "mine.py").write_text(
-        "from dataclasses import dataclass\nfrom halos import all_of, hookimpl\n"
-        f"{before}\n"
-        "@dataclass\nclass Mine:\n    async def run(self, sim):\n        theta, kept, total = sim.params, None, 0.0\n"
-        "        for r in sim.rounds():\n"
-        "            updates = await all_of(sim.train(worker, theta, round=r) for worker in sim.workers)\n"
-        "            delta = await sim.all_reduce(update.delta for update in updates)\n"
-        "            scale = 1.0\n"
-        f"{lines}"
-        "            theta = theta - scale * delta\n            sim.commit(theta, updates)\n"
-        "    def report(self):\n        return {}\n\n"
-        "@hookimpl\ndef register_sync_policies(register): register('mine', Mine)\n",
-        encoding="utf-8",
-    )
-    return to_yaml(merge({**NOISY, "policy": {}}, {"policy": {"name": "mine"}, "plugins": [str(tmp_path / "mine.py")]}))
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "if delta.norm() > 0.5: scale = 0.5 / delta.norm()",
-        "if sim.scalar(lambda: (delta * 2.0).norm()) > 1.0: theta = theta * 1.0",
-        "total += delta.dot(theta)\nscale = 1.0 / (1.0 + abs(total))",
-    ],
-)
-def test_policies_may_branch_on_norms_and_products(body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = mine(tmp_path, body)
-    whole, events = events_of(monkeypatch, tmp_path, config)
-    for folder in cut(monkeypatch, tmp_path, config, range(0, events, events // 4)):
-        assert what_it_left(go_on(folder)) == what_it_left(whole)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "kept = delta.flat.clone()",
-        "scale = float(delta.flat[0]) > 0",
-        "delta.tensors()['theta'].sum()",
-    ],
-)
-def test_what_a_replay_cannot_restore_is_refused_with_its_line(
-    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = mine(tmp_path, body)
-    _, events = events_of(monkeypatch, tmp_path, config)
-    (folder,) = cut(monkeypatch, tmp_path, config, [events - 2])
-    said = refused(folder, capsys)
-    assert f"the run cannot be resumed: replayed without tensors, run ({tmp_path / 'mine.py'}:12): " in said
-
-
-def test_state_outside_the_run_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # Parameters more in every third of all rounds that this process has seen, of 4 in each run.
-    config = mine(tmp_path, "import sys\nseen = vars(sys).setdefault('_seen', [])\nseen.append(1)\n"
-                            "if len(seen) % 3 == 0: theta = theta * 1.0")  # fmt: skip
-    _, events = events_of(monkeypatch, tmp_path, config)
-    (folder,) = cut(monkeypatch, tmp_path, config, [events - 2])
-    said = refused(folder, capsys)
-    assert " simulated seconds its events" in said
-    assert " differ. Does a plugin keep state outside the run" in said
-
-
-def test_the_check_for_plugins_names_the_line(tmp_path: Path) -> None:
-    sections = lambda body: read(written(tmp_path, mine(tmp_path, body)))  # noqa: E731
-    assert resuming.problem(sections("if delta.norm() > 0.5: scale = 0.5 / delta.norm()"), cuts=2) is None
-    unseen = resuming.problem(sections("if not delta.hollow: total += 0.1\nscale = total"), cuts=3)
-    assert unseen is not None
-    assert f"made at {tmp_path / 'mine.py'}:14, are not what they were in the run" in unseen
-    outside = resuming.problem(
-        sections("import sys\nseen = vars(sys).setdefault('_seen', [])\nseen.append(1)\n"
-                 "if len(seen) % 3 == 0: theta = theta * 1.0"), cuts=1, seed=2)  # fmt: skip
-    assert outside is not None
-    assert f"{tmp_path / 'mine.py'}:15" in outside
-
-
-def written(tmp_path: Path, config: str) -> Path:
-    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
-    return tmp_path / "c.yaml"
-
-
-def test_observers_that_come_later_leave_no_trace_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "late.py").write_text(
-        "from halos import hookimpl\n\n@hookimpl\ndef on_update(update):\n    update.delta.norm()\n", encoding="utf-8"
-    )
-    whole, events = events_of(monkeypatch, tmp_path, text())
-    (folder,) = cut(monkeypatch, tmp_path, text(), [events // 2])
-    run(*resume.load_run(folder, [], [str(tmp_path / "late.py")]))
-    found, expected = what_it_left(folder), what_it_left(whole)
-    assert {**found, "summary": None} == {**expected, "summary": None}
-
-
-@dataclass
-class Norms:
-    """An observer that looks like a component, but is none of the run's."""
-
-    @hookimpl
-    def on_update(self, update: Update) -> None:
-        (update.delta * 2.0).norm()
-
-
-def test_an_observer_may_be_a_dataclass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, events = events_of(monkeypatch, tmp_path, text())
-    (folder,) = cut(monkeypatch, tmp_path, text(), [events // 2])
-    config, plugins, earlier = resume.load_run(folder, [])
-    plugins.manager.register(Norms())
-    run(config, plugins, earlier)
-    assert {**what_it_left(folder), "summary": None} == {**what_it_left(whole), "summary": None}
 
 
 # Two runs in one folder

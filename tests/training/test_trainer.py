@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from halos.errors import ConfigError, Diverged
+from halos.errors import Diverged
 from halos.models.gpt_neox import GPTNeoX
 from halos.models.toy import Quadratic
 from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
@@ -34,28 +34,6 @@ def trainer(device: torch.device = CPU, **options: object) -> Trainer:
 def flat(params: Params) -> Tensor:
     assert params.flat is not None
     return params.flat
-
-
-@pytest.mark.parametrize(
-    ("step", "expected"),
-    [
-        (1, 0.25),  # of four warm-up steps
-        (4, 1.0),
-        (8, 0.1 + 0.9 * 0.5),  # half way down the cosine from 4 to 12
-        (10, 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 0.75))),
-        (12, 0.1),
-        (1000, 0.1),
-    ],
-)
-def test_the_learning_rate_warms_up_linearly_and_falls_by_half_a_cosine(step: int, expected: float) -> None:
-    assert ScheduleOptions(warmup=4, total=12, min_ratio=0.1).at(1.0, step) == pytest.approx(expected)
-
-
-def test_without_warm_up_the_first_step_is_on_the_cosine_already() -> None:
-    schedule = ScheduleOptions(warmup=0, total=4, min_ratio=0.0)
-    assert [schedule.at(1.0, step) for step in (1, 2, 4)] == pytest.approx([0.5 * (1 + math.sqrt(0.5)), 0.5, 0.0])
-    short = ScheduleOptions(warmup=4, total=4)
-    assert (short.at(1.0, 4), short.at(1.0, 5)) == (1.0, 0.1)  # no cosine between
 
 
 def test_sgd_on_a_quadratic_by_hand() -> None:
@@ -155,24 +133,6 @@ def test_a_loss_that_is_not_finite_names_worker_step_and_time() -> None:
         Diverged, match=r"became (inf|nan): worker 3, local step 8 of 9 in the job started at 12.5 simulated s"
     ):
         one.train(3, one.initial(), 9, 100, batches(1), 12.5)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: TrainOptions(batch_size=8, micro_batch_size=3), "micro_batch_size: 3 does not divide batch_size 8"),
-        (lambda: TrainOptions(batch_size=0), "batch_size: 0"),
-        (lambda: TrainOptions(precision="fp8"), "precision: 'fp8' is not one of fp32, bf16, fp16"),
-        (lambda: TrainOptions(clip=-1.0), "clip: -1.0"),
-        (lambda: OptimizerOptions(name="lion"), "name: 'lion' is not one of adamw, sgd"),
-        (lambda: OptimizerOptions(lr=math.nan), "lr: nan"),
-        (lambda: ScheduleOptions(warmup=10, total=5), r"warmup: 10 is not at most total \(5\)"),
-        (lambda: ScheduleOptions(total=0, warmup=0), "total: 0"),
-    ],
-)
-def test_bad_options_are_refused(make: object, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        make()  # type: ignore[operator]
 
 
 @pytest.mark.gpu

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from typing import Any
 
-import numpy as np
 import pytest
 
 from halos.errors import ConfigError
 from halos.world.cluster import ClusterOptions, RegionOptions, build
 from halos.world.network import Matrix
-from halos.world.rings import best_ring
-
-EXAMPLE = [
-    [100.0, 0.537, 0.935, 0.202],
-    [0.537, 100.0, 0.386, 0.117],
-    [0.935, 0.386, 100.0, 0.127],
-    [0.202, 0.117, 0.127, 100.0],
-]
+from tests.world.example import EXAMPLE
 
 
 def connected(regions: int, **options: Any) -> Matrix:
@@ -50,39 +41,6 @@ def test_the_push_is_charged_at_its_own_direction_or_as_upstream_at_the_pulls() 
     forward = connected(2, bandwidth_gbps=matrix, return_path="forward")
     assert own.round_trip(1_000_000, 1_000_000, 0, 1, 0.0) == pytest.approx((1.0, 0.5))
     assert forward.round_trip(1_000_000, 1_000_000, 0, 1, 0.0) == pytest.approx((1.0, 1.0))
-
-
-def test_one_region_uses_its_own_link_and_two_the_slower_direction() -> None:
-    assert best_ring(np.array([[7.0]])) == 7.0
-    assert best_ring(np.array([[9.0, 3.0], [2.0, 9.0]])) == 2.0
-
-
-def test_the_best_ring_of_the_example_environment_is_its_slowest_but_one_link() -> None:
-    assert best_ring(np.array(EXAMPLE)) == 0.127
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_the_best_ring_equals_trying_all_orders(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    regions = int(rng.integers(3, 8))
-    matrix = (
-        rng.choice([0.1, 0.2, 0.5, 1.0, 2.0, 5.0], (regions, regions)) if seed % 2 else rng.random((regions, regions))
-    )
-    tried = max(
-        min(matrix[order[i], order[(i + 1) % regions]] for i in range(regions))
-        for order in permutations(range(regions))
-    )
-    assert best_ring(matrix) == tried
-
-
-def test_a_directed_ring_hidden_among_slow_links_is_found_at_twenty_regions_and_above() -> None:
-    for regions in (20, 30):
-        rng = np.random.default_rng(regions)
-        matrix = rng.random((regions, regions)) * 0.1
-        order = rng.permutation(regions)
-        for i in range(regions):
-            matrix[order[i], order[(i + 1) % regions]] = 5.0
-        assert best_ring(matrix) == 5.0
 
 
 @pytest.mark.parametrize(

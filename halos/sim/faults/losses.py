@@ -1,4 +1,7 @@
-"""Losses: what faults make of a job's course, and what is left of a job that is lost."""
+"""Losses: what faults make of a job's course, and what is left of a job that is lost.
+
+Whether a message is lost at all is decided in hazards.
+"""
 
 from __future__ import annotations
 

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from halos.sim.faults.hazards import Hazards, Loss
+from halos.testing import record, tiny
+from halos.testing.witness import everything, first_difference
 from halos.world.cluster import Cluster, Worker
 from halos.world.faults import NEVER, FaultOptions, Outage, outages
+from tests.faulty import crash, link, outage
+from tests.small_runs import TWO_REGIONS
 
 WORKER = Worker(0, 1, 1.0)
 
@@ -125,3 +129,15 @@ def test_outages_that_overlap_or_touch_are_one_and_the_last_is_cut_at_the_end() 
     assert list(outages(down, [WORKER], 20.0)) == [Outage(0, 1.0, 7.0), Outage(0, 9.0, 20.0)]
     assert list(outages(down, [WORKER], 3.2)) == [Outage(0, 1.0, 3.2)]
     assert list(outages(down, [WORKER], 1.0)) == []
+
+
+def test_a_fault_that_never_comes_changes_nothing() -> None:
+    never = {
+        "name": "several",
+        "of": [crash(0, 1e9), outage(1, 1e9, 1.0), link(1e9, 1.0, 0.5), {"name": "message_loss", "probability": 0.0}],
+    }
+    for policy in ("diloco", "async_local_sgd", "halos"):
+        sections = tiny(cluster=TWO_REGIONS, network={"bandwidth_gbps": 3e-7}, policy={"name": policy})
+        sections = sections | {"budget": {"local_steps": 70}}
+        run, same = record(sections), record(sections | {"faults": never})
+        assert first_difference(everything(run), everything(same)) is None

@@ -11,6 +11,7 @@ import torch
 from halos import Params
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
+from tests.small_runs import MB_PER_S, Policy
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,19 @@ def test_every_sender_has_its_own_residual(senders: tuple[Optional[str], Optiona
     policy = Two(senders)
     record(tiny(), policy=policy)
     assert policy.arrived == arrived
+
+
+def test_wire_bytes_scale_every_payload_fragments_too() -> None:
+    async def body(sim: Simulation) -> None:
+        await sim.send(sim.params, 0, 0)
+        await sim.send(sim.params[(slice(0, 250_000),)], 0, 0)
+
+    run = record(
+        tiny(
+            executor={"name": "timing"},
+            model={"name": "sized", "parameters": 1_000_000, "wire_bytes": 1000},
+            network=MB_PER_S,
+        ),
+        policy=Policy(body),
+    )
+    assert [each.bytes for each in run.transfers] == [1000, 250]

@@ -1,4 +1,4 @@
-"""The built-in sync policies: rounds and windows worked out by hand."""
+"""HALoS: exchanges, groups and servers worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,75 +7,12 @@ from typing import Any
 import pytest
 
 from halos.errors import ConfigError
-from halos.policies.async_local_sgd import AsyncLocalSGD
 from halos.policies.halos import Halos
+from halos.sim.clock import Deadlock
 from halos.testing import record, tiny
-
-DELAYED = {"name": "delayed_nesterov", "lr": 1.0, "beta": 0.9, "buffer": 1}
-
-
-def speeds(*regions: list[float]) -> dict[str, Any]:
-    return {"regions": [{"workers": workers} for workers in regions], "step_time_ms": 1000}
-
-
-def test_diloco_by_hand() -> None:
-    """Two workers at θ = 0, optimum 1, lr ½, two steps: each ends at ¾, Δ = −¾; Nesterov(½, ½)."""
-    sections = tiny(
-        train={"optimizer": {"name": "sgd", "lr": 0.5, "weight_decay": 0.0}},
-        policy={"name": "diloco", "outer": {"name": "nesterov", "lr": 0.5, "momentum": 0.5}},
-        model={"dtype": "float64"},
-    )
-    run = record(sections)
-    # v = −¾, θ = ½ (¾ + ½ ¾) = 9/16. Then Δ = −¾ · 7/16 = −21/64, v = −3/8 − 21/64 = −45/64,
-    # θ = 9/16 + ½ (21/64 + 45/128) = 9/16 + 87/256 = 231/256.
-    assert [commit.params.flat.tolist() for commit in run.commits] == [[9 / 16] * 2, [231 / 256] * 2]  # type: ignore[union-attr]
-
-
-def test_a_round_lasts_as_long_as_its_slowest_worker() -> None:
-    run = record(tiny(cluster=speeds([4, 1]), budget={"local_steps": 12}, executor={"name": "timing"}))
-    assert [commit.time for commit in run.commits] == [8.0, 16.0, 24.0]
-
-
-def test_without_grace_an_asynchronous_worker_restarts_at_once() -> None:
-    policy = {"name": "async_local_sgd", "outer": DELAYED}
-    run = record(tiny(cluster=speeds([2, 1]), policy=policy, budget={"local_steps": 12}))
-    # Two steps take 2 s and 4 s; at 4 s both arrive, the slow one's event having been scheduled first.
-    assert [(update.worker, update.start_time, update.time) for update in run.updates] == [
-        (0, 0.0, 2.0),
-        (1, 0.0, 4.0),
-        (0, 2.0, 4.0),
-        (0, 4.0, 6.0),
-        (1, 4.0, 8.0),
-        (0, 6.0, 8.0),
-    ]
-    assert [commit.shares[0].staleness for commit in run.commits] == [0, 1, 1, 0, 2, 1]
-
-
-@pytest.mark.parametrize(
-    ("grace", "starts"),
-    [
-        (0.5, {0: [0, 2.5, 4.5, 7, 9.5], 1: [0, 4.5, 8.5], 2: [0, 8.5]}),  # at 4.5: 0 and 1, at 8.5: 1 and 2
-        (1.0, {0: [0, 3, 5, 8], 1: [0, 5, 10], 2: [0, 8]}),  # at 5 s sharp 0 is in the window that closes then
-        (2.0, {0: [0, 4, 8], 1: [0, 4, 8], 2: [0, 8]}),  # at 8 s sharp all three are in
-        (100.0, {0: [0, 8, 16], 1: [0, 8, 16], 2: [0, 8, 16]}),  # all are in at 8 s: nobody waits for the rest
-    ],
-)
-def test_a_grace_window_counts_from_its_first_arrival_and_restarts_its_workers_together(
-    grace: float, starts: dict[int, list[float]]
-) -> None:
-    policy = {"name": "async_local_sgd", "outer": DELAYED, "grace_seconds": grace}
-    run = record(tiny(cluster=speeds([4, 2, 1]), policy=policy, steps={"base": 2}, budget={"local_steps": 60}))
-    for worker, expected in starts.items():
-        mine = [update.start_time for update in run.updates if update.worker == worker]
-        assert mine[: len(expected)] == pytest.approx(expected)
-
-
-def test_workers_of_a_grace_window_restart_from_the_same_model() -> None:
-    policy = {"name": "async_local_sgd", "outer": DELAYED, "grace_seconds": 100.0}
-    run = record(tiny(cluster=speeds([4, 2, 1]), policy=policy, budget={"local_steps": 12}))
-    assert [update.start_version for update in run.updates] == [0, 0, 0, 3, 3, 3]
-    assert [commit.time for commit in run.commits] == [2.0, 4.0, 8.0, 10.0, 12.0, 16.0]  # each applied at once
-
+from tests.faulty import outage
+from tests.policies.speeds import speeds
+from tests.small_runs import AVERAGE, TWO_REGIONS
 
 HALOS = {
     "name": "halos",
@@ -156,8 +93,40 @@ def test_halos_refuses_groups_that_cannot_be(changes: dict[str, Any], message: s
         record(tiny(cluster=speeds([1], [1, 1, 1]), policy=HALOS | changes))
 
 
-def test_bad_hyper_parameters_are_refused_by_the_policies_themselves() -> None:
-    with pytest.raises(ConfigError, match="grace_seconds: -1"):
-        AsyncLocalSGD(grace_seconds=-1)
+@pytest.mark.parametrize("region", [0, 1])
+def test_halos_survives_the_loss_of_a_region(region: int) -> None:
+    """Also of the one with the global server: nothing is committed then, and everything goes on afterwards."""
+    cluster = {"regions": [{"workers": [1.0, 0.7]}, {"workers": [1.0, 0.7]}], "step_time_ms": 1000.0}
+    run = record(
+        tiny(
+            cluster=cluster, network={"bandwidth_gbps": 1e-6}, budget={"local_steps": 400},
+            policy={"name": "halos", "local_updates": 4, "outer": AVERAGE, "local": {"name": "sgd", "lr": 0.5}},
+            faults=outage(region, 100.0, 50.0, detection_seconds=2.0),
+        )
+    )  # fmt: skip
+    assert run.simulation.ledger.committed >= 400
+    heard = [
+        (commit.time, run.simulation.workers[share.updates[0].worker].region)
+        for commit in run.global_commits
+        for share in commit.shares
+    ]
+    silent = [time for time, where in heard if 101.0 < time < 150.0 and (where == region or region == 0)]
+    assert silent == []
+    assert [time for time, where in heard if where == region and time > 150.0]
+    if region == 1:
+        assert [time for time, where in heard if where == 0 and 101.0 < time < 150.0]
+    down = {(each.worker, each.start, each.end) for each in run.simulation.faults.outages()}
+    assert down == {(2 * region, 100.0, 150.0), (2 * region + 1, 100.0, 150.0)}
+    assert run.simulation.faults.lost()["jobs"] >= 2
+    assert 1 - run.global_commits[-1].params.flat[0] < 0.01  # type: ignore[index]
+
+
+def test_halos_that_has_lost_its_global_server_for_ever_ends_with_a_word() -> None:
+    sections = tiny(cluster=TWO_REGIONS, executor={"name": "timing"}, policy={"name": "halos", "local_updates": 2})
+    with pytest.raises(Deadlock, match=r"none committed until .* s; faults keep it from going on; workers 0 are down"):
+        record(sections | {"faults": outage(0, 3.0)})
+
+
+def test_how_a_local_server_goes_on_after_a_merge_is_one_of_two_ways() -> None:
     with pytest.raises(ConfigError, match="rebase: 'both' is not one of published, keep_local"):
         Halos(rebase="both")

@@ -1,4 +1,4 @@
-"""Utilisation against bandwidth: cases worked out by hand, a walk step by step, and a published table."""
+"""Curves: what bandwidth is needed, against a published table, in a file and in a plot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from halos.utilization import curves
 from halos.utilization.cycle import Cycle
 
 ROOT = Path(__file__).parents[2]
+
+
 TABLE4 = ROOT / "configs/utilization/streaming_table4.yaml"
+
 
 # Streaming DiLoCo (arXiv 2501.18512), Table 4: Gbit/s for 50, 80, 90, 95, 99 % of compute utilisation.
 PUBLISHED = {
@@ -37,82 +40,16 @@ PUBLISHED = {
 }
 
 
-def seconds(fragments: list[list[int]], every: int, overlap: int, step: float, *reductions: float) -> list[float]:
-    """Of a steady cycle, for several durations of one layer's reduction."""
-    return [float(each) for each in Cycle(fragments, every, overlap).seconds(step, np.array(reductions))]
-
-
-# The time model, by hand
-
-
-def test_one_layer_waits_for_its_whole_reduction() -> None:
-    """Four steps of 2 s; the reduction starts when the last step is over, the next step when it has arrived."""
-    assert seconds([[0]], 4, 0, 2.0, 0.5, 3.0, 100.0) == pytest.approx([8.5, 11.0, 108.0])
-    assert Cycle([[0]], 4, 0).utilization(2.0, np.array([2.0, 8.0])).tolist() == pytest.approx([0.8, 0.5])
-
-
-def test_overlap_hides_as_many_steps_of_a_reduction() -> None:
-    """One step of 2 s hides 2 s: nothing is left of a reduction of 1.5 s, and 1 s of one of 3 s."""
-    assert seconds([[0]], 4, 1, 2.0, 1.5, 3.0, 100.0) == pytest.approx([8.0, 9.0, 106.0])
-
-
-def test_a_whole_round_of_overlap_leaves_the_slower_of_computing_and_reducing() -> None:
-    assert seconds([[0]], 4, 4, 2.0, 7.0, 8.0, 9.0, 100.0) == pytest.approx([8.0, 8.0, 9.0, 100.0])
-
-
-def test_reductions_of_later_layers_start_while_earlier_ones_go_backward() -> None:
-    """Two layers, a step of 6 s, every third of a layer's share 1 s. Forward 0–2; layer 1's gradients are done at 4,
-    layer 0's at 6. With reductions of d the link is free for layer 0 at max(6, 4 + d), and the next step starts d
-    later: 7, 8, 10 and 14 s after this one for d = 1, 2, 3 and 5."""
-    assert seconds([[0, 1]], 1, 0, 6.0, 1.0, 2.0, 3.0, 5.0) == pytest.approx([7.0, 8.0, 10.0, 14.0])
-
-
-def test_a_fragment_is_sent_while_the_others_wait() -> None:
-    """Steps of 6 s as above. Layer 0 is queued at the end of the first step and delays the second by d. Layer 1 is
-    queued 4 s into the second step and awaited 1 s into the next, 3 s later: a delay of max(0, d − 3)."""
-    assert seconds([[0], [1]], 2, 0, 6.0, 1.0, 3.0, 5.0) == pytest.approx([13.0, 15.0, 19.0])
-
-
-def test_a_link_that_falls_behind_by_a_thousandth_is_seen() -> None:
-    """Two reductions of 3.003 s per step of 6 s, a whole step of overlap: 6.006 s a step in the long run, though
-    what has been saved up lasts for hundreds of steps."""
-    assert seconds([[0, 1]], 1, 1, 6.0, 2.9, 3.003, 4.0) == pytest.approx([6.0, 6.006, 8.0], rel=1e-12)
-
-
-@pytest.mark.parametrize("overlap", [0, 1, 2])
-@pytest.mark.parametrize("fragments", [[[0, 3], [1, 4], [2]], [[0, 1], [2], [3, 4]], [[0, 1, 2, 3, 4]]])
-def test_a_walk_through_every_layer_of_every_step_takes_as_long(fragments: list[list[int]], overlap: int) -> None:
-    layers, every, step, durations = 5, 12, 15.0, [0.1, 2.0, 4.5, 9.0, 20.0, 40.0]
-    sent = {(p + 1) * every // len(fragments): set(layer) for p, layer in enumerate(fragments)}  # 4, 8, 12; or 12
-    for duration, got in zip(durations, seconds(fragments, every, overlap, step, *durations)):
-        now = link = 0.0
-        arrivals: dict[tuple[int, int], float] = {}  # (step that waits, layer) → when
-        ends = []
-        for index in range(1, 20 * every + 1):
-            for layer in range(layers):
-                now = max(now, arrivals.get((index, layer), 0.0)) + step / 3 / layers
-            for layer in reversed(range(layers)):
-                now += step / 3 / layers + step / 3 / layers
-                if layer in sent.get((index - 1) % every + 1, ()):
-                    link = max(link, now) + duration
-                    arrivals[index + 1 + overlap, layer] = link
-            ends.append(now)
-        assert got == pytest.approx((ends[-1] - ends[-1 - 10 * every]) / 10, rel=1e-9)
+@pytest.fixture(scope="module")
+def table4() -> list[curves.Curve]:
+    options = utilization.load_options(str(TABLE4))
+    return [curves.curve(model, method, options) for model in options.models for method in options.methods]
 
 
 def test_full_utilisation_is_reached_where_the_link_is_fast_enough() -> None:
     gbps = np.array([1.0, 2.0, 3.0])
     curve = curves.Curve("model", "method", gbps, Cycle([[0]], 4, 4).utilization(0.1, 0.8 / gbps))
     assert [curve.needed(share) for share in (0.5, 0.6, 1.0)] == [1.0, 2.0, 2.0]  # 0.4 s to hide a reduction in
-
-
-# The published table
-
-
-@pytest.fixture(scope="module")
-def table4() -> list[curves.Curve]:
-    options = utilization.load_options(str(TABLE4))
-    return [curves.curve(model, method, options) for model in options.models for method in options.methods]
 
 
 def test_the_published_table_is_met_within_one_point_of_its_grid(table4: list[curves.Curve]) -> None:
@@ -143,23 +80,6 @@ def test_the_page_shows_the_table_that_the_command_prints(capsys: pytest.Capture
     assert len(rows) == 6
     for method, *cells in rows:
         assert [[method, *cell.split(" / ")] for cell in cells] == [row for row in printed if row[0] == method]
-
-
-# The command
-
-SMALL = """
-models: [{label: tiny, parameters: 8, layers: 1, step_time_seconds: 1.0}]
-methods: [{label: each step, every: 1, bits: 1.0e9}]
-bandwidth_gbps: {lowest: 1, highest: 100, points: 3}
-targets_percent: [50, 99]
-"""
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    Path("small.yaml").write_text(SMALL)
-    return "small.yaml"
 
 
 def test_the_csv_file_has_every_point(small: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,39 +132,6 @@ methods:
     for codec, bits in (("none", "13.5"), ("fp32", "27"), ("nibbles", "3.375")):
         assert shares[codec] == pytest.approx(shares[bits]), codec
     assert shares["fp32"][0] < shares["none"][0] < shares["nibbles"][0]
-
-
-def method(text: str) -> str:
-    return f"methods=[{{label: m, {text}}}]"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("models=[]", "models: [] is not a list of at least one"),
-        ("models=[{label: m}]", "models[0].parameters: missing; it must be an integer"),
-        (
-            "models=[{label: m, parameters: 1, layers: 2, step_time_seconds: 1}]",
-            "parameters: 1 is not at least one per",
-        ),
-        (method("evry: 1"), "methods[0].evry: no such key; there are: bits, codec, every, "),
-        (method("every: 0"), "methods[0].every: 0 is not a number from 1"),
-        (method("every: 3, overlap: 4"), "methods[0].overlap: 4 is not a number from 0 to every (3)"),
-        (method("every: 3, fragments: {of_layers: 0}"), "methods[0].fragments.of_layers: 0 is not a positive number"),
-        (method("every: 3, fragments: {of_layers: 3, pattern: odd}"), "fragments.pattern: 'odd' is not a pattern"),
-        (method("every: 3, codec: fp3"), "methods[0].codec.name: 'fp3' is not installed; installed: "),
-        (method("every: 3, codec: fp16, bits: 8"), "methods[0].bits: given together with a codec"),
-        ("methods=[{label: m, every: 1}, {label: m, every: 2}]", "methods: ['m'] is not the label of one only"),
-        ("bandwidth_gbps.lowest=200", "bandwidth_gbps.highest: 100.0 is not a number above 200"),
-        ("targets_percent=[50, 101]", "targets_percent[1]: 101.0 is not a percentage above 0"),
-        ("bits_per_parameter=.inf", "bits_per_parameter: inf is not a positive number"),
-        ("plugins=x", "plugins: 'x' is not a list of files or modules"),
-    ],
-)
-def test_a_mistake_is_one_line(small: str, change: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert utilization.main([small, change]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and message in err
 
 
 def test_files_that_cannot_be_read_or_written_are_mistakes(small: str, capsys: pytest.CaptureFixture[str]) -> None:

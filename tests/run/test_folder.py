@@ -1,0 +1,136 @@
+"""The run folder: what is in it, and that it is one run's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from halos.config.builder import to_sections
+from halos.config.config import load_config
+from halos.config.layers import read
+from halos.config.yaml_text import to_yaml
+from halos.run.lifecycle import run
+from halos.testing import tiny
+from tests.run.left import RECORDS, WATCH, lines, summary
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of one run of the tiny config, all observers but the progress line on."""
+    folder = tmp_path_factory.mktemp("whole")
+    changes = {"evaluate": {"every_local_steps": 4}, "observers": {"results": True, "progress": False}}
+    (folder / "c.yaml").write_text(to_yaml(tiny(**changes)))
+    run(*load_config(str(folder / "c.yaml"), [f"out={folder / 'run'}"]))
+    return folder / "run"
+
+
+def test_the_run_folder_holds_what_it_should(folder):
+    names = {path.name for path in folder.iterdir()}
+    (events,) = [name for name in names if name.startswith("events.out.tfevents")]
+    assert names == {"config.yaml", *RECORDS, "summary.json", "model.pt", "results.pt", "trace.json", events}
+    assert json.loads((folder / "trace.json").read_text())["traceEvents"]
+
+
+def test_the_config_is_written_first_and_is_the_resolved_one(folder):
+    written = folder / "config.yaml"
+    assert written.stat().st_mtime_ns == min(path.stat().st_mtime_ns for path in folder.iterdir())
+    assert read(written)["data"]["wrap"] is True  # a default, written out
+    assert to_sections(*load_config(str(written))) == read(written)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("updates", "time worker region steps start_time start_version first_sample end_sample lr_step losses server"),
+        ("transfers", "start_time time src dst bytes kind worker server"),
+        ("commits", "time version server kind local_steps contributions"),
+        ("evaluations", "time version local_steps trained_steps tokens loss set of"),
+    ],
+)
+def test_every_record_has_exactly_the_documented_keys(folder, name, keys):
+    records = lines(folder / f"{name}.jsonl")
+    assert records
+    assert all(list(record) == keys.split() for record in records)
+
+
+def test_the_records_tell_the_story_of_two_rounds_of_two_workers(folder):
+    # Two workers, 2 steps of 1 s per round, free communication, 8 steps in all: two rounds, ending at 2 s and 4 s.
+    updates = lines(folder / "updates.jsonl")
+    assert [(u["worker"], u["start_time"], u["time"], u["first_sample"], u["end_sample"]) for u in updates] == [
+        (0, 0.0, 2.0, 0, 2), (1, 0.0, 2.0, 2, 4), (0, 2.0, 4.0, 4, 6), (1, 2.0, 4.0, 6, 8),
+    ]  # fmt: skip
+    commits = lines(folder / "commits.jsonl")
+    assert [(c["time"], c["version"], c["local_steps"]) for c in commits] == [(2.0, 1, 4), (4.0, 2, 8)]
+    assert commits[1]["contributions"] == [
+        {"workers": [worker], "steps": 2, "from_version": 1, "staleness": 0, "drift": 0.0} for worker in (0, 1)
+    ]
+    # Evaluated at step 0, at the interval, at the end. The loss is ½ Σ (θ − 1)² = (1 − θ)², each step takes a tenth.
+    evaluations = lines(folder / "evaluations.jsonl")
+    assert [(e["local_steps"], e["tokens"]) for e in evaluations] == [(0, 0), (4, 32), (8, 64)]
+    assert [e["loss"] for e in evaluations] == pytest.approx([1.0, 0.9**4, 0.9**8])
+
+
+def test_the_summary_has_the_documented_keys(folder):
+    found = summary(folder)
+    assert set(found) == {
+        "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
+        "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "data", "staleness", "drift",
+        "goodput", "policy_report", "versions", "finished", "lost",
+    }  # fmt: skip
+    assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
+    assert (found["simulated_seconds"], found["tokens"], found["commits"], found["updates"]) == (4.0, 64, 2, 4)
+    assert found["steps"] == {"trained": 8, "committed": 8, "dropped": 0, "in_flight": 0, "lost": 0}
+    assert found["workers"][1] == {
+        "worker": 1, "region": 0, "compute": 1.0, "transfer": 0.0, "idle": 0.0, "down": 0.0, "local_steps": 4,
+    }  # fmt: skip
+    assert set(found["data"]) == {"hash", "samples", "tokens"} and found["data"]["tokens"] == 64 * 8
+    assert set(found["versions"]) >= {"halos", "python", "torch"}
+    assert found["final_validation_loss"] == pytest.approx(0.9**8)
+
+
+def test_the_model_is_a_state_dict_of_the_final_parameters(folder):
+    state = torch.load(folder / "model.pt", weights_only=True)
+    assert list(state) == ["theta"]
+    assert state["theta"].tolist() == pytest.approx([1 - 0.9**4] * 2)
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(command, tiny_yaml, tmp_path):
+    assert command("c.yaml", files={"c.yaml": tiny_yaml()}).code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "runs" / "run").iterdir()}
+    got = command("c.yaml", "seed=7")
+    assert (got.code, got.made) == (2, set())
+    assert (
+        got.err
+        == "error: out: runs/run exists already and is not empty; choose another name=… or out=…, or delete it\n"
+    )
+    assert {path: path.read_bytes() for path in (tmp_path / "runs" / "run").iterdir()} == before
+
+
+def test_an_empty_folder_is_used(command, tiny_yaml, tmp_path):
+    (tmp_path / "here").mkdir()
+    assert command("c.yaml", "out=here", files={"c.yaml": tiny_yaml()}).code == 0
+    assert (tmp_path / "here" / "summary.json").exists()
+
+
+def test_a_folder_that_was_there_stays_but_empty(command, tiny_yaml, tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    watch = WATCH.format(event="start", record="experiment", error="UserError('no printer')")
+    got = command("c.yaml", "out=deep/er", "--plugin", "watch.py", files={"c.yaml": tiny_yaml(), "watch.py": watch})
+    assert (got.code, got.made) == (2, set())
+    assert list((tmp_path / "deep").iterdir()) == [tmp_path / "deep" / "er"]
+
+
+def test_a_config_that_cannot_be_written_leaves_no_folder(command, tiny_yaml, monkeypatch):
+    command("c.yaml", "--show-config", files={"c.yaml": tiny_yaml()})
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    got = command("c.yaml")
+    assert (got.code, got.made) == (2, set())
+    assert got.err == "error: out: runs/run/config.yaml cannot be written: No space left on device\n"

@@ -1,0 +1,43 @@
+"""What a run's summary says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from halos.run.cli import main
+from tests.faulty import crash
+from tests.run.left import plugin, summary, written
+
+
+def test_the_summary_and_the_trace_say_what_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = written(tmp_path, network={"bandwidth_gbps": 1000.0}, faults=crash(1, 3.0, 2.0), budget={"local_steps": 8})
+    assert main([config, "observers.progress=false"]) == 0
+    summary = json.loads((tmp_path / "runs/run/summary.json").read_text())
+    # Rounds until 2, 4 and 6 s. Worker 1 crashes in the second, and is down at the start of the third.
+    assert summary["simulated_seconds"] == pytest.approx(6.0, abs=1e-6)
+    assert summary["steps"] == {"trained": 8, "committed": 8, "dropped": 0, "in_flight": 0, "lost": 4}
+    assert summary["lost"] == {"jobs": 2, "messages": 0}
+    assert summary["goodput"] == pytest.approx(8 / 12)
+    shares = [[each[key] for key in ("compute", "transfer", "idle", "down")] for each in summary["workers"]]
+    assert shares[0] == pytest.approx([1, 0, 0, 0], abs=1e-6)
+    assert shares[1] == pytest.approx([3 / 6, 0, 1 / 6, 2 / 6], abs=1e-6)  # of the three, one for nothing
+    events = json.loads((tmp_path / "runs/run/trace.json").read_text())["traceEvents"]
+    assert [(each["ts"], each["dur"]) for each in events if each["name"] == "down"] == [(3_000_000, 2_000_000)]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "0 in flight, 4 lost" in said and "2 jobs, 0 messages; goodput 66.7%" in said
+
+
+def test_a_policys_own_numbers_are_in_the_summary(command, tiny_yaml, tmp_path, caplog):
+    files = {"c.yaml": tiny_yaml(policy={"name": "mine"})}
+    for name, more in (("good", "{'lost': 3}"), ("bad", "1 / 0")):
+        files[f"{name}.py"] = plugin("pass", f"    def report(self):\n        return {more}\n")
+        assert command("c.yaml", "--plugin", f"{name}.py", f"name={name}", files=files).code == 0
+    assert summary(tmp_path / "runs" / "good")["policy_report"] == {"lost": 3}
+    assert summary(tmp_path / "runs" / "bad")["policy_report"] is None
+    assert "Mine.report() failed: ZeroDivisionError: division by zero" in caplog.text

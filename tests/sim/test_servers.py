@@ -1,0 +1,54 @@
+"""Servers: versions, staleness and drift of what is committed."""
+
+from __future__ import annotations
+
+import pytest
+
+from halos import Contribution
+from halos.sim.simulation import Simulation
+from halos.testing import record, tiny
+from tests.small_runs import Policy, timing
+
+
+def test_drift_and_staleness_are_of_base_and_target() -> None:
+    async def body(sim: Simulation) -> None:
+        start = sim.params  # (0, 0)
+        update = await sim.train(sim.workers[0], start, 1)
+        moved = start.map(lambda flat: flat + 3.0)
+        sim.commit(moved, [])  # a merge: the version stays
+        assert sim.version == 0
+        sim.commit(moved.map(lambda flat: flat + 1.0), [update])  # from version 0 to version 0, but (3, 3) away
+        late = await sim.train(sim.workers[0], start, 1)
+        sim.commit(start, [Contribution([late], base=start, target=moved)])
+
+    run = record(tiny(), policy=Policy(body))
+    assert [commit.kind for commit in run.commits] == ["merge", "update", "update"]
+    assert run.commits[1].shares[0].drift == pytest.approx(18**0.5)
+    assert run.commits[2].shares[0].drift == pytest.approx(18**0.5)
+    assert (run.commits[2].shares[0].from_version, run.commits[2].shares[0].staleness) == (0, 1)
+
+
+def test_one_model_committed_to_two_servers_has_a_version_at_each() -> None:
+    async def body(sim: Simulation) -> None:
+        theta = sim.params
+        for _ in range(3):
+            update = await sim.train(sim.workers[0], theta, 1)
+            theta = theta - update.delta
+            sim.commit(theta, [], server="mirror")
+            sim.commit(theta, [update])
+            sim.commit(theta, [], server="mirror")
+
+    run = record(tiny(), policy=Policy(body))
+    assert [commit.shares[0].staleness for commit in run.global_commits] == [0, 0, 0]
+
+
+def test_a_rule_that_changes_nothing_does_not_make_old_work_young() -> None:
+    async def body(sim: Simulation) -> None:
+        late = sim.train(sim.workers[0], sim.params, 3)
+        for _ in range(2):
+            quick = await sim.train(sim.workers[1], sim.params, 1)
+            sim.commit(sim.params, [quick])  # the very same model, a version later
+        sim.commit(sim.params, [await late])
+
+    run = timing(body, cluster={"regions": [{"workers": [1.0, 1.0]}]})
+    assert [commit.shares[0].staleness for commit in run.commits] == [0, 0, 2]
