@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, and mistakes that are one line."""
+"""The parts that the commands share: exit codes, and mistakes that are one line."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ class Builder:
         self._kinds = {protocol: kind for kind, (protocol, _) in KINDS.items()}
 
     def build(self, cls: type[Any], section: Any, key: str) -> Any:
-        """An instance of dataclass `cls` from the section at `key`."""
+        """Return an instance of dataclass `cls` from the section at `key`. Raises ConfigError for what does not fit."""
         if not isinstance(section, dict):
             raise ConfigError(key, f"{shown(section)} is not a section of keys and values")
-        fields = {each.name: each for each in dataclasses.fields(cls) if each.init}
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         for name in section:
             if name not in fields:
                 known = ", ".join(sorted(fields)) or "none"
@@ -50,11 +50,11 @@ class Builder:
                 )
         hints = _hints(cls, key)
         values = {}
-        for name, each in fields.items():
+        for name, field in fields.items():
             hint, where = hints[name], _join(key, name)
             if name in section:
-                values[name] = self.convert(hint, self._named(hint, section[name], each), where)
-            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+                values[name] = self.convert(hint, self._named(hint, section[name], field), where)
+            elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
                     raise ConfigError(where, f"missing; it must be {self.describe(hint)}")
                 values[name] = self.build(hint, {}, where)  # its own message says what it needs
@@ -66,7 +66,7 @@ class Builder:
             raise ConfigError(key, str(error)) from None
 
     def convert(self, hint: Any, value: Any, key: str) -> Any:
-        """`value` as the annotation `hint` wants it."""
+        """Return `value` as the annotation `hint` wants it. Raises ConfigError for `key` if it does not fit."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         if hint in self._kinds:
             return self._component(self._kinds[hint], value, key)
@@ -76,24 +76,24 @@ class Builder:
             return self.build(hint, _section(hint, value), key)
         if origin in (list, Sequence):
             if isinstance(value, list):
-                return [self.convert(arguments[0], each, f"{key}[{i}]") for i, each in enumerate(value)]
+                return [self.convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
             if isinstance(value, dict):  # from an override such as regions.0=…
                 raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}; it is replaced as a whole")
         if origin is tuple and isinstance(value, list):
             inner = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
             if len(inner) == len(value):
-                return tuple(self.convert(each, one, f"{key}[{i}]") for i, (each, one) in enumerate(zip(inner, value)))
+                return tuple(self.convert(*pair, f"{key}[{i}]") for i, pair in enumerate(zip(inner, value)))
         if origin is dict and isinstance(value, dict):
-            return {str(name): self.convert(arguments[1], each, _join(key, str(name))) for name, each in value.items()}
+            return {str(name): self.convert(arguments[1], item, _join(key, str(name))) for name, item in value.items()}
         return self._plain(hint, value, key)
 
     def describe(self, hint: Any) -> str:
-        """What `hint` allows, in words."""
+        """Return in words what the annotation `hint` allows."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         if hint in self._kinds:
             return self._describe_kind(self._kinds[hint])
         if origin in (Union, types.UnionType):
-            return " or ".join(self.describe(each) for each in arguments)
+            return " or ".join(self.describe(argument) for argument in arguments)
         if origin is typing.Literal:
             return repr(arguments[0]) if len(arguments) == 1 else "one of " + ", ".join(map(str, arguments))
         if origin is list and typing.get_origin(arguments[0]) is list:
@@ -101,7 +101,7 @@ class Builder:
         if origin in (list, Sequence) or (origin is tuple and arguments[1:] == (...,)):
             return f"a list, each {self.describe(arguments[0])}"
         if origin is tuple:
-            words = [self.describe(each) for each in arguments]
+            words = [self.describe(argument) for argument in arguments]
             return f"a list of {len(words)}" + (
                 f", each {words[0]}" if len(set(words)) == 1 else f": {', '.join(words)}"
             )
@@ -142,22 +142,22 @@ class Builder:
     def _union(self, hint: Any, arguments: list[Any], value: Any, key: str) -> Any:
         if value is None and type(None) in arguments:
             return None
-        some = [each for each in arguments if each is not type(None)]
+        some = [argument for argument in arguments if argument is not type(None)]
         own = str if isinstance(value, str) else type(value)
         if own in some:  # Union[str, int] of 5 is 5
             return self.convert(own, value, key)
-        fitting = [each for each in some if not isinstance(value, (list, dict)) or self._may_hold(each, value)]
+        fitting = [option for option in some if not isinstance(value, (list, dict)) or self._may_hold(option, value)]
         if len(fitting) == 1 and fitting[0] not in WORDS:
             return self.convert(fitting[0], value, key)  # its own message says more
-        for each in fitting:
+        for option in fitting:
             try:
-                return self.convert(each, value, key)
+                return self.convert(option, value, key)
             except ConfigError:
                 continue
         raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}")
 
     def _may_hold(self, hint: Any, value: Union[list[Any], dict[Any, Any]]) -> bool:
-        """Whether `hint` is the sort of thing that a list (or a section) becomes."""
+        """Whether a list (or a section) can become what `hint` says."""
         origin = typing.get_origin(hint) or hint
         if isinstance(value, list):
             return origin in (list, tuple, Sequence, Any)
@@ -176,11 +176,11 @@ class Builder:
             cls = self._plugins.find(kind, name)
         except UserError as error:
             raise ConfigError(_join(key, "name"), str(error)) from None
-        return self.build(cls, {each: one for each, one in section.items() if each != "name"}, key)
+        return self.build(cls, {own: inner for own, inner in section.items() if own != "name"}, key)
 
     def _named(self, hint: Any, value: Any, field: dataclasses.Field[Any]) -> Any:
         """A section without a `name`, for a component that has a default: on top of that default."""
-        component = any(each in self._kinds for each in (hint, *typing.get_args(hint)))
+        component = any(inner in self._kinds for inner in (hint, *typing.get_args(hint)))
         if not component or not isinstance(value, dict) or "name" in value:
             return value
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
@@ -192,23 +192,23 @@ def to_sections(value: Any, plugins: Plugins) -> Any:
     """A resolved configuration as plain sections again: what `config.yaml` holds, and can be run from."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         section: Section = {
-            each.name: to_sections(getattr(value, each.name), plugins)
-            for each in dataclasses.fields(value)
-            if each.init
+            field.name: to_sections(getattr(value, field.name), plugins)
+            for field in dataclasses.fields(value)
+            if field.init
         }
         name = plugins.name_of(type(value))
         return section if name is None else {"name": name, **section}
     if isinstance(value, (list, tuple)):
-        return [to_sections(each, plugins) for each in value]
+        return [to_sections(item, plugins) for item in value]
     if isinstance(value, dict):
-        return {key: to_sections(each, plugins) for key, each in value.items()}
+        return {key: to_sections(item, plugins) for key, item in value.items()}
     return os.path.abspath(value) if isinstance(value, Path) else value
 
 
 def path_fields(cls: type[Any]) -> list[str]:
     """The names of a dataclass's fields that hold paths."""
     hints = typing.get_type_hints(cls)
-    return [each.name for each in dataclasses.fields(cls) if each.init and _holds_path(hints[each.name])]
+    return [field.name for field in dataclasses.fields(cls) if field.init and _holds_path(hints[field.name])]
 
 
 def _holds_path(hint: Any) -> bool:
@@ -219,8 +219,8 @@ def _section(cls: type[Any], value: Any) -> Any:
     """`schedule: constant` is short for `schedule: {name: constant}` where there is a name to choose."""
     if value is None:
         return {}
-    names = [each.name for each in dataclasses.fields(cls) if each.name == "name" and each.default]
-    return {"name": value} if isinstance(value, str) and names else value
+    has_name = any(field.name == "name" and field.default for field in dataclasses.fields(cls))
+    return {"name": value} if isinstance(value, str) and has_name else value
 
 
 def _hints(cls: type[Any], key: str) -> dict[str, Any]:

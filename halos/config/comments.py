@@ -1,4 +1,4 @@
-"""What a dataclass's fields mean: the comments beside them in its source."""
+"""The meanings of a dataclass's fields: the comments beside them in its source."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 
 def meanings(cls: type[Any]) -> dict[str, str]:
-    """Of the annotated fields of `cls` and its bases, the comment at the end of the line, or right above it.
+    """Return, by field of `cls` and its bases, the comment at the end of its line, or right above it.
 
     A field without a comment, or whose source cannot be read, is not there.
     """
     found: dict[str, str] = {}
-    for each in reversed(cls.__mro__[:-1]):
-        found |= _own(each)
+    for base in reversed(cls.__mro__[:-1]):
+        found |= _own(base)
     return found
 
 
@@ -28,7 +28,7 @@ def _own(cls: type[Any]) -> dict[str, str]:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     except (OSError, TypeError, SyntaxError, IndexError, tokenize.TokenError):  # no file, or not this one any more
         return {}
-    comments = {each.start[0]: each.string.lstrip("#").strip() for each in tokens if each.type == tokenize.COMMENT}
+    comments = {token.start[0]: token.string.lstrip("#").strip() for token in tokens if token.type == tokenize.COMMENT}
     lines = source.splitlines()
     found = {}
     for node in body.body if isinstance(body, ast.ClassDef) else []:

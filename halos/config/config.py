@@ -80,7 +80,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2^63 - 1")
-        plain = self.name not in ("", ".", "..") and not any(each in self.name for each in "/\\\0")
+        plain = self.name not in ("", ".", "..") and not any(character in self.name for character in "/\\\0")
         require(plain, "name", self.name, "the name of a folder (no slashes); `out` takes a path")
         if self.budget.target_loss is not None and self.evaluate.every_local_steps is None:
             raise ConfigError("evaluate.every_local_steps", "missing; budget.target_loss is only seen by evaluating")
@@ -123,6 +123,6 @@ def resolve(section: Section, plugins: Plugins) -> Config:
 def named_plugins(section: Section, more: Sequence[str] = ()) -> list[str]:
     """The plugins that a section names under `plugins`, and `more`: each once, files by absolute paths."""
     named = section.get("plugins") or []
-    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
-    return unique(absolute(each) if each.endswith(".py") else str(each) for each in (*named, *more))
+    return unique(absolute(name) if name.endswith(".py") else str(name) for name in (*named, *more))

@@ -14,7 +14,10 @@ from halos.world.cluster import ClusterOptions, RegionOptions
 
 
 def with_env(options: ClusterOptions) -> ClusterOptions:
-    """What the file that `env` names says, written out as regions and bandwidths; without one, `options`."""
+    """Return `options` with regions and bandwidths from the file that `env` names; as they are without one.
+
+    Raises ConfigError for a file that cannot be used.
+    """
     if options.env is None:
         return options
     regions, bandwidths = read_env(options.env)

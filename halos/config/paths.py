@@ -15,11 +15,11 @@ class Written(str):
 
 
 def written(value: Any, folder: Path) -> Any:
-    """`value`, in which every text remembers `folder`."""
+    """Return `value`, in which every text remembers `folder`."""
     if isinstance(value, dict):
-        return {key: written(each, folder) for key, each in value.items()}
+        return {key: written(inner, folder) for key, inner in value.items()}
     if isinstance(value, list):
-        return [written(each, folder) for each in value]
+        return [written(item, folder) for item in value]
     if isinstance(value, str):
         text = Written(value)
         text.folder = folder
@@ -28,16 +28,16 @@ def written(value: Any, folder: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """`value` with texts that are nothing else."""
+    """Return `value` with plain texts, which remember nothing."""
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(plain, value))
     return str(value) if isinstance(value, str) else value
 
 
 def absolute(text: str) -> str:
-    """What a path means, as a path that means the same from any working directory; `text` is not empty.
+    """Return the absolute path that `text`, which is not empty, means.
 
     A relative one that was written in a file is looked for beside that first, and then in the working directory: as
     it is, or as the beginning of several names, up to a dot (`corpus` for `corpus.bin` and `corpus.idx`).
@@ -56,5 +56,5 @@ def _begins_names(path: str) -> bool:
     """Whether something in its folder is called like `path`, with a dot and more behind it."""
     folder, name = os.path.split(path)
     with suppress(OSError, ValueError), os.scandir(folder) as entries:
-        return any(each.name.startswith(f"{name}.") for each in entries)
+        return any(entry.name.startswith(f"{name}.") for entry in entries)
     return False

@@ -44,25 +44,28 @@ def interpolate(section: Section) -> Section:
 
 
 class References:
-    """What the references in a configuration lead to, and how many are resolved for which value."""
+    """Follows the `${…}` of a configuration: where they lead, and how many are resolved for which value."""
 
     def __init__(self, section: Section) -> None:
         self._section = section
         self._known: dict[Place, int] = {}
 
     def takes(self, place: Place, value: Any) -> int:
-        """For the value at `place`, with all inside it and all that these refer to. Circles are left to OmegaConf."""
+        """Return how many references are resolved for the value at `place`, all inside it and all that these refer to.
+
+        Circles are left to OmegaConf. Raises ConfigError for a reference within a reference.
+        """
         if place not in self._known:
             self._known[place] = 0
             if isinstance(value, str):
-                several = (1 + self._beyond(place, *each) for each in REFERENCE.findall(value))
+                several = (1 + self._beyond(place, *found) for found in REFERENCE.findall(value))
             else:
-                several = (self.takes((*place, key), each) for key, each in _inside(value))
+                several = (self.takes((*place, key), inner) for key, inner in _inside(value))
             self._known[place] = sum(several)
         return self._known[place]
 
     def remembered(self, place: Place, value: Any, resolved: Any) -> Any:
-        """What the value at `place` was resolved to, with texts that remember where they were written."""
+        """Return `resolved`, to which the value at `place` was, with texts that remember where they were written."""
         if isinstance(value, str):
             only = ONLY.fullmatch(value)
             target = self._target(place, only[1]) if only else None
@@ -70,14 +73,14 @@ class References:
                 return self.remembered(*target, resolved)
             return written(resolved, value.folder) if isinstance(value, Written) else resolved
         if isinstance(value, dict):
-            return {key: self.remembered((*place, key), each, resolved[key]) for key, each in value.items()}
+            return {key: self.remembered((*place, key), inner, resolved[key]) for key, inner in value.items()}
         if isinstance(value, list):
             pairs = zip(value, resolved, strict=True)
-            return [self.remembered((*place, i), each, one) for i, (each, one) in enumerate(pairs)]
+            return [self.remembered((*place, i), *pair) for i, pair in enumerate(pairs)]
         return resolved
 
     def _beyond(self, place: Place, key: str, follows: str) -> int:
-        """What a reference in the text at `place` refers to takes."""
+        """Return how many references are resolved for what `key`, in the text at `place`, refers to."""
         if follows == "$":
             raise ConfigError(".".join(map(str, place)), "a key in ${…} cannot hold another ${…}")
         if follows == ":":
@@ -86,13 +89,13 @@ class References:
         return 0 if target is None else self.takes(*target)
 
     def _target(self, place: Place, key: str) -> Optional[tuple[Place, Any]]:
-        """Where and what a reference in the text at `place` refers to; None if that is not there."""
+        """Return where and what a reference in the text at `place` refers to; None if that is not there."""
         name = key.strip()
         up = len(name) - len(name.lstrip("."))  # `${.beside}`, `${..above}`
         found: Place = place[:-up] if up else ()
         value = self._at(found)
         for part in re.split(r"[.\[\]]+", name.strip(".]")):
-            inside = {str(each): (each, inner) for each, inner in _inside(value)}
+            inside = {str(own): (own, inner) for own, inner in _inside(value)}
             if part not in inside:
                 return None  # OmegaConf will say so
             own, value = inside[part]
@@ -107,7 +110,7 @@ class References:
 
 
 def _inside(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Keys (or positions) and values."""
+    """Yield keys (or positions) and values."""
     if isinstance(value, dict):
         yield from value.items()
     elif isinstance(value, list):
@@ -115,8 +118,8 @@ def _inside(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in `value`."""
+    """Yield every text in `value`."""
     if isinstance(value, str):
         yield value
-    for _, each in _inside(value):
-        yield from _texts(each)
+    for _, inner in _inside(value):
+        yield from _texts(inner)

@@ -1,4 +1,4 @@
-"""What can be explained of a configuration: its sections, components and keys, read from the classes themselves."""
+"""The topics that `--explain` knows: sections, components and keys, read from the classes themselves."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Topics:
         self._builder = Builder(plugins)
 
     def find(self, what: str) -> Topic:
-        """The topic of that name; a ConfigError that says where the name leads nowhere."""
+        """Return the topic named `what`, keys joined by dots. Raises ConfigError where the name leads nowhere."""
         first, *rest = what.split(".")
         kinds = {kind.replace(" ", "_"): protocol for kind, (protocol, _) in KINDS.items()}
         hint = HINTS.get(first, kinds.get(first))
@@ -75,32 +75,34 @@ class Topics:
         return self._topic(path, hint, key)
 
     def everything(self, origin: Optional[str] = None) -> Iterator[Topic]:
-        """All topics but single keys, sections in order; only components from `origin`, if one is given."""
+        """Yield all topics but single keys, sections in order; only components from `origin`, if one is given."""
         for name in HINTS:
             yield from self._below(name, HINTS[name], self._key(Config, name), origin)
             if name == "policy":
                 yield from self._below("merge_rule", KINDS["merge rule"][0], None, origin)
 
     def keys(self, cls: type[Any]) -> tuple[Key, ...]:
-        """The fields of a dataclass; its own before those of its bases."""
+        """Return the fields of a dataclass, its own before those of its bases. Raises ConfigError if unreadable."""
         try:
             hints = typing.get_type_hints(cls)
         except Exception as error:  # an annotation is any expression
             what = f"{cls.__module__}.{cls.__qualname__}"
             raise ConfigError("--explain", f"the annotations of {what} cannot be read: {error}") from None
         own, said = inspect.get_annotations(cls), meanings(cls)
-        fields = sorted((each for each in dataclasses.fields(cls) if each.init), key=lambda each: each.name not in own)
+        fields = sorted(
+            (field for field in dataclasses.fields(cls) if field.init), key=lambda field: field.name not in own
+        )
         return tuple(
-            Key(each.name, self._words(hints[each.name]), self._default(each, hints[each.name]),
-                said.get(each.name, ""), hints[each.name])
-            for each in fields
+            Key(field.name, self._words(hints[field.name]), self._default(field, hints[field.name]),
+                said.get(field.name, ""), hints[field.name])
+            for field in fields
         )  # fmt: skip
 
     def _key(self, cls: type[Any], name: str) -> Key:
-        return next(each for each in self.keys(cls) if each.name == name)
+        return next(key for key in self.keys(cls) if key.name == name)
 
     def _words(self, hint: Any) -> str:
-        """What an annotation allows, in words; which components there are is a topic of its own."""
+        """Return in words what an annotation allows, without the names of components: these are topics of their own."""
         return re.sub(r": \{name: …\}, one of \w+(, \w+)*", "", self._builder.describe(hint))
 
     def _default(self, field: dataclasses.Field[Any], hint: Any) -> str:
@@ -111,14 +113,17 @@ class Topics:
         return REQUIRED if field.default is dataclasses.MISSING else flow(to_sections(field.default, self._plugins))
 
     def _inside(self, hint: Any, word: str, path: str) -> tuple[Any, Optional[Key]]:
-        """What `word` leads to at `path`: a component's class, or a key and its annotation."""
+        """Follow `word` from `path`: return a component's class and None, or a key's annotation and the key.
+
+        Raises ConfigError if it leads nowhere.
+        """
         inner = _inner(hint)
         if inner in KIND_OF:
             return self._component(KIND_OF[inner], word, path), None
         if not dataclasses.is_dataclass(inner):
             raise ConfigError("--explain", f"{path} is {self._words(hint)}, and has no {shown(word)}")
         assert isinstance(inner, type), "annotations name classes"
-        keys = {each.name: each for each in self.keys(inner)}
+        keys = {key.name: key for key in self.keys(inner)}
         if word not in keys:
             known = ", ".join(sorted(keys)) or "none"
             near = did_you_mean(word, keys)
@@ -129,7 +134,11 @@ class Topics:
         known = self._plugins.components[kind]
         if name in known:
             return known[name].cls
-        having = [each.name for each in known.values() if name in {one.name for one in dataclasses.fields(each.cls)}]
+        having = [
+            component.name
+            for component in known.values()
+            if name in {field.name for field in dataclasses.fields(component.cls)}
+        ]
         near = f" ({path}.{having[0]}.{name}?)" if having else did_you_mean(name, known)
         raise ConfigError(
             "--explain", f"no {kind} is called {shown(name)}; installed: {', '.join(sorted(known))}{near}"
@@ -139,7 +148,7 @@ class Topics:
         inner = _inner(hint)
         if inner in KIND_OF:
             kind = KIND_OF[inner]
-            components = sorted(self._plugins.components[kind].values(), key=lambda each: each.name)
+            components = sorted(self._plugins.components[kind].values(), key=lambda component: component.name)
             section = SECTION_OF.get(kind) == path
             return Topic(
                 path,
@@ -149,8 +158,12 @@ class Topics:
             )
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             name = self._plugins.name_of(inner)
-            origins = [each.origin for known in self._plugins.components.values() for each in known.values()
-                       if each.cls is inner and each.name == name]  # fmt: skip
+            origins = [
+                component.origin
+                for known in self._plugins.components.values()
+                for component in known.values()
+                if component.cls is inner and component.name == name
+            ]
             note = f"from {origins[0]}" if origins and origins[0] != "halos" else ""
             return Topic(path, docstring(inner), note, self.keys(inner))
         assert key is not None, "what is neither a component nor a section is a key"
@@ -159,35 +172,35 @@ class Topics:
     def _below(self, path: str, hint: Any, key: Optional[Key], origin: Optional[str]) -> Iterator[Topic]:
         topic = self._topic(path, hint, key)
         yield topic
-        for each in topic.components if path in (*HINTS, "merge_rule") else ():
-            if origin in (None, each.origin):
-                yield from self._below(f"{path}.{each.name}", each.cls, None, origin)
+        for component in topic.components if path in (*HINTS, "merge_rule") else ():
+            if origin in (None, component.origin):
+                yield from self._below(f"{path}.{component.name}", component.cls, None, origin)
         for inside in topic.keys:
             if dataclasses.is_dataclass(_inner(inside.hint)):
                 yield from self._below(f"{path}.{inside.name}", inside.hint, inside, origin)
 
 
 def docstring(cls: type[Any]) -> str:
-    """What its author (or that of a base) wrote; not what `dataclass` puts there otherwise."""
-    for each in cls.__mro__[:-1]:
-        text = inspect.cleandoc(each.__dict__.get("__doc__") or "")
-        if text and not text.startswith(f"{each.__name__}("):
+    """Return the docstring that the author of a class (or of a base) wrote, not the one that `dataclass` makes."""
+    for base in cls.__mro__[:-1]:
+        text = inspect.cleandoc(base.__dict__.get("__doc__") or "")
+        if text and not text.startswith(f"{base.__name__}("):
             return text
     return ""
 
 
 def flow(value: Any) -> str:
-    """A value as YAML on one line."""
+    """Return a value as YAML on one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _inner(hint: Any) -> Any:
-    """What is inside `Optional[…]`, a list, or the values of a dict, if it has keys or can be chosen."""
+    """Return the dataclass or component protocol inside `Optional[…]`, a list or a dict; `hint` itself if none is."""
     if isinstance(hint, type) and typing.get_origin(hint) is None:
         return hint
-    for each in typing.get_args(hint):
-        inner = _inner(each)
+    for argument in typing.get_args(hint):
+        inner = _inner(argument)
         if inner in KIND_OF or dataclasses.is_dataclass(inner):
             return inner
     return hint

@@ -59,14 +59,14 @@ def parse(text: str) -> Any:
 
 
 def placed(error: yaml.MarkedYAMLError) -> str:
-    """What is wrong with a text, and where."""
+    """Return in words where a text is wrong (line and column from 1), and what is wrong with it."""
     mark = error.problem_mark
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     return f"{place}{error.problem}"
 
 
 def check_depth(text: str) -> None:
-    """ValueError if YAML is nested so deeply that libyaml's recursion, were it built, would crash the interpreter."""
+    """Raise ValueError if YAML is nested so deeply that libyaml's recursion would crash the interpreter."""
     depth = 0
     for event in yaml.parse(text, Loader=SafeLoader):
         if isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):

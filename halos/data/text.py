@@ -83,7 +83,7 @@ class Text(DataOptions):
         return ArrayCorpus(samples, VOCABULARY, digest.hexdigest(), sources)
 
     def _documents(self) -> list[Document]:
-        """What there is to read, in an order that depends on names alone."""
+        """Return all documents, in an order that depends on names alone. Raises ConfigError if a path has none."""
         paths = self.path if isinstance(self.path, list) else [self.path]
         documents: list[Document] = []
         entries: dict[str, int] = {}

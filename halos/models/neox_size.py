@@ -19,7 +19,7 @@ class Dimensions:
 
 
 class Shape(Protocol):
-    """What else decides what a network computes; any configuration that has these will do."""
+    """The rest that decides what a network computes; any configuration that has these will do."""
 
     @property
     def rotary_pct(self) -> float: ...

@@ -47,13 +47,16 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def architecture(path: Path) -> dict[str, Any]:
-    """What a checkpoint folder's `config.json` says of the model; empty if there is none."""
+    """Return a checkpoint folder's `config.json`; empty if there is none. Raises UserError if it cannot be read."""
     file = Path(from_here(path), "config.json")
     return _json(file) if stat.S_ISREG(_mode(file)) else {}
 
 
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
-    """Put `tensors` into the parameters of those names; nothing may be missing, left over, of another shape or NaN."""
+    """Copy `tensors` into the parameters of those names.
+
+    Raises UserError if one is missing, left over, of another shape or kind, or not finite.
+    """
     parameters, source = dict(module.named_parameters()), Path(from_here(source))
     for name, parameter in parameters.items():
         wanted = list(parameter.shape)
@@ -88,7 +91,7 @@ def _shards(index: Path) -> dict[str, torch.Tensor]:
 
 
 def _mode(path: Path) -> int:
-    """What is there, as the file system has it; 0: nothing."""
+    """Return the mode of the file at `path`; 0 if there is none. Raises UserError if it cannot be told."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -11,7 +11,7 @@ RECORDS = ("all", "commits", "none")
 
 @dataclass
 class ObserverOptions:
-    """What is written of a run as it goes, and shown."""
+    """The built-in observers: what a run shows and writes as it goes."""
 
     progress: bool = True  # a live line on stderr; plain lines, now and then, if that is no terminal
     tensorboard: bool = True  # `events.out.tfevents…`: curves on the simulated clock

@@ -100,7 +100,7 @@ class Progress:
             self._write(self._line(now), last=False)
 
     def _share(self) -> float:
-        """Of the budget that is furthest along."""
+        """Return the share, 0 to 1, of the budget that is furthest along."""
         return min(1.0, max(self._local_steps / self._steps, self._simulated / self._seconds))
 
     def _line(self, now: float, left: bool = True) -> str:

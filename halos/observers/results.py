@@ -59,7 +59,7 @@ class Results:
                 raise OSError(str(error).split("\n")[0]) from error
 
     def histories(self) -> dict[str, Any]:
-        """What the file holds."""
+        """Return the content of the file, with the original simulator's keys; times in milliseconds."""
         losses, means, val = (np.array(each) for each in (self._losses, self._mean_losses, self._val_losses))
         with np.errstate(over="ignore"):
             return {

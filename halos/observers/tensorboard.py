@@ -31,7 +31,7 @@ class Thinning:
         self._stride = 1
 
     def due(self, share: float) -> bool:
-        """Whether the commit at `share` of the budget makes a point; a share of 0 says that nobody knows."""
+        """Whether the commit at `share` (0 to 1) of the budget makes a point; 0 if the share is unknown."""
         if share > 0:
             part = int(share * POINTS)
             due = part != self._part

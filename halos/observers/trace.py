@@ -239,7 +239,7 @@ def _slices(row: Row, tid: int) -> Iterator[tuple[int, str]]:
 
 
 def _names(cluster: Cluster, rows: list[Row]) -> Iterator[str]:
-    """What processes and rows are called, and their order."""
+    """Yield the metadata events that name processes and rows, and put them in order."""
     processes = ["global model", *(region.name for region in cluster.regions), "links"]
     for pid, name in enumerate(processes, start=MODEL):
         yield _named("process", f'"pid": {pid}', name, pid)

@@ -64,12 +64,12 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _unload(module: str) -> None:
-    for name in [each for each in sys.modules if f"{each}.".startswith(f"{module}.")]:
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{module}.")]:
         del sys.modules[name]
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong while a plugin was loaded, and where in its source."""
+    """Return in words what went wrong while a plugin was loaded, and where in its source."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
@@ -79,14 +79,14 @@ def reason(error: BaseException) -> str:
 
 
 def source(plugin: Any) -> bytes:
-    """The text of a plugin's module, or of all in its package; empty if it is none, or has no file."""
+    """Return the text of a plugin's module, or of all in its package; empty if it is none, or has no file."""
     file = getattr(plugin, "__file__", None)
     return sources(Path(file)) if file else b""
 
 
 def sources(file: Path) -> bytes:
-    """The text of a plugin file; of a package's, those of all its modules."""
+    """Return the text of a plugin file; of a package's, those of all its modules, with their names."""
     if file.name != PACKAGE:
         return file.read_bytes()
-    files = sorted(each for each in file.parent.rglob("*.py") if each.is_file())  # and no editor's links to nowhere
-    return b"".join([f"{each.relative_to(file.parent).as_posix()}\n".encode() + each.read_bytes() for each in files])
+    files = sorted(path for path in file.parent.rglob("*.py") if path.is_file())  # and no editor's links to nowhere
+    return b"".join([f"{path.relative_to(file.parent).as_posix()}\n".encode() + path.read_bytes() for path in files])

@@ -211,13 +211,13 @@ class Plugins:
 
 
 def versions(plugins: Plugins) -> dict[str, str]:
-    """Of halos, Python, torch, and every plugin that is not part of halos."""
+    """Return the versions of halos, Python, torch, and every plugin that is not part of halos, by name."""
     own = {"halos": VERSION, "python": platform.python_version(), "torch": str(torch.__version__)}
     return {**own, **plugins.versions()}
 
 
 def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
-    """What keeps `cls` from being a component of that kind, called `name`; None if nothing does."""
+    """Return the problem that keeps `cls` from being a component of `kind` called `name`; None if there is none."""
     if not isinstance(name, str) or not name:
         return "has no name; a name is a text"
     if not (inspect.isclass(cls) and is_dataclass(cls)):
@@ -231,7 +231,7 @@ def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
             plain = inspect.isfunction(method) and not hasattr(method, "__wrapped__")
             if inspect.iscoroutinefunction(wanted) and plain and not inspect.iscoroutinefunction(method):
                 return f"has a method {need}() that is no coroutine; write: async def {need}(…), and await in it"
-    fields = {each.name for each in dataclass_fields(cls)}
+    fields = {field.name for field in dataclass_fields(cls)}
     for need in inspect.get_annotations(protocol):
         if need not in fields and not hasattr(cls, need):
             return f"has no field {need!r} (see halos.{protocol.__name__})"

@@ -47,24 +47,24 @@ class Checkpoint:
 
     @property
     def sound(self) -> bool:
-        """Whether its parts are of the kinds they should be; of a file, anything may have been read."""
+        """Whether all fields are of the types they should be: a file may have held anything."""
         dicts = (self.config, self.versions, self.data, self.timeline, self.params, self.executor)
         return (
-            all(isinstance(each, dict) for each in dicts)
-            and all(_plain(each) for each in (self.config, self.versions, self.data))
+            all(isinstance(part, dict) for part in dicts)
+            and all(_plain(part) for part in (self.config, self.versions, self.data))
             and "halos" in self.versions
-            and all(isinstance(each, str) for item in self.versions.items() for each in item)
-            and all(type(each) is int for each in (self.events, *self.timeline.values(), *self.params))
-            and all(isinstance(each, str) for each in self.timeline)
+            and all(isinstance(text, str) for item in self.versions.items() for text in item)
+            and all(type(number) is int for number in (self.events, *self.timeline.values(), *self.params))
+            and all(isinstance(name, str) for name in self.timeline)
             and "committed" in self.timeline
-            and all(isinstance(each, float) and math.isfinite(each) for each in (self.time, self.wall_seconds))
-            and all(_vector(each) for each in (self.numbers, *self.params.values()))
+            and all(isinstance(time, float) and math.isfinite(time) for time in (self.time, self.wall_seconds))
+            and all(_vector(tensor) for tensor in (self.numbers, *self.params.values()))
             and self.numbers.dtype == torch.float64
         )
 
     def save(self, folder: Path, keep: int) -> Path:
-        """Write into `folder`, and leave only the newest `keep` there. UserError if it cannot be written."""
-        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        """Write into `folder`, and leave only the newest `keep` there. Raises UserError if it cannot be written."""
+        content = {part.name: getattr(self, part.name) for part in fields(self)}
         temporary = folder / f".part-{os.getpid()}"
         hashing: Optional[Hashing] = None
         try:
@@ -145,7 +145,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or "format" not in content:
         raise UserError(f"{path.name} is no checkpoint of halos")
     written = content.pop("format")
-    if type(written) is not int or written != FORMAT or set(content) != {each.name for each in fields(Checkpoint)}:
+    if type(written) is not int or written != FORMAT or set(content) != {part.name for part in fields(Checkpoint)}:
         raise UserError(f"{path.name} was written by another version of halos")
     checkpoint = Checkpoint(**content)
     if not checkpoint.sound:
@@ -154,7 +154,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
-    """The newest intact checkpoint in `folder`, and what was wrong with newer ones. UserError if there is none."""
+    """Return the newest intact checkpoint in `folder`, and what is wrong with newer ones.
+
+    Raises UserError if there is none.
+    """
     problems: list[str] = []
     for _, path in _named(folder):
         try:
@@ -167,7 +170,7 @@ def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
 
 
 def _named(folder: Path) -> list[tuple[int, Path]]:
-    """(events, path) of what is named as a checkpoint is, newest first."""
+    """Return (events, path) of all files named as checkpoints are, newest first."""
     return sorted(_numbered(folder), reverse=True)
 
 
@@ -184,23 +187,23 @@ def _numbered(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _plain(value: Any) -> bool:
-    """Whether there are only numbers, texts, lists and dictionaries in it, none of these twice (or within itself)."""
+    """Whether `value` holds only numbers, texts, lists and dictionaries, none of these twice (or within itself)."""
     pending, seen = [(value, 0)], set()
     while pending:
-        each, depth = pending.pop()
-        if isinstance(each, (list, tuple, dict)):
-            if id(each) in seen or depth == MOST_NESTED:
+        item, depth = pending.pop()
+        if isinstance(item, (list, tuple, dict)):
+            if id(item) in seen or depth == MOST_NESTED:
                 return False
-            seen.add(id(each))
-            inside = [*each, *each.values()] if isinstance(each, dict) else each
+            seen.add(id(item))
+            inside = [*item, *item.values()] if isinstance(item, dict) else item
             pending += [(one, depth + 1) for one in inside]
-        elif each is not None and not isinstance(each, (bool, int, float, str)):
+        elif item is not None and not isinstance(item, (bool, int, float, str)):
             return False
     return True
 
 
 def _vector(value: Any) -> bool:
-    """Whether it is a plain vector of fractions."""
+    """Whether `value` is a plain, contiguous vector of floating-point numbers."""
     return (
         type(value) is torch.Tensor
         and value.layout == torch.strided

@@ -74,20 +74,20 @@ class Checkpointer:
 
     @property
     def executor(self) -> Executor:
-        """What the run is to use in the place of its executor."""
+        """The executor that the run must use in place of its own."""
         return self._taped
 
     def aside(self, listener: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """`listener`, called so that it leaves no trace in the run."""
+        """Return `listener`, called so that it leaves no trace in the run."""
         return self._tape.beside(listener)
 
     def follow(self, simulation: Simulation, config: dict[str, Any], versions: dict[str, str]) -> None:
-        """The run as it was put together; `config` is the resolved configuration."""
+        """Attach to the run as it was put together; `config` is the resolved configuration."""
         self._simulation = simulation
         self._facts = {"config": config, "versions": versions, "data": self._data}
 
     def _give(self, params: Params) -> int:
-        """The next serial number; -1 for what is no part of the run."""
+        """Return the next serial number; -1 for parameters that are no part of the run."""
         if self._tape.aside:
             return -1
         serials = self._serials
@@ -149,7 +149,7 @@ class Checkpointer:
         )
 
     def refusal(self, error: Exception) -> UserError:
-        """What an error during the replay means: the line of a plugin, where there is one, and what to do."""
+        """Return the UserError that explains an error during the replay: a plugin's line, if any, and likely causes."""
         where = blamed(error)
         what = str(error) if isinstance(error, ReplayDiffers) else f"{type(error).__name__}: {error}"
         return UserError(
@@ -159,7 +159,7 @@ class Checkpointer:
         )
 
     def _timeline(self) -> dict[str, int]:
-        """What a replay must have come to, in whole numbers."""
+        """Return the counts that a replay must have reached at the checkpoint."""
         simulation = self._simulation
         return {
             "events": self._crc,
@@ -171,7 +171,7 @@ class Checkpointer:
         }
 
     def _lacking(self, earlier: Checkpoint) -> list[int]:
-        """Parameters in use that the checkpoint does not hold."""
+        """Return the serial numbers of parameters in use that the checkpoint does not hold."""
         return [serial for serial in dict(self._live or {}) if serial not in earlier.params]
 
     def _go_live(self, earlier: Checkpoint) -> None:
@@ -208,8 +208,8 @@ class Checkpointer:
 
 
 def blamed(error: Exception) -> str:
-    """`name (file:line): ` of the innermost frame of a policy or plugin that an error went through, if any."""
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if not ours(Path(each.filename))]
+    """Return `name (file:line): ` of the innermost frame of a policy or plugin that an error went through, if any."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not ours(Path(frame.filename))]
     return f"{frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno}): " if frames else ""
 
 

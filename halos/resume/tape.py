@@ -31,7 +31,7 @@ class Tape:
         return self._position if self.replaying else len(self.numbers)
 
     def number(self, compute: Callable[..., float], *arguments: Any) -> float:
-        """What `compute` returns of the arguments, or returned at this place of the earlier run."""
+        """Return `compute(*arguments)`; in a replay, what that was at this place of the earlier run."""
         if self.aside or not self.recording:
             return compute(*arguments)
         if self.replaying:
@@ -45,32 +45,32 @@ class Tape:
         return made
 
     def add(self, *numbers: float) -> None:
-        """Keep what was computed."""
+        """Keep numbers that were computed."""
         if self.recording:
             self.numbers.extend(numbers)
 
     def take(self, count: int) -> list[float]:
-        """The next numbers of the earlier run."""
+        """Return the next numbers of the earlier run. Raises ReplayDiffers if there are not so many."""
         first, self._position = self._position, self._position + count
         if self._position > len(self.numbers):
             raise ReplayDiffers("it takes more numbers out of parameters than before the checkpoint")
         return self.numbers[first : self._position].tolist()
 
     def take_count(self) -> int:
-        """The next of them, which says how many of something there are."""
+        """Return the next number, which says how many of something there are. Raises ReplayDiffers if it cannot."""
         (number,) = self.take(1)
         if not (number.is_integer() and number >= 0):
             raise ReplayDiffers(f"it finds {number} where the checkpoint should say how many losses there are")
         return int(number)
 
     def go_live(self) -> None:
-        """From here on numbers are computed. ReplayDiffers unless all of the earlier run have been returned."""
+        """Compute numbers from here on. Raises ReplayDiffers unless all of the earlier run have been returned."""
         if self._position != len(self.numbers):
             raise ReplayDiffers("it takes fewer numbers out of parameters than before the checkpoint")
         self.replaying = False
 
     def beside(self, listener: Callable[[Any], Any]) -> Callable[[Any], None]:
-        """`listener`, called aside."""
+        """Return `listener`, called aside."""
 
         def called(record: Any) -> None:
             before, self.aside = self.aside, True

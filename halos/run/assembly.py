@@ -39,11 +39,11 @@ class Run:
 
     @property
     def replaying(self) -> bool:
-        """Whether it is still telling again what was before its checkpoint: nothing has been touched yet."""
+        """Whether the run is still replaying what was before its checkpoint: nothing has been touched yet."""
         return self.checkpointer is not None and self.checkpointer.replaying
 
     def train(self, between: Optional[Callable[[], None]] = None) -> None:
-        """All of it; one that is resumed replays its beginning first. UserError if the replay is not that of the run.
+        """Run to the end; a resumed run replays its beginning first. Raises UserError if the replay is another run.
 
         `between` takes the place of the checkpointer's own (in tests).
         """

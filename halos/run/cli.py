@@ -41,7 +41,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             return 0
         earlier = None
         if options.resume is not None:
-            changes = [each for each in (options.config, *options.overrides) if each is not None]
+            changes = [change for change in (options.config, *options.overrides) if change is not None]
             config, plugins, earlier = resuming.load_run(Path(options.resume), changes, options.plugin)
         else:
             config, plugins = load_config(_config_file(options.config), options.overrides, options.plugin)

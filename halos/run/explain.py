@@ -15,7 +15,7 @@ UNSEEN = 240  # characters a line where no terminal says how many it takes: for 
 
 
 def explain(what: str, plugins: Plugins) -> None:
-    """Print what `what` means, a topic's name or `all`; a ConfigError where there is no such topic."""
+    """Print what `what` means, a topic's name or `all`. Raises ConfigError if there is no such topic."""
     topics = Topics(plugins)
     console = _console()
     for index, topic in enumerate(topics.everything() if what == "all" else [topics.find(what)]):
@@ -26,7 +26,7 @@ def explain(what: str, plugins: Plugins) -> None:
 
 def list_plugins(plugins: Plugins) -> None:
     """Print every component by kind, and where it comes from."""
-    kinds = [sorted(known.values(), key=lambda each: each.name) for known in plugins.components.values()]
+    kinds = [sorted(known.values(), key=lambda component: component.name) for known in plugins.components.values()]
     _console().print(_components(chain(*kinds), "kind", "name", "from", "what"))
 
 
@@ -56,8 +56,13 @@ def flowing(text: str) -> str:
 
 def _components(components: Iterable[Component], *columns: str) -> Table:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for each in components:
-        cells = {"kind": each.kind, "name": each.name, "from": each.origin, "what": each.summary}
+    for component in components:
+        cells = {
+            "kind": component.kind,
+            "name": component.name,
+            "from": component.origin,
+            "what": component.summary,
+        }
         table.add_row(*(cells[column] for column in columns))
     return table
 

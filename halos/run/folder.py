@@ -28,7 +28,7 @@ else:
 
 
 def refuse_used(folder: Path) -> None:
-    """ConfigError if `folder` holds anything, or cannot be a folder."""
+    """Raise ConfigError if `folder` holds anything, or cannot be a folder."""
     try:
         used = any(folder.iterdir())
     except FileNotFoundError:
@@ -42,23 +42,23 @@ def refuse_used(folder: Path) -> None:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """ConfigError unless a run can go on in `folder`: what it has written must be files that it may write again."""
+    """Raise ConfigError unless a run can go on in `folder`: what it wrote must be files that it may write again."""
     try:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise _unusable(folder, PermissionError(0, "it cannot be written to"))
-        for each in folder.iterdir():
-            if any(fnmatch.fnmatchcase(each.name, pattern) for pattern in WRITTEN):
-                if not os.path.isfile(each):
-                    raise _unusable(folder, OSError(0, f"{each.name} is no file"))
-                if not os.access(each, os.W_OK):
-                    raise _unusable(folder, PermissionError(0, f"{each.name} cannot be written to"))
+        for entry in folder.iterdir():
+            if any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in WRITTEN):
+                if not os.path.isfile(entry):
+                    raise _unusable(folder, OSError(0, f"{entry.name} is no file"))
+                if not os.access(entry, os.W_OK):
+                    raise _unusable(folder, PermissionError(0, f"{entry.name} cannot be written to"))
     except OSError as error:
         raise _unusable(folder, error) from None
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Nobody else runs in `folder` meanwhile, however this process ends. ConfigError if somebody does."""
+    """Lock `folder` for the body, however this process ends. Raises ConfigError if another run has it."""
     if fcntl is None:
         yield
         return
@@ -81,7 +81,7 @@ def locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def made(folder: Path, stack: ExitStack) -> Iterator[None]:
     """Create and lock `folder` until `stack` closes; undo everything if the body raises. May raise ConfigError."""
-    new = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
+    new = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,18 +100,18 @@ def made(folder: Path, stack: ExitStack) -> Iterator[None]:
             _empty(folder)
             raise
     except BaseException:
-        for each in new:
+        for path in new:
             with suppress(OSError):  # not there, or somebody else uses it by now
-                each.rmdir()
+                path.rmdir()
         raise
 
 
 def _empty(folder: Path) -> None:
-    for each in folder.iterdir():
-        if each.is_dir():
-            shutil.rmtree(each)
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
         else:
-            each.unlink()
+            entry.unlink()
 
 
 def _unusable(folder: Path, error: Exception) -> ConfigError:

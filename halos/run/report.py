@@ -82,7 +82,7 @@ def _facts(summary: Summary) -> Table:
 
 
 def _lost(summary: Summary) -> Optional[str]:
-    """What faults have taken, if there were any."""
+    """Return in words how many jobs and messages faults have taken, and the goodput; None if there were no faults."""
     lost, goodput = summary.get("lost") or {}, summary.get("goodput")
     if not _down(summary.get("workers") or []) and not any(lost.values()):
         return None
@@ -91,7 +91,7 @@ def _lost(summary: Summary) -> Optional[str]:
 
 
 def _down(workers: list[dict[str, Any]]) -> bool:
-    """Whether any worker ever was."""
+    """Whether any worker was ever down."""
     return any(worker.get("down") for worker in workers)
 
 
@@ -100,9 +100,11 @@ def _regions(workers: list[dict[str, Any]], names: Sequence[str], bar: int) -> T
     by_region: dict[int, list[dict[str, Any]]] = {}
     for worker in workers:
         by_region.setdefault(worker["region"], []).append(worker)
-    groups = [(names[index] if index < len(names) else f"region {index}", each) for index, each in by_region.items()]
+    groups = [
+        (names[index] if index < len(names) else f"region {index}", members) for index, members in by_region.items()
+    ]
     if len(groups) > REGIONS:
-        rest = [worker for _, each in groups[REGIONS - 1 :] for worker in each]
+        rest = [worker for _, members in groups[REGIONS - 1 :] for worker in members]
         groups = [*groups[: REGIONS - 1], (f"{len(groups) - REGIONS + 1} more regions", rest)]
     if len(groups) > 1:
         groups.append(("all", workers))
@@ -112,10 +114,12 @@ def _regions(workers: list[dict[str, Any]], names: Sequence[str], bar: int) -> T
     for name in ("workers", *(name for name, _, _ in shown)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("of simulated time", no_wrap=True)
-    for name, each in groups:
-        shares = {key: sum(worker.get(key, 0.0) for worker in each) / len(each) for key, _, _ in BAR}
+    for name, members in groups:
+        shares = {key: sum(worker.get(key, 0.0) for worker in members) / len(members) for key, _, _ in BAR}
         name = name if len(name) <= 20 else name[:18] + ".."
-        table.add_row(Text(name), f"{len(each):,}", *(f"{shares[key]:.1%}" for key, _, _ in shown), _bar(shares, bar))
+        table.add_row(
+            Text(name), f"{len(members):,}", *(f"{shares[key]:.1%}" for key, _, _ in shown), _bar(shares, bar)
+        )
     return table
 
 
@@ -135,7 +139,7 @@ def _loss(value: Optional[float]) -> str:
 
 
 def _pointers(folder: Path) -> list[tuple[str, str]]:
-    """What to look at next, of what there is."""
+    """Return (name, place or command) of what there is to look at in `folder`."""
     found = [("run folder", str(folder))]
     if any(folder.glob("events.out.tfevents*")):
         found.append(("curves", f"tensorboard --logdir {folder}"))

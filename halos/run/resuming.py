@@ -53,7 +53,7 @@ def load_run(folder: Path, changes: Sequence[str], plugins: Sequence[str] = ()) 
 
 
 def _check_place(before: Section) -> None:
-    """What is needed of a configuration before it is seen whether the rest is one."""
+    """Raise UserError unless a checkpoint's configuration says where the run is; the rest is checked later."""
     if not isinstance(before.get("name"), str) or not isinstance(before.get("out", 0), (str, type(None))):
         raise UserError("the run cannot be resumed: its checkpoint's configuration does not say where it is")
 
@@ -61,7 +61,7 @@ def _check_place(before: Section) -> None:
 def _check_keys(before: Section, after: Section, free: Sequence[str]) -> None:
     ours, theirs = dict(_leaves(after)), dict(_leaves(before))
     for key in sorted({*ours, *theirs}, key=lambda key: (not key.endswith(".name"), key)):  # first the reason
-        if ours.get(key) == theirs.get(key) or any(key == each or key.startswith(f"{each}.") for each in free):
+        if ours.get(key) == theirs.get(key) or any(key == name or key.startswith(f"{name}.") for name in free):
             continue
         if key in LIMITS:
             if _limit(ours.get(key)) < _limit(theirs.get(key)):

@@ -46,7 +46,7 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
 
 
 def ended_by(error: BaseException) -> str:
-    """What the summary says of a run that did not finish."""
+    """Return `finished` as the summary has it for a run that `error` ended."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     expected = isinstance(error, (UserError, Diverged, Deadlock, Lost))

@@ -36,7 +36,7 @@ CHECKPOINTED: Section = {"checkpoint": {"every_local_steps": 2**62}}  # as if; t
 
 @dataclass
 class Traced:
-    """What happened in a run, and by serial number, where parameters were made and what they were (None: hollow)."""
+    """The records of a run, and by serial number where parameters were made and what they were (None: hollow)."""
 
     lines: list[str] = field(default_factory=list)
     made: dict[int, tuple[str, Optional[int]]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ def problem(
     seed: int = 0,
     policy: Optional[Callable[[], Any]] = None,
 ) -> Optional[str]:
-    """What is different in a run that is resumed from one of `cuts` moments, and the line it comes from; None: nothing.
+    """Return how a run resumed from one of `cuts` moments differs, and the line it comes from; None: it does not.
 
     `policy()`, if given, makes the policy of each run, instead of what the configuration says.
     """

@@ -1,4 +1,4 @@
-"""What plugins are tried on: clusters with free or slow links and with jitter, a quadratic whose answer is known."""
+"""Situations to try plugins in: clusters with free or slow links and jitter, a quadratic whose answer is known."""
 
 from __future__ import annotations
 

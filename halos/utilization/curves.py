@@ -128,7 +128,7 @@ def curve(model: ModelOptions, method: MethodOptions, options: Options) -> Curve
 
 
 def _relative_size(codec: Codec, model: ModelOptions) -> float:
-    """What the codec makes of one layer, in bytes, relative to bf16: of matrices as a transformer's layer has them."""
+    """Return the codec's bytes of one layer, relative to bf16: of matrices as a transformer's layer has them."""
     hidden = max(1, round(math.sqrt(model.parameters / model.layers / 12)))
     wide = {"query_key_value": 3 * hidden, "dense": hidden, "up": 4 * hidden, "down": 4 * hidden}
     layer = Params(Layout({name: (width, hidden) for name, width in wide.items()}), None)

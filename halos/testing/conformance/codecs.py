@@ -1,4 +1,4 @@
-"""What every codec must do: two pure functions of a payload, and bytes that can really hold what arrives."""
+"""Conformance of codecs: two pure functions of a payload, and bytes that can really hold what arrives."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CodecConformance(Suite):
             self.check(arrived.hollow and arrived.size == real.size, section, f"{name}: it did not stay hollow")
 
     def test_bytes_can_hold_what_arrives(self, section: Section) -> None:
-        """Of one number in b bytes, no more than 256^b different ones can arrive (tried up to two bytes)."""
+        """One number in b bytes can arrive as at most 256^b different ones (tried up to two bytes)."""
         codec = self.codec(section)
         single = Layout({"number": (1,)})
         nbytes = codec.wire_bytes(Params(single, None))

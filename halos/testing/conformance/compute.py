@@ -1,4 +1,4 @@
-"""What every compute model must do: positive times that are functions of their arguments."""
+"""Conformance of compute models: positive times that are functions of their arguments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ComputeConformance(Suite):
             self.check(good, section, f"{case} takes {seconds!r}, not a time in seconds")
 
     def test_more_steps_take_more_time(self, section: Section) -> None:
-        """Of the same worker, from the same moment on, as the same job."""
+        """For the same worker, from the same moment on, as the same job."""
         model, (fast, slow) = self.connected(section), small_cluster(1).workers
         for worker, time, job in itertools.product((fast, slow), TIMES, JOBS):
             several = [model.seconds(worker, steps, time, job) for steps in STEPS]

@@ -1,4 +1,4 @@
-"""What every data source must do: samples of one length, of tokens it knows, the same for the same seed."""
+"""Conformance of data sources: samples of one length, of tokens it knows, the same for the same seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every executor must do: outcomes that depend on their jobs, and not on when they are asked for."""
+"""Conformance of executors: outcomes that depend on their jobs, and not on when they are asked for."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ class ExecutorConformance(Suite):
                 executor.close()
 
     def config(self, section: Section) -> Config:
-        """Of a quadratic with noise."""
+        """Return the configuration of a quadratic with noise, trained by the executor."""
         sections = Situation(2, "free").sections(2, 4) | {"executor": section}
         return resolved(sections, [*self.plugins, JITTER])[0]
 
     def result(self, executor: Executor, given: Job) -> Outcome:
-        """Of a job that begins and ends."""
+        """Submit a job, and return its outcome at once."""
         executor.submit(given)
         return executor.result(given)
 

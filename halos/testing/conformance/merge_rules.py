@@ -1,4 +1,4 @@
-"""What every merge rule must do: two pure functions, that go downhill."""
+"""Conformance of merge rules: two pure functions that go downhill."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class MergeRuleConformance(Suite):
         self.check(fingerprint(moved) == fingerprint(theta), section, "a pseudo-gradient of zero moves the parameters")
 
     def test_reaches_the_optimum(self, section: Section) -> None:
-        """Of quadratics on which a round goes a tenth, or less, of the way."""
+        """On quadratics where a round goes a tenth, or less, of the way."""
         rule, theta = self.rule(section), numbers(0)
         way = torch.linspace(0.05, 0.1, theta.size, dtype=torch.float64)
         goal = numbers(1)
@@ -119,7 +119,7 @@ class MergeRuleConformance(Suite):
         fragment: Fragment = WHOLE,
         shown: Optional[Fragment] = None,
     ) -> list[Any]:
-        """What so many steps (of a fragment) come to, one by one, as fingerprints (of what is shown)."""
+        """Take `count` steps (of a fragment); return the fingerprint of the parameters (of `shown`) after each."""
         with self.about(section):
             return interleaved(rule, count, (seed,), fragment, shown)[0]
 
@@ -141,7 +141,7 @@ def interleaved(
 
 
 def layout() -> Layout:
-    """Of two tensors, in float64."""
+    """Return a layout of two tensors, in float64."""
     return Layout({"matrix": (3, 4), "bias": (3,)}, torch.float64)
 
 

@@ -1,4 +1,4 @@
-"""What every model must do: say its shapes for nothing, and build a module of them that can be trained."""
+"""Conformance of models: say the shapes for nothing, and build a module of them that can be trained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ModelConformance(Suite):
     sequence_length: ClassVar[int] = 8
 
     def test_says_its_shapes(self, section: Section) -> None:
-        """Of one or more tensors, each a tuple of whole numbers."""
+        """One or more tensors, the shape of each a tuple of whole numbers."""
         shapes = self.model(section).shapes(VOCABULARY)
         good = bool(shapes) and all(all(type(each) is int and each >= 0 for each in one) for one in shapes.values())
         self.check(good, section, f"{shapes} are no shapes")

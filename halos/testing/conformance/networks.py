@@ -1,4 +1,4 @@
-"""What every network model must do: times that are functions of their arguments, and longer for more bytes."""
+"""Conformance of network models: times that are functions of their arguments, and longer for more bytes."""
 
 from __future__ import annotations
 

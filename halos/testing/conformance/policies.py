@@ -1,4 +1,4 @@
-"""What every sync policy must do, whatever its algorithm."""
+"""Conformance of sync policies, whatever their algorithm."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class PolicyConformance(Suite):
 
     @pytest.mark.parametrize("workers", [1, 2, 16])
     def test_reaches_the_optimum(self, section: Section, workers: int) -> None:
-        """Of the quadratic, with identical data; a round takes a worker a fifth of the way, or less."""
+        """On the quadratic, with identical data; a round takes a worker a fifth of the way, or less."""
         steps = self.least_steps(section)
         wanted = self.tolerance if workers < 16 else self.tolerance**0.5  # sixteen take their time
         problem = QuadraticProblem(lr=1.0 - 0.8 ** (1.0 / steps))

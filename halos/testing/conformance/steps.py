@@ -1,4 +1,4 @@
-"""What every step allocation must do: whole numbers of steps, the same whenever the same is asked."""
+"""Conformance of step allocations: whole numbers of steps, the same whenever the same is asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the conformance suites share: which components they are about, and how they say that one is wrong."""
+"""The base of the conformance suites: which components they are about, and how they say that one is wrong."""
 
 from __future__ import annotations
 

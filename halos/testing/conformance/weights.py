@@ -1,4 +1,4 @@
-"""What all contribution weights must do: factors that are 1 where there is nothing to weigh."""
+"""Conformance of contribution weights: factors that are 1 where there is nothing to weigh."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WeightsConformance(Suite):
         self.check(what is None, section, f"{workers} workers, {policy}: with and without weights, {what}")
 
     def factors(self, section: Section) -> list[float]:
-        """Of all cases, by a new instance."""
+        """Return a new instance's factors for all cases."""
         weights: ContributionWeights = self.build(section)
         with self.about(section):
             return [weights.factor(*case) for case in CASES]
