@@ -87,8 +87,9 @@ def outage(region: int, at: float, seconds: float = math.inf, **options: Any) ->
     return {"name": "outages", "at": [{"region": region, "at_seconds": at, "seconds": seconds}], **options}
 
 
-def link(at: float, seconds: float, share: float) -> dict[str, Any]:
-    return {"name": "links", "at": [{"src": 0, "dst": 1, "at_seconds": at, "seconds": seconds, "share": share}]}
+def link(at: float, seconds: float, share: float, both_ways: bool = True) -> dict[str, Any]:
+    fault = {"src": 0, "dst": 1, "at_seconds": at, "seconds": seconds, "share": share, "both_ways": both_ways}
+    return {"name": "links", "at": [fault]}
 
 
 def one_async_worker(faults: dict[str, Any], steps: int, **train: Any) -> Recording:

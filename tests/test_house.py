@@ -37,6 +37,13 @@ SIM = (  # the same inside sim
     "backlog",
 )
 FILES = arrows(ROOT)
+# Files that have no test of their name, and why.
+TESTED_ELSEWHERE = {
+    "models/neox_network.py": "is built and run by tests/models/test_gpt_neox.py alone",
+    "models/toy_modules.py": "is built and run by tests/models/test_toy.py alone",
+    "plugins/hookspecs.py": "declares the hooks; tests/plugins/test_registry.py and test_docs.py hold it to that",
+    "sim/parts.py": "has fields and nothing else",
+}
 
 
 def row(name: str, rows: tuple[str, ...]) -> int:
@@ -66,6 +73,16 @@ def test_a_file_imports_from_lower_rows_only(source: str) -> None:
 
 def test_no_files_import_each_other_in_a_circle() -> None:
     TopologicalSorter(FILES).prepare()
+
+
+def test_every_file_has_a_test_file_of_its_name_or_a_reason_to_have_none() -> None:
+    untested = []
+    for file in sorted((ROOT / "halos").rglob("*.py")):
+        name = file.relative_to(ROOT / "halos")
+        if file.name not in ("__init__.py", "__main__.py") and name.parts[0] != "testing":
+            tests = list((ROOT / "tests" / name.parent).glob(f"test_{file.name}"))
+            untested += [name.as_posix()] if not tests else []
+    assert untested == sorted(TESTED_ELSEWHERE)
 
 
 def test_plugins_import_from_the_public_face_alone() -> None:

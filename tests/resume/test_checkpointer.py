@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from halos import Update, hookimpl
 from halos.config.layers import merge, read
 from halos.config.yaml_text import to_yaml
+from halos.resume import checkpointer
+from halos.resume.checkpointer import blamed, ours
+from halos.resume.tape import Tape
 from halos.run import resuming as resume
 from halos.run.lifecycle import run
 from halos.testing import resuming
@@ -127,3 +131,22 @@ def test_the_check_for_plugins_names_the_line(tmp_path: Path) -> None:
                  "if len(seen) % 3 == 0: theta = theta * 1.0"), cuts=1, seed=2)  # fmt: skip
     assert outside is not None
     assert f"{tmp_path / 'mine.py'}:15" in outside
+
+
+def test_the_line_to_blame_is_a_policys_or_a_plugins() -> None:
+    core = Path(checkpointer.__file__).parents[1]
+    assert [ours(core / name) for name in ("sim/clock.py", "resume/tape.py", "policies/diloco.py")] == [
+        True,
+        True,
+        False,
+    ]
+    assert ours(Path(torch.__file__).parent / "functional.py")
+    assert not ours(Path("mine.py"))
+    with pytest.raises(ZeroDivisionError) as raised:
+        Tape(recording=True).number(divided)
+    line = divided.__code__.co_firstlineno + 1
+    assert blamed(raised.value) == f"divided ({__file__}:{line}): "
+
+
+def divided() -> float:
+    return 1 / 0

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from halos.errors import Diverged, Lost, UserError
 from halos.run.cli import main
+from halos.run.summary import ended_by
+from halos.sim.clock import Deadlock
 from tests.faulty import crash
 from tests.run.left import plugin, summary, written
 
@@ -41,3 +44,18 @@ def test_a_policys_own_numbers_are_in_the_summary(command, tiny_yaml, tmp_path, 
     assert summary(tmp_path / "runs" / "good")["policy_report"] == {"lost": 3}
     assert summary(tmp_path / "runs" / "bad")["policy_report"] is None
     assert "Mine.report() failed: ZeroDivisionError: division by zero" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (Diverged("the loss became nan"), "failed: the loss became nan"),
+        (Deadlock("nothing is left to happen"), "failed: nothing is left to happen"),
+        (Lost("job 3", 12.5, "it rained"), "failed: job 3 lost at 12.5 s: it rained"),
+        (UserError("no such file"), "failed: no such file"),
+        (IndexError("list index out of range"), "failed: IndexError: list index out of range"),
+    ],
+)
+def test_a_run_that_did_not_finish_says_why_and_of_a_bug_which_kind(error: BaseException, said: str) -> None:
+    assert ended_by(error) == said

@@ -59,3 +59,21 @@ def test_a_lossy_codec_changes_what_an_asynchronous_worker_is_seen_to_have_done(
         assert update.delta.flat.tolist() == pytest.approx([-0.0999755859375] * 2, abs=1e-9)
 
     record(tiny(codec="fp16"), policy=Policy(body))
+
+
+def test_a_job_takes_at_least_one_step() -> None:
+    async def body(sim: Simulation) -> None:
+        with pytest.raises(ValueError, match="worker 0 is to take 0 local steps; a job has at least one"):
+            sim.train(sim.workers[0], sim.params, 0)
+
+    assert timing(body).simulation.jobs.count == 0
+
+
+def test_jobs_are_numbered_as_they_are_dispatched_and_run_until_they_arrive() -> None:
+    async def body(sim: Simulation) -> None:
+        slow, fast = sim.train(sim.workers[0], sim.params, 4), sim.train(sim.workers[1], sim.params, 1)
+        assert (list(sim.jobs.running), sim.jobs.dispatched) == ([0, 1], 5)
+        assert ((await fast).id, sim.now, list(sim.jobs.running)) == (1, 1.0, [0])
+        assert ((await slow).id, sim.now, list(sim.jobs.running)) == (0, 4.0, [])
+
+    assert timing(body).simulation.jobs.count == 2

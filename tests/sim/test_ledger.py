@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from halos.sim.ledger import Ledger
 from halos.sim.simulation import Simulation
+from tests.made import update
 from tests.small_runs import timing
 
 
@@ -22,3 +24,31 @@ def test_steps_are_committed_dropped_or_in_flight_and_never_counted_twice() -> N
 
     ledger = timing(body).simulation.ledger
     assert (ledger.trained, ledger.committed, ledger.dropped, ledger.in_flight) == (7, 1, 2, 4)
+
+
+def test_what_has_arrived_is_in_flight_until_it_is_committed_or_dropped() -> None:
+    ledger, three, five = Ledger(), update(0, steps=3), update(1, steps=5)
+    ledger.add(three)
+    ledger.add(five)
+    assert (ledger.trained, ledger.in_flight) == (8, 8)
+    ledger.commit([three])
+    assert (ledger.committed, ledger.in_flight) == (3, 5)
+    ledger.drop([five])
+    assert (ledger.trained, ledger.committed, ledger.dropped, ledger.in_flight) == (8, 3, 5, 0)
+
+
+def test_what_was_not_delivered_is_unheard_until_it_is_settled() -> None:
+    ledger, three, five = Ledger(), update(0, steps=3), update(1, steps=5)
+    for each in (three, five):
+        ledger.add(each)
+        ledger.miss(each)
+    assert (ledger.unheard, ledger.in_flight) == (8, 8)
+    ledger.commit([three])
+    assert ledger.unheard == 5
+    ledger.drop([five])
+    assert ledger.unheard == 0
+
+
+def test_an_update_that_never_arrived_cannot_be_committed() -> None:
+    with pytest.raises(RuntimeError, match="update 7 of worker 1 is committed, but it was committed or dropped before"):
+        Ledger().commit([update(7)])

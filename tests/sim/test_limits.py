@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
+from halos.errors import ConfigError
+from halos.sim.ledger import Ledger
+from halos.sim.limits import BudgetOptions, EvaluateOptions, Hopeless, Limits
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 from tests.small_runs import timing
@@ -48,3 +54,65 @@ def test_a_policy_that_never_commits_is_asked_why(caplog: pytest.LogCaptureFixtu
     assert [each.message for each in caplog.records] == [
         "129 local steps trained, several times the budget, and none committed: has the policy forgotten sim.commit?"
     ]
+
+
+def limits(ledger: Ledger, every: int | None = None, unreliable: bool = False, **budget: Any) -> Limits:
+    """Of one worker; a step is 8 tokens."""
+    return Limits(BudgetOptions(**budget), 8, every, 1, ledger, unreliable)
+
+
+def test_of_steps_and_tokens_the_smaller_is_the_budget() -> None:
+    assert BudgetOptions(tokens=33).steps(8) == 5  # four steps are 32 tokens
+    assert BudgetOptions(tokens=33, local_steps=4).steps(8) == 4
+    assert BudgetOptions(tokens=33, local_steps=6).steps(8) == 5
+    hours = BudgetOptions(simulated_hours=0.5)
+    assert (hours.steps(8), hours.seconds) == (math.inf, 1800.0)
+
+
+def test_evaluations_are_due_at_multiples_of_the_interval_or_the_first_commit_after_one() -> None:
+    run = limits(Ledger(), every=10, local_steps=100)
+    assert [steps for steps in (4, 9, 12, 19, 21, 29, 45, 49, 50) if run.due(steps)] == [12, 21, 45, 50]
+    assert not limits(Ledger(), local_steps=100).due(99)
+
+
+def test_the_target_is_a_loss_on_the_validation_set_at_or_below() -> None:
+    run = limits(Ledger(), target_loss=0.5)
+    assert [run.reached({"validation": loss}) for loss in (0.6, 0.5, 0.4)] == [False, True, True]
+    assert not run.reached({"other": 0.1})
+    assert not limits(Ledger(), local_steps=1).reached({"validation": 0.0})
+
+
+def test_under_faults_a_run_in_which_nothing_more_is_committed_is_given_up() -> None:
+    ledger = Ledger()
+    run = limits(ledger, unreliable=True, local_steps=10)
+    assert run.patience == 40  # four times the budget
+    ledger.trained = 50
+    run.look(64, 2.0, 100.0)  # the worker's first 64 jobs are not asked about
+    ledger.committed = 5
+    run.look(65, 2.0, 100.0)
+    assert run.patience == 50 + 40 + 64 * 2
+    ledger.trained = 220
+    with pytest.raises(Hopeless, match=r"^170 local steps trained, .* none committed until 200 s; faults keep it"):
+        run.look(120, 2.0, 200.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "empty; give local_steps, tokens, simulated_hours or target_loss"),
+        ({"local_steps": 0}, "local_steps: 0 is not a positive number"),
+        ({"simulated_hours": math.inf}, "simulated_hours: inf is not a positive number"),
+        ({"target_loss": math.nan}, "target_loss: nan is not a finite number"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        BudgetOptions(**options)
+    assert str(refused.value) == said
+
+
+def test_an_interval_is_positive_and_validation_is_the_name_of_the_datas_own_tail() -> None:
+    with pytest.raises(ConfigError, match=r"^every_local_steps: 0 is not a positive number of steps, or null$"):
+        EvaluateOptions(every_local_steps=0)
+    with pytest.raises(ConfigError, match=r"^sets\.validation: is the name of the data's own held-out tail"):
+        EvaluateOptions(sets={"validation": None})  # type: ignore[dict-item]

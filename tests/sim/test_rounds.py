@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from halos import all_of
+from halos.sim.ledger import Ledger
+from halos.sim.rounds import Round, Rounds
 from halos.sim.simulation import Simulation
 from tests.small_runs import timing
 
@@ -52,3 +54,32 @@ def test_a_rounds_learning_rate_step_is_upstreams(
     train = {"global_batch_size": global_batch}
     timing(body, cluster=cluster, train=train, steps=allocation, budget={"local_steps": budget})
     assert seen == expected
+
+
+def rounds(ledger: Ledger, budget: float = 8) -> Rounds:
+    """Of two workers that take two steps each, four in all."""
+    return Rounds(lambda: [2, 2], 1, 2, budget, ledger)
+
+
+def test_rounds_are_opened_until_the_planned_steps_make_up_the_budget() -> None:
+    several = rounds(Ledger())
+    assert not several.closed
+    assert [each.index for each in several.each(lambda: 0)] == [0, 1]
+    assert several.closed
+    assert [each.index for each in several.each(lambda: 0)] == [0, 1]  # the same for whoever comes later
+
+
+def test_a_round_is_refused_as_soon_as_what_was_dispatched_makes_up_the_budget() -> None:
+    assert [each.index for each in rounds(Ledger()).each(lambda: 7)] == [0, 1]
+    assert [each.index for each in rounds(Ledger()).each(lambda: 8)] == []
+
+
+def test_what_was_lost_or_dropped_is_made_up_for_by_another_round() -> None:
+    for kind in ("lost", "dropped"):
+        ledger = Ledger()
+        setattr(ledger, kind, 1)
+        assert [each.index for each in rounds(ledger).each(lambda: 0)] == [0, 1, 2], kind
+
+
+def test_the_mean_of_a_rounds_steps_is_over_its_workers() -> None:
+    assert Round(0, None, (2, 4, 9)).mean_steps == 5.0

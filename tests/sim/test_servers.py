@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from halos import Contribution
+from halos.sim.servers import Servers
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
+from tests.made import params, update
 from tests.small_runs import Policy, timing
 
 
@@ -52,3 +54,23 @@ def test_a_rule_that_changes_nothing_does_not_make_old_work_young() -> None:
 
     run = timing(body, cluster={"regions": [{"workers": [1.0, 1.0]}]})
     assert [commit.shares[0].staleness for commit in run.commits] == [0, 0, 2]
+
+
+def test_a_local_server_begins_at_version_0_and_only_contributions_move_it() -> None:
+    servers = Servers(params(0.0, 0.0))
+    merge = servers.commit("east", params(1.0, 0.0), [], 1.0)
+    assert (merge.kind, merge.version, merge.local_steps) == ("merge", 0, 0)
+    first = servers.commit("east", params(2.0, 0.0), [update(0, steps=3), update(1, steps=4)], 2.0)
+    assert (first.kind, first.version, first.local_steps) == ("update", 1, 7)
+    assert (servers.main.version, servers.main.local_steps) == (0, 0)
+
+
+def test_a_contribution_is_as_far_away_as_base_and_target_are() -> None:
+    servers = Servers(params(0.0, 0.0))
+    one = Contribution([update()], params(0.0, 0.0), params(3.0, 4.0), from_version=0)
+    assert servers.commit("global", params(1.0, 1.0), [one], 1.0).shares[0].drift == 5.0
+
+
+def test_a_single_update_that_is_in_no_list_is_refused() -> None:
+    with pytest.raises(TypeError, match="contributions are a list, also when there is one"):
+        Servers(params(0.0, 0.0)).commit("global", params(1.0, 1.0), update(), 1.0)  # type: ignore[arg-type]

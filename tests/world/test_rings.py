@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import permutations
 
 import numpy as np
@@ -42,3 +43,13 @@ def test_a_directed_ring_hidden_among_slow_links_is_found_at_twenty_regions_and_
         for i in range(regions):
             matrix[order[i], order[(i + 1) % regions]] = 5.0
         assert best_ring(matrix) == 5.0
+
+
+def test_above_twenty_regions_it_is_said_that_the_ring_is_only_searched_for(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert best_ring(np.ones((20, 20))) == 1.0
+        assert caplog.records == []
+        assert best_ring(np.ones((21, 21))) == 1.0
+    assert [each.message for each in caplog.records] == [
+        "21 regions: the best all-reduce ring is only searched for, not proven"
+    ]

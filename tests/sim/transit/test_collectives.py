@@ -87,3 +87,23 @@ def test_a_collective_that_is_over_cannot_be_joined_again() -> None:
 def test_an_all_reduce_counts_what_its_rings_links_carry() -> None:
     run = record(tiny(executor={"name": "timing"}, model=FOUR_MB, cluster={"regions": [{"workers": [1] * 4}]}))
     assert {(each.kind, each.bytes) for each in run.transfers} == {("all_reduce", 2 * 3 * 4_000_000)}
+
+
+def test_an_exchange_without_a_server_is_an_all_reduce_of_all_workers() -> None:
+    async def body(sim: Simulation) -> None:
+        # 2 (M−1)/M · 4 MB = 6 MB for four workers, at 1 MB/s
+        assert sim.exchange_seconds(sim.workers[0]) == pytest.approx(6.0)
+
+    timing(body, cluster={"regions": [{"workers": [1] * 4}]}, network=MB_PER_S)
+
+
+def test_a_collective_of_fewer_members_is_complete_without_the_rest() -> None:
+    async def body(sim: Simulation) -> None:
+        one = sim.collective("alone", members=1)
+        arrival = one.join(sim.workers[0], sim.params)
+        with pytest.raises(RuntimeError, match="worker 1 joins a collective of 1 that is complete"):
+            one.join(sim.workers[1], sim.params)
+        await arrival
+        assert sim.now == 0.0  # there is nobody to send anything to
+
+    timing(body, network=MB_PER_S)

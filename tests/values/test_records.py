@@ -1,0 +1,115 @@
+"""Records: what follows from their fields, and the lines they become."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from halos.values.params import Params
+from halos.values.records import (
+    Commit,
+    Contribution,
+    Evaluation,
+    Share,
+    Transfer,
+    mean_loss,
+    number,
+    quoted,
+)
+from tests.made import params, update
+
+
+def flat(theta: Params) -> list[float]:
+    assert theta.flat is not None
+    return theta.flat.tolist()
+
+
+def test_the_pseudo_gradient_leads_away_from_where_the_update_ended() -> None:
+    one = update()  # from (1, 1) to (0.5, 2)
+    assert (flat(one.delta), flat(one.end)) == ([0.5, -1.0], [0.5, 2.0])
+    half = update(factor=0.5)
+    assert (flat(half.delta), flat(half.end)) == ([0.25, -0.5], [0.75, 1.5])
+
+
+def test_from_elsewhere_it_is_the_way_from_there() -> None:
+    theta = params(2.0, 2.0)
+    assert flat(update().since(theta)) == [1.5, 0.0]
+    assert flat(update(factor=0.5).since(theta)) == [0.75, 0.0]
+    one = update()
+    assert flat(one.since(one.start)) == [0.5, -1.0]
+
+
+def test_of_a_job_that_asked_for_a_gradient_that_is_the_pseudo_gradient() -> None:
+    start = params(1.0, 1.0)
+    asked = update(start=start, params=start, gradient=params(0.25, 4.0), factor=2.0)
+    assert (flat(asked.delta), flat(asked.end)) == ([0.5, 8.0], [0.5, -7.0])
+
+
+def test_a_receipt_has_all_but_the_tensors() -> None:
+    receipt = update(7, steps=5, gradient=params(0.0, 0.0)).receipt()
+    assert (receipt.id, receipt.steps, receipt.samples, receipt.losses) == (7, 5, (4, 9), (0.5, 0.25))
+    assert receipt.start.hollow and receipt.params.hollow and receipt.gradient is None
+
+
+def test_an_update_becomes_a_line_and_a_loss_that_is_no_number_null() -> None:
+    assert update(3, steps=2, losses=(0.5, math.nan), server=1).as_json() == (
+        '{"time": 2.0, "worker": 1, "region": 0, "steps": 2, "start_time": 0.0, "start_version": 3, '
+        '"first_sample": 4, "end_sample": 6, "lr_step": 2, "losses": [0.5, null], "server": 1}'
+    )
+    assert json.loads(update(losses=()).as_json())["losses"] == []
+
+
+def test_a_transfer_and_a_collective_become_lines() -> None:
+    pull = Transfer(1.5, 2.0, 0, 1, 16, "pull", worker=3, server=0)
+    assert json.loads(pull.as_json()) == {
+        "start_time": 1.5, "time": 2.0, "src": 0, "dst": 1, "bytes": 16, "kind": "pull", "worker": 3, "server": 0,
+    }  # fmt: skip
+    all_reduce = json.loads(Transfer(1.5, 2.0, None, None, 16, "all_reduce").as_json())
+    assert [all_reduce[key] for key in ("src", "dst", "worker", "server")] == [None] * 4
+
+
+def test_a_commit_becomes_a_line_with_its_contributions() -> None:
+    shares = (Share((update(0, steps=2),), 4, 1, 0.5), Share((update(1, steps=3), update(2, steps=4)), 5, 0, math.nan))
+    assert [share.steps for share in shares] == [2, 7]
+    commit = Commit(2.0, 6, 'say "hi"', "update", 9, shares, params(0.0, 0.0))
+    assert json.loads(commit.as_json()) == {
+        "time": 2.0, "version": 6, "server": 'say "hi"', "kind": "update", "local_steps": 9,
+        "contributions": [
+            {"workers": [1], "steps": 2, "from_version": 4, "staleness": 1, "drift": 0.5},
+            {"workers": [1, 1], "steps": 7, "from_version": 5, "staleness": 0, "drift": None},
+        ],
+    }  # fmt: skip
+
+
+def test_an_evaluation_becomes_a_line() -> None:
+    assert json.loads(Evaluation(2.0, 1, 8, 9, 512, math.inf, "wiki").as_json()) == {
+        "time": 2.0, "version": 1, "local_steps": 8, "trained_steps": 9, "tokens": 512, "loss": None, "set": "wiki",
+        "of": "global",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.1, "0.1"), (1e-30, "1e-30"), (None, "null"), (math.nan, "null"), (-math.inf, "null")]
+)
+def test_a_number_is_written_so_that_it_is_read_back_and_anything_else_is_null(value: float | None, said: str) -> None:
+    assert number(value) == said
+
+
+def test_a_text_is_quoted_as_json_has_it() -> None:
+    assert quoted('a "b"\n') == '"a \\"b\\"\\n"'
+
+
+def test_the_loss_of_a_commit_is_the_mean_over_chunks() -> None:
+    shares = (Share((update(losses=(1.0, 2.0)), update(losses=(6.0,))), 0, 0, 0.0),)
+    commit = Commit(1.0, 1, "global", "update", 2, shares, params(0.0, 0.0))
+    assert mean_loss(commit) == 3.0
+    assert mean_loss(commit._replace(shares=())) is None
+    assert mean_loss(commit._replace(shares=(Share((update(losses=(math.nan,)),), 0, 0, 0.0),))) is None
+
+
+def test_contributions_are_equal_only_to_themselves() -> None:
+    one, other = (Contribution([], params(0.0, 0.0), params(1.0, 1.0)) for _ in range(2))
+    assert one == one
+    assert one != other
