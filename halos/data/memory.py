@@ -17,7 +17,7 @@ def check(key: str, what: str, needed: int) -> None:
 
 def available() -> Optional[int]:
     """Free memory of this machine (or what its container may have at most, if that is less) in bytes, if it says so."""
-    known = [each for each in (_free(), _container_limit()) if each is not None]
+    known = [limit for limit in (_free(), _container_limit()) if limit is not None]
     return min(known, default=None)
 
 

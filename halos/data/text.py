@@ -125,7 +125,7 @@ class Text(DataOptions):
 
     def _given(self) -> str:
         """The path, or the paths, as messages have them."""
-        paths = [from_here(each) for each in self.path] if isinstance(self.path, list) else from_here(self.path)
+        paths = [from_here(path) for path in self.path] if isinstance(self.path, list) else from_here(self.path)
         return repr(paths)
 
     def _check_size(self, size: int, files: int) -> None:

@@ -112,7 +112,9 @@ class Tokens(DataOptions):
                 problem = "needed" if self.key is None else f"{self.key!r} is not there"
                 hint = did_you_mean(self.key, names) if self.key else ""
                 raise ConfigError("key", f"{problem}; {str(path)!r} holds {', '.join(names) or 'nothing'}{hint}")
-            unpacked = sum(each.file_size for each in archive.zip.infolist() if each.filename in (key, f"{key}.npy"))
+            unpacked = sum(
+                member.file_size for member in archive.zip.infolist() if member.filename in (key, f"{key}.npy")
+            )
             memory.check("path", f"{key!r} in {str(path)!r}", unpacked)
             return np.asarray(archive[key])
 

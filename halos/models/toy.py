@@ -52,7 +52,7 @@ class Quadratic:
     def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
         from halos.models.toy_modules import QuadraticModule  # loads PyTorch, for its classes
 
-        start, curvature, optimum = (_numbers(each, self.size) for each in (self.start, self.curvature, self.optimum))
+        start, curvature, optimum = (_numbers(given, self.size) for given in (self.start, self.curvature, self.optimum))
         return QuadraticModule(start, curvature, optimum, self.noise, getattr(torch, self.dtype))
 
 
@@ -96,13 +96,13 @@ def _check(size: int, key: str, noise: float, dtype: str, wire_bytes: Optional[i
 
 
 def _numbers(value: Numbers, size: int) -> list[float]:
-    return [float(each) for each in value] if isinstance(value, (list, tuple)) else [float(value)] * size
+    return [float(number) for number in value] if isinstance(value, (list, tuple)) else [float(value)] * size
 
 
 def _check_numbers(key: str, value: Numbers, size: int) -> None:
     """One number for all, or a list of `size`."""
     several = list(value) if isinstance(value, (list, tuple)) else [value]
-    plain = all(isinstance(each, (int, float)) and math.isfinite(each) for each in several)
+    plain = all(isinstance(number, (int, float)) and math.isfinite(number) for number in several)
     fits = not isinstance(value, (list, tuple)) or len(several) == size
     require(plain and fits, key, value, f"a number or a list of {size}")
 

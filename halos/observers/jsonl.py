@@ -227,8 +227,8 @@ def write_summary(path: Path, summary: Summary) -> None:
 
 def _indented(value: Any) -> str:
     """`value` as JSON over several lines: one for each entry, and each record of a list of them."""
-    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-        return "[\n    " + ",\n    ".join([json.dumps(each, ensure_ascii=False) for each in value]) + "\n  ]"
+    if isinstance(value, list) and value and all(isinstance(record, dict) for record in value):
+        return "[\n    " + ",\n    ".join([json.dumps(record, ensure_ascii=False) for record in value]) + "\n  ]"
     return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")  # texts hold no line ends: \\n
 
 
@@ -237,7 +237,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return value

@@ -60,7 +60,7 @@ class Results:
 
     def histories(self) -> dict[str, Any]:
         """Return the content of the file, with the original simulator's keys; times in milliseconds."""
-        losses, means, val = (np.array(each) for each in (self._losses, self._mean_losses, self._val_losses))
+        losses, means, val = (np.array(history) for history in (self._losses, self._mean_losses, self._val_losses))
         with np.errstate(over="ignore"):
             return {
                 "num_steps_history": np.cumsum(np.array(self._chunks, dtype=np.int64)),

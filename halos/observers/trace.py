@@ -159,11 +159,11 @@ def worker_rows(
             collectives.append((start, end))
     for outage in down:
         busy[outage.worker].append((_microseconds(outage.start), _microseconds(outage.end), outage))
-    for each in cluster.workers:
-        slices = sorted(busy[each.id], key=itemgetter(0, 1))
+    for member in cluster.workers:
+        slices = sorted(busy[member.id], key=itemgetter(0, 1))
         slices += [(start, end, None) for start, end in _waits(slices, collectives)]
-        name = f"worker {each.id} (speed {each.speed:.3g})"
-        yield from _rows(FIRST_REGION + each.region, name, lanes(slices) or [[]])
+        name = f"worker {member.id} (speed {member.speed:.3g})"
+        yield from _rows(FIRST_REGION + member.region, name, lanes(slices) or [[]])
 
 
 def link_rows(carried: Iterable[Carried], cluster: Cluster) -> tuple[list[Row], int]:
@@ -188,14 +188,14 @@ def lanes(slices: Iterable[Slice]) -> list[list[Slice]]:
     rows: list[list[Slice]] = []
     taken: list[tuple[int, int]] = []  # (until when, lane)
     free: list[int] = []
-    for each in sorted(slices, key=itemgetter(0, 1)):
-        while taken and taken[0][0] <= each[0]:
+    for piece in sorted(slices, key=itemgetter(0, 1)):
+        while taken and taken[0][0] <= piece[0]:
             heappush(free, heappop(taken)[1])
         lane = heappop(free) if free else len(rows)
         if lane == len(rows):
             rows.append([])
-        rows[lane].append(each)
-        heappush(taken, (each[1], lane))
+        rows[lane].append(piece)
+        heappush(taken, (piece[1], lane))
     return rows
 
 

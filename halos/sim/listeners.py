@@ -39,15 +39,15 @@ class Listeners:
     def _bound(self, caller: pluggy.HookCaller, argument: str) -> Callable[[Any], Any]:
         implementations = caller.get_hookimpls()
         plain = all(
-            not each.wrapper and not each.hookwrapper and tuple(each.argnames) == (argument,)
-            for each in implementations
+            not hook.wrapper and not hook.hookwrapper and tuple(hook.argnames) == (argument,)
+            for hook in implementations
         )
         if not plain:  # a wrapper, or one that takes no argument: pluggy knows what to do
             several = partial(_all, caller, argument)
-            return several if any(self._is_component(each.plugin) for each in implementations) else self._aside(several)
+            return several if any(self._is_component(hook.plugin) for hook in implementations) else self._aside(several)
         functions: list[Callable[[Any], Any]] = [  # in pluggy's own order
-            each.function if self._is_component(each.plugin) else self._aside(each.function)
-            for each in reversed(implementations)
+            hook.function if self._is_component(hook.plugin) else self._aside(hook.function)
+            for hook in reversed(implementations)
         ]
 
         def tell(record: Any) -> None:
@@ -57,7 +57,7 @@ class Listeners:
         return functions[0] if len(functions) == 1 else tell
 
     def _is_component(self, plugin: Any) -> bool:
-        return any(plugin is each for each in self._components)
+        return any(plugin is component for component in self._components)
 
 
 def _all(caller: pluggy.HookCaller, argument: str, record: Any) -> None:

@@ -40,7 +40,7 @@ class MistakeTable:
         if "row" in metafunc.fixturenames:
             found = rows(Path(inspect.getfile(type(self))).with_name(self.table))
             assert found, f"{self.table} has no table whose columns are `given` and `said`"
-            metafunc.parametrize("row", found, ids=[each.given for each in found])
+            metafunc.parametrize("row", found, ids=[row.given for row in found])
 
     def test_a_mistake_is_one_line_and_nothing_is_written(
         self, row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -30,7 +30,9 @@ class Witness:
 
     def modified(self) -> list[str]:
         """Where the parameters were made that are not what they were; each place once."""
-        places = [place for each, before, place in self._seen if each.flat is None or content(each.flat) != before]
+        places = [
+            place for params, before, place in self._seen if params.flat is None or content(params.flat) != before
+        ]
         return list(dict.fromkeys(places))
 
 
@@ -67,37 +69,39 @@ def fingerprint(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return ("Tensor", value.dtype, tuple(value.shape), content(value))
     if isinstance(value, Mapping):
-        return tuple((key, fingerprint(each)) for key, each in value.items())
+        return tuple((key, fingerprint(inner)) for key, inner in value.items())
     if isinstance(value, (list, tuple)):
-        return tuple(fingerprint(each) for each in value)
+        return tuple(fingerprint(item) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return tuple(fingerprint(getattr(value, each.name)) for each in dataclasses.fields(value))
+        return tuple(fingerprint(getattr(value, field.name)) for field in dataclasses.fields(value))
     return fingerprint(vars(value)) if hasattr(value, "__dict__") else repr(value)
 
 
 def everything(recording: Recording) -> list[Any]:
     """Every record in order, and the bits of every model that was trained or committed."""
     found: list[Any] = []
-    for each in recording.heard:
-        found.append((type(each).__name__, each.as_json()))
-        if isinstance(each, Update):
-            found.append(("its parameters", fingerprint([field for field in each if isinstance(field, Params)])))
-        elif isinstance(each, Commit):
-            found.append(("its parameters", fingerprint(each.params)))
+    for record in recording.heard:
+        found.append((type(record).__name__, record.as_json()))
+        if isinstance(record, Update):
+            found.append(("its parameters", fingerprint([field for field in record if isinstance(field, Params)])))
+        elif isinstance(record, Commit):
+            found.append(("its parameters", fingerprint(record.params)))
     return found
 
 
 def timeline(recording: Recording) -> list[Any]:
     """Every record in order, without what only training can know: losses, drift, evaluations."""
     found: list[Any] = []
-    for each in recording.heard:
-        if isinstance(each, Update):
-            found.append(each._replace(losses=()).as_json())
-        elif isinstance(each, Commit):
-            shares = [(share.from_version, share.staleness, [one.id for one in share.updates]) for share in each.shares]
-            found.append((each._replace(shares=()).as_json(), shares))
-        elif not isinstance(each, Evaluation):
-            found.append(each.as_json())
+    for record in recording.heard:
+        if isinstance(record, Update):
+            found.append(record._replace(losses=()).as_json())
+        elif isinstance(record, Commit):
+            shares = [
+                (share.from_version, share.staleness, [one.id for one in share.updates]) for share in record.shares
+            ]
+            found.append((record._replace(shares=()).as_json(), shares))
+        elif not isinstance(record, Evaluation):
+            found.append(record.as_json())
     return found
 
 

@@ -52,9 +52,9 @@ def show(curves: Sequence[Curve], targets_percent: Sequence[float], console: Con
         table.add_column("compute utilisation")
         for target in targets_percent:
             table.add_column(f"{target:g} %", justify="right", no_wrap=True)
-        for curve in (each for each in curves if each.model == model):
+        for curve in (candidate for candidate in curves if candidate.model == model):
             needed = (curve.needed(target / 100) for target in targets_percent)
-            table.add_row(Text(curve.method), *(_gbps(each, float(curve.gbps[-1])) for each in needed))
+            table.add_row(Text(curve.method), *(_gbps(gbps, float(curve.gbps[-1])) for gbps in needed))
         console.print(table)
 
 
@@ -86,7 +86,7 @@ def write_plot(curves: Sequence[Curve], path: Path) -> None:
     panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
     methods = list(dict.fromkeys(curve.method for curve in curves))
     for panel, model in zip(panels, models):
-        for curve in (each for each in curves if each.model == model):
+        for curve in (candidate for candidate in curves if candidate.model == model):
             i = methods.index(curve.method)
             style = {"color": f"C{i % 10}", "marker": MARKS[i % len(MARKS)], "markersize": 4}
             panel.plot(curve.gbps, 100 * curve.utilization, label=curve.method, linewidth=1.4, markevery=4, **style)

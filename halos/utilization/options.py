@@ -97,7 +97,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for key in ("models", "methods"):
-            labels = [each.label for each in getattr(self, key)]
+            labels = [entry.label for entry in getattr(self, key)]
             require(bool(labels), key, labels, "a list of at least one")
             twice = [label for label in labels if labels.count(label) > 1]
             require(not twice, key, twice[:1], "the label of one only")

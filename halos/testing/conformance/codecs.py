@@ -47,7 +47,7 @@ class CodecConformance(Suite):
             with self.about(section, f", {name}"):
                 weights = codec.wire_bytes(real), codec.wire_bytes(real.zeros()), codec.wire_bytes(hollow)
                 arrived = codec.roundtrip(hollow)
-            whole = all(type(each) is int and each >= 0 for each in weights)
+            whole = all(type(weight) is int and weight >= 0 for weight in weights)
             self.check(whole, section, f"{name}: {weights} are no numbers of bytes")
             words = f"{name}: numbers, zeros and a hollow payload weigh {weights} bytes"
             self.check(len(set(weights)) == 1, section, words)

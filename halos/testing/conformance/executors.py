@@ -44,12 +44,12 @@ class ExecutorConformance(Suite):
             with self.opened(section) as (executor, start):
                 jobs = [job(0, 0, start, 3), job(1, 1, start, 2)]
                 if together:
-                    for each in jobs:
-                        executor.submit(each)
+                    for given in jobs:
+                        executor.submit(given)
                     executor.evaluate(start, "validation")
-                    outcomes = [executor.result(each) for each in reversed(jobs)][::-1]
+                    outcomes = [executor.result(given) for given in reversed(jobs)][::-1]
                 else:
-                    outcomes = [self.result(executor, each) for each in jobs]
+                    outcomes = [self.result(executor, given) for given in jobs]
                 found.append(fingerprint(outcomes))
         self.check(found[0] == found[1], section, "jobs under way together come out otherwise than one by one")
 

@@ -31,7 +31,7 @@ class ModelConformance(Suite):
         self.check(good, section, f"{shapes} are no shapes")
 
     def test_builds_what_it_says(self, section: Section) -> None:
-        built = {name: tuple(each.shape) for name, each in self.module(section).named_parameters()}
+        built = {name: tuple(parameter.shape) for name, parameter in self.module(section).named_parameters()}
         said = dict(self.model(section).shapes(VOCABULARY))
         self.check(built == said, section, f"says {said}, builds {built}")
 
@@ -40,7 +40,7 @@ class ModelConformance(Suite):
         built = []
         for state in (0, 1):
             torch.manual_seed(state)
-            built.append([content(each) for each in self.module(section).parameters()])
+            built.append([content(parameter) for parameter in self.module(section).parameters()])
         self.check(built[0] == built[1], section, "two modules of one seed have different weights")
 
     def test_loss_is_a_finite_number_with_a_gradient_everywhere(self, section: Section) -> None:
@@ -59,7 +59,9 @@ class ModelConformance(Suite):
         repeated = losses[0] == losses[1] and losses[2] == losses[3]
         self.check(repeated, section, f"the loss of one batch is {losses[:2]} in training, {losses[2:]} in evaluation")
         without = [
-            name for name, each in module.named_parameters() if each.grad is None or not each.grad.isfinite().all()
+            name
+            for name, parameter in module.named_parameters()
+            if parameter.grad is None or not parameter.grad.isfinite().all()
         ]
         self.check(not without, section, f"no finite gradient reaches {', '.join(without)}")
 

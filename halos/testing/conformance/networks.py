@@ -63,7 +63,7 @@ class NetworkConformance(Suite):
     def test_runs_twice_alike(self, section: Section, policy: str, workers: int) -> None:
         spread = [[1.0] * (workers // self.regions + (index < workers % self.regions)) for index in range(self.regions)]
         sections = tiny(
-            cluster={"regions": [{"workers": each} for each in spread]},
+            cluster={"regions": [{"workers": speeds} for speeds in spread]},
             executor={"name": "timing"},
             policy={"name": policy},
             budget={"local_steps": 8 * workers},

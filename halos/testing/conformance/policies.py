@@ -53,9 +53,11 @@ class PolicyConformance(Suite):
         if metafunc.function.__name__ != "test_takes_the_time_of_its_closed_form":
             super().pytest_generate_tests(metafunc)
             return
-        timed = [each for each in self.subjects() if self.seconds(each, 6, 2.0, 1.0) is not None]
-        cases = [(each, workers, transfer) for each in timed for workers in (1, 2, 16) for transfer in (0.1, 1.0, 3.0)]
-        ids = [f"{each['name']}-{workers}-{transfer}" for each, workers, transfer in cases]
+        timed = [subject for subject in self.subjects() if self.seconds(subject, 6, 2.0, 1.0) is not None]
+        cases = [
+            (subject, workers, transfer) for subject in timed for workers in (1, 2, 16) for transfer in (0.1, 1.0, 3.0)
+        ]
+        ids = [f"{subject['name']}-{workers}-{transfer}" for subject, workers, transfer in cases]
         metafunc.parametrize(("section", "workers", "transfer"), cases, ids=ids)
 
     @pytest.mark.parametrize("situation", SITUATIONS, ids=str)
@@ -116,16 +118,16 @@ class PolicyConformance(Suite):
         ledger, end = run.simulation.ledger, run.simulation.now
         trained = {update.id: update for update in run.updates}
         committed = [update.id for commit in run.global_commits for share in commit.shares for update in share.updates]
-        twice = sorted({each for each in committed if committed.count(each) > 1})
+        twice = sorted({id for id in committed if committed.count(id) > 1})
         self.check(not twice, section, f"{situation}: updates {twice} are committed more than once")
-        steps = sum(trained[each].steps for each in committed if each in trained)
-        sums = (sum(each.steps for each in trained.values()), steps, steps + ledger.dropped + ledger.in_flight)
+        steps = sum(trained[id].steps for id in committed if id in trained)
+        sums = (sum(update.steps for update in trained.values()), steps, steps + ledger.dropped + ledger.in_flight)
         ledgers = (ledger.trained, ledger.committed, ledger.trained)
         words = f"{situation}: trained, committed, and all of it are {sums} by its records, {ledgers} by the ledger"
         self.check(sums == ledgers, section, words)
         # What is dropped has no record, so that much may be missing.
-        lying = [each for each in run.updates if each.time <= end / 2 and each.id not in set(committed)]
-        forgotten = sum(each.steps for each in lying) > ledger.dropped
+        lying = [update for update in run.updates if update.time <= end / 2 and update.id not in set(committed)]
+        forgotten = sum(update.steps for update in lying) > ledger.dropped
         message = f"{situation}: neither committed nor dropped by {end:.6g} s: {said(lying)}"
         self.check(not forgotten, section, message)
 
@@ -139,7 +141,7 @@ class PolicyConformance(Suite):
         what = first_difference(timeline(run), timeline(hollow))
         self.check(what is None, section, f"{situation}: with and without training, the times differ: {what}")
 
-    @pytest.mark.parametrize("situation", [each for each in SITUATIONS if each.workers == 2], ids=str)
+    @pytest.mark.parametrize("situation", [situation for situation in SITUATIONS if situation.workers == 2], ids=str)
     def test_resumes_exactly(self, section: Section, situation: Situation) -> None:
         """Cut anywhere and resumed, it is the run that was never cut."""
         sections = situation.sections(2 * self.least_steps(section), self.rounds) | {"policy": section}
@@ -210,5 +212,5 @@ class PolicyConformance(Suite):
 
 def said(updates: Iterable[Update]) -> str:
     """Some updates, as a message says them."""
-    words = [f"update {each.id} of worker {each.worker}, there at {each.time:.6g} s" for each in updates]
+    words = [f"update {update.id} of worker {update.worker}, there at {update.time:.6g} s" for update in updates]
     return "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")

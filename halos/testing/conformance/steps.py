@@ -12,7 +12,7 @@ from halos.testing.recording import Recording
 from halos.testing.situations import SITUATIONS, Situation
 from halos.testing.witness import first_difference, timeline
 
-UNEQUAL = [each for each in SITUATIONS if each.links == "jitter"]
+UNEQUAL = [situation for situation in SITUATIONS if situation.links == "jitter"]
 
 
 class StepsConformance(Suite):

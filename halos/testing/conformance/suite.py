@@ -36,16 +36,18 @@ class Suite:
         """Every test that takes a `section` runs once for each of the suite's."""
         if "section" in metafunc.fixturenames:
             subjects = self.subjects()
-            metafunc.parametrize("section", subjects, ids=[each["name"] for each in subjects])
+            metafunc.parametrize("section", subjects, ids=[subject["name"] for subject in subjects])
 
     @classmethod
     def subjects(cls) -> list[Section]:
         """The sections to test."""
-        given = [each["name"] for each in cls.sections]
+        given = [section["name"] for section in cls.sections]
         components = plugins_of(tuple(cls.plugins)).components[cls.kind].values()
         everything = not (cls.plugins or cls.sections)
-        others = [each for each in components if everything or any(brings(name, each) for name in cls.plugins)]
-        subjects = [*cls.sections, *({"name": each.name} for each in others if each.name not in given)]
+        others = [
+            component for component in components if everything or any(brings(name, component) for name in cls.plugins)
+        ]
+        subjects = [*cls.sections, *({"name": component.name} for component in others if component.name not in given)]
         if not subjects:
             raise UserError(f"{cls.__name__}: no {cls.kind} comes with {', '.join(cls.plugins)}")
         return subjects
