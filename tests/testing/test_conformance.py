@@ -10,7 +10,7 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 
-from halos.plugins import Plugins
+from halos.plugins.registry import Plugins
 from halos.testing.conformance import (
     CodecConformance,
     ComputeConformance,
