@@ -163,12 +163,6 @@ def test_every_example_is_run() -> None:
     assert all(f"def register_{kind}(" in code for kind in kinds) and "def on_commit(" in code
 
 
-def test_examples_import_from_halos_alone() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", PLUGINS.read_text() + TESTING.read_text(), re.M | re.S)
-    modules = {line.split()[1] for block in blocks for line in block.splitlines() if line.startswith("from halos")}
-    assert modules <= {"halos", "halos.testing", "halos.testing.conformance", "halos.testing.mistakes"}
-
-
 def test_the_documented_tests_pass(folder: Path) -> None:
     (command,) = [each for each in commands(TESTING) if "pytest" in each]
     words = [sys.executable, *shlex.split(command)[1:], "-p", "no:cacheprovider"]

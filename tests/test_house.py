@@ -91,10 +91,10 @@ def test_plugins_import_from_the_public_face_alone() -> None:
         for top in ("plugins", "third_party")
         for file in ROOT.glob(f"{top}/**/*.py")
     }
-    blocks = re.findall(
-        r"^```python[^\n]*\n(.*?)^```", (ROOT / "docs/plugins.md").read_text(encoding="utf-8"), re.M | re.S
-    )
-    sources |= {f"docs/plugins.md, example {number}": text for number, text in enumerate(blocks, 1)}
+    for page in ("docs/plugins.md", "docs/testing.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        blocks = re.findall(r"^```python[^\n]*\n(.*?)^```", text, re.M | re.S)
+        sources |= {f"{page}, example {number}": block for number, block in enumerate(blocks, 1)}
     assert len(sources) > 30
     known = modules(ROOT)
     for where, text in sources.items():

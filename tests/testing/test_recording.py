@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -268,18 +267,6 @@ def test_three_lines_test_a_plugin_file(pytester: pytest.Pytester, monkeypatch: 
     result = pytester.runpytest_subprocess("-v", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=9)
     result.stdout.fnmatch_lines(["*TestMine::test_over_equal_steps_they_are_one?mine? PASSED*"])
-
-
-def test_the_documented_suites_pass(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    text = (ROOT / "docs/plugins.md").read_text()
-    for name, code in re.findall(r"^`(half_pace|discounted|hub)\.py`\n\n```python\n(.*?)^```$", text, re.M | re.S):
-        (pytester.path / f"{name}.py").write_text(code)
-    (code,) = re.findall(r"```python\n([^`]*class TestHalfPace\(PolicyConformance\).*?)^```$", text, re.M | re.S)
-    (pytester.path / "test_documented.py").write_text(code)
-    quick = "TestDiscounted or TestHub or (TestHalfPace and jitter)"
-    result = pytester.runpytest_subprocess("-k", quick, "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=7 + 10 + 6 * 3 + 1, deselected=3 + 6 * 6 + 1 + 2)
 
 
 def test_a_suite_of_nothing_is_an_error() -> None:

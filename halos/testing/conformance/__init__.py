@@ -1,4 +1,4 @@
-"""One conformance suite per kind of plugin, to inherit from in a test file; see docs/plugins.md."""
+"""One conformance suite per kind of plugin, to inherit from in a test file; see docs/testing.md."""
 
 from halos.testing.conformance.codecs import CodecConformance
 from halos.testing.conformance.compute import ComputeConformance
