@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from halos.resume.tape import Strayed, Tape
+from halos.resume.tape import ReplayDiffers, Tape
 
 
 def never() -> float:
@@ -30,18 +30,18 @@ def test_a_replay_that_has_gone_live_computes_and_records_again() -> None:
 
 
 def test_a_replay_that_takes_more_or_fewer_numbers_has_strayed() -> None:
-    with pytest.raises(Strayed, match=r"^it takes more numbers out of parameters than before the checkpoint$"):
+    with pytest.raises(ReplayDiffers, match=r"^it takes more numbers out of parameters than before the checkpoint$"):
         Tape(earlier=[1.5]).take(2)
     tape = Tape(earlier=[1.5, 2.5])
     tape.take(1)
-    with pytest.raises(Strayed, match=r"^it takes fewer numbers out of parameters than before the checkpoint$"):
+    with pytest.raises(ReplayDiffers, match=r"^it takes fewer numbers out of parameters than before the checkpoint$"):
         tape.go_live()
 
 
 def test_a_count_is_a_whole_number() -> None:
     assert Tape(earlier=[3.0]).take_count() == 3
     for wrong in (1.5, -1.0):
-        with pytest.raises(Strayed, match=f"^it finds {wrong} where the checkpoint should say how many losses"):
+        with pytest.raises(ReplayDiffers, match=f"^it finds {wrong} where the checkpoint should say how many losses"):
             Tape(earlier=[wrong]).take_count()
 
 
