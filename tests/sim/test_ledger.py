@@ -42,11 +42,11 @@ def test_what_was_not_delivered_is_unheard_until_it_is_settled() -> None:
     for each in (three, five):
         ledger.add(each)
         ledger.miss(each)
-    assert (ledger.unheard, ledger.in_flight) == (8, 8)
+    assert (ledger.undelivered, ledger.in_flight) == (8, 8)
     ledger.commit([three])
-    assert ledger.unheard == 5
+    assert ledger.undelivered == 5
     ledger.drop([five])
-    assert ledger.unheard == 0
+    assert ledger.undelivered == 0
 
 
 def test_an_update_that_never_arrived_cannot_be_committed() -> None:

@@ -53,7 +53,7 @@ def test_an_update_whose_message_is_lost_stays_unheard() -> None:
     async def body(sim: Simulation) -> None:
         updates = [await sim.train(worker, sim.params, 2) for worker in sim.workers]
         assert [sim.faults.delivers(update) for update in updates] == [False, True]
-        assert (sim.ledger.unheard, sim.ledger.in_flight) == (2, 4)
+        assert (sim.ledger.undelivered, sim.ledger.in_flight) == (2, 4)
         assert sim.faults.lost() == {"jobs": 0, "messages": 1}
 
     assert timing(body, plugins=[HERE], faults={"name": "losing", "messages": [0]}).simulation.now == 4.0
