@@ -24,7 +24,7 @@ def measured(checkout: Path, benchmark: str, arguments: list[str]) -> dict[str, 
         command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--repeats", "1", "--json", str(result), *arguments]
         subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
         found: dict[str, Any] = json.loads(result.read_text())
-    return {name: numbers["median"] for name, numbers in found.items()}
+    return {name: numbers["median"] for name, numbers in found.items() if "median" in numbers}
 
 
 def main() -> None:
@@ -34,9 +34,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options, arguments = parser.parse_known_args()
     ratios: dict[str, list[float]] = {}
-    for _ in range(options.rounds):
-        before = measured(options.before, options.benchmark, arguments)
-        after = measured(HERE, options.benchmark, arguments)
+    for turn in range(options.rounds):
+        first, second = (options.before, HERE) if turn % 2 else (HERE, options.before)
+        found = {checkout: measured(checkout, options.benchmark, arguments) for checkout in (first, second)}
+        before, after = found[options.before], found[HERE]
         for name in before.keys() & after.keys():
             ratios.setdefault(name, []).append(after[name] / before[name])
     for name, several in sorted(ratios.items()):

@@ -91,8 +91,9 @@ class Jobs:
         if course.loss is not None:
             raise self._losses.settle(course, worker, job)
         params, losses, chunks = self._parts.executor.result(job)
+        computes = course.began + course.pull  # as `course.computes` and `until`, without a call: every job ends here
         if region is not None:
-            params = self._carried(worker, job, params, region, course)
+            params = self._carried(worker, job, params, region, course, computes)
         average = self._latest_sum / len(self._latest)
         update = Update(  # by position: this is the most frequent record
             job.id,
@@ -108,7 +109,7 @@ class Jobs:
             job.lr_step,
             losses,
             chunks,
-            (course.computes, course.until),
+            (computes, computes + course.compute),
             region,
             self._parts.weights.factor(job.steps, mean_steps or average),
             params if job.gradient else None,
@@ -119,13 +120,13 @@ class Jobs:
             self._limits.look(self.count, average, self._clock.now)
         return update
 
-    def _carried(self, worker: Worker, job: Job, params: Params, region: int, course: Course) -> Params:
+    def _carried(
+        self, worker: Worker, job: Job, params: Params, region: int, course: Course, computes: float
+    ) -> Params:
         """Return the result as its server decodes it; report the pull, and the push that ends now, to observers."""
         wire, now, here = self._wire, self._clock.now, worker.region
         if not wire.lossless:
             params = job.start - wire.arriving(worker.id, job.start - params, wire.codec)
-        self._tell.transfer(
-            Transfer(course.began, course.computes, region, here, wire.model_bytes, "pull", worker.id, region)
-        )
+        self._tell.transfer(Transfer(course.began, computes, region, here, wire.model_bytes, "pull", worker.id, region))
         self._tell.transfer(Transfer(now - course.push, now, here, region, wire.delta_bytes, "push", worker.id, region))
         return params

@@ -302,7 +302,8 @@ class Simulation:
 
     def scalar(self, compute: Callable[[], float]) -> float:
         """Compute a number out of parameters, to branch on: `sim.scalar(delta.norm)`. A resumed run gets the same."""
-        return self.params.layout.serials.number(compute)
+        number = self.params.layout.serials.number
+        return compute() if number is None else number(compute)
 
     def evaluate(self, params: Params, of: str = GLOBAL) -> dict[str, float]:
         """Evaluate `params` on every evaluation set, recorded as the model `of`; takes no virtual time.

@@ -28,12 +28,8 @@ class Serials:
     def __init__(self) -> None:
         self.last = -1
         self.give: Optional[Callable[[Params], int]] = None  # None: the next one
-        self.number: Callable[..., float] = compute_now  # what a function returns of its arguments
-
-
-def compute_now(compute: Callable[..., float], *arguments: Any) -> float:
-    """Return the number that `compute` returns of the arguments, whatever was before."""
-    return compute(*arguments)
+        # What a function returns of its arguments, or, in a replay, returned; None: what it returns.
+        self.number: Optional[Callable[..., float]] = None
 
 
 class Layout:
@@ -205,16 +201,19 @@ class Params:
 
     def norm(self) -> float:
         """Euclidean norm, accumulated in float64; NaN when hollow (but not in a replay: there it is what it was)."""
-        return self.layout.serials.number(self._norm)
+        number = self.layout.serials.number
+        return self._norm() if number is None else number(self._norm)
 
     def dot(self, other: Params) -> float:
         """Inner product, accumulated in float64; NaN when either is hollow (in a replay, what it was)."""
-        return self.layout.serials.number(self._dot, other)
+        number = self.layout.serials.number
+        return self._dot(other) if number is None else number(self._dot, other)
 
     def distance(self, other: Params) -> float:
         """‖self − other‖₂, of fp32 differences accumulated in float64; NaN when either is hollow (in a replay, what it
         was). Makes no new parameters."""
-        return self.layout.serials.number(self._distance, other)
+        number = self.layout.serials.number
+        return self._distance(other) if number is None else number(self._distance, other)
 
     def _norm(self) -> float:
         if self.flat is None:
