@@ -79,7 +79,7 @@ def simulated(size: dict[str, int], steps: int) -> float:
         loaded, plugins = load_config(str(config))
         stopwatch = Stopwatch()
         plugins.manager.register(stopwatch)
-        summary = run(loaded, plugins)
+        summary, _ = run(loaded, plugins)
         assert summary["steps"]["committed"] == steps, "as many steps as the bare loop"
     return steps / stopwatch.seconds
 
