@@ -20,15 +20,18 @@ class DataParallel:
     async def run(self, sim: Simulation) -> None:
         theta = sim.params
         while not sim.done:
-            updates = await all_of([sim.spawn(_gradient(sim, worker, theta)) for worker in sim.workers])
-            while crashed := [each for each in updates if not sim.faults.up(sim.workers[each.worker], since=each.time)]:
-                sim.drop(crashed)  # it had its gradient, but the others were not there yet
-                again = await all_of([sim.spawn(_gradient(sim, sim.workers[each.worker], theta)) for each in crashed])
-                updates = sorted([*(each for each in updates if each not in crashed), *again], key=_worker)
-            gradient = await sim.all_reduce(update.delta for update in updates)  # g ← 1/M Σ g_m
-            theta = sim.inner_step(theta, gradient, updates[0].lr_step)  # θ ← InnerOpt(θ, g)
-            sim.commit(theta, updates)
-            del updates  # or every worker's gradient would stay in memory during the next step
+            theta = await self._step(sim, theta)
+
+    async def _step(self, sim: Simulation, theta: Params) -> Params:
+        updates = await all_of([sim.spawn(_gradient(sim, worker, theta)) for worker in sim.workers])
+        while crashed := [each for each in updates if not sim.faults.up(sim.workers[each.worker], since=each.time)]:
+            sim.drop(crashed)  # it had its gradient, but the others were not there yet
+            again = await all_of([sim.spawn(_gradient(sim, sim.workers[each.worker], theta)) for each in crashed])
+            updates = sorted([*(each for each in updates if each not in crashed), *again], key=_worker)
+        gradient = await sim.all_reduce(update.delta for update in updates)  # g ← 1/M Σ g_m
+        theta = sim.inner_step(theta, gradient, updates[0].lr_step)  # θ ← InnerOpt(θ, g)
+        sim.commit(theta, updates)
+        return theta
 
 
 def _worker(update: Update) -> int:

@@ -151,15 +151,19 @@ class Streaming:
             self.rounds, clock = max(self.rounds, r.index + 1), self._clock(r, worker)
             for stop in schedule.stops(r.index):
                 lr_step = clock + t - r.index * self.period
-                update = await sim.train(worker, theta, stop - t, lr_step=lr_step, round=r)  # θ_m ← InnerOpt(θ_m)
-                self.chunks.append((stop, update.receipt()))
-                theta, t = update.params, stop
-                del update  # or what it started from would stay in memory
+                # θ_m ← InnerOpt(θ_m)
+                theta = self.trained(await sim.train(worker, theta, stop - t, lr_step=lr_step, round=r), stop)
+                t = stop
                 for p in schedule.sends(t):
                     self.send(worker, p, t, theta)
                 for p in schedule.receives(t):
                     theta = await self.receive(worker, p, t, theta)
         await self.end(worker, t, theta, [p for p in range(len(self.fragments)) if p not in schedule.sends(t)])
+
+    def trained(self, update: Update, stop: int) -> Params:
+        """Note an update that ends at local step `stop`, without its tensors; its parameters."""
+        self.chunks.append((stop, update.receipt()))
+        return update.params
 
     def send(self, worker: Worker, p: int, t: int, theta: Params) -> None:
         """Join the averaging of fragment p, do not wait."""

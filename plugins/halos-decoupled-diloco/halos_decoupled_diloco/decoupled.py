@@ -59,11 +59,9 @@ class Decoupled:
             wanted = [part.due for part in learner.parts if part.due is not None]
             learner.stop = min(t for t in (*sends, *wanted) if t > learner.t)
             lr_step = None if clock is None else clock + learner.t - began
-            update = await self.sim.train(
-                worker, learner.theta, learner.stop - learner.t, lr_step=lr_step, round=r
-            )  # θ_m ← InnerOpt(θ_m)
-            learner.trained(update)
-            del update  # or what it started from would stay in memory
+            learner.trained(  # θ_m ← InnerOpt(θ_m); nothing here keeps the update, or what it started from would stay
+                await self.sim.train(worker, learner.theta, learner.stop - learner.t, lr_step=lr_step, round=r)
+            )
             for syncer, part in zip(self.syncers, learner.parts):
                 if part.answer is not None and part.due is not None and part.due <= learner.t:
                     self.late += part.due < learner.t
