@@ -47,14 +47,14 @@ class Thinning:
 
 
 class Mean:
-    """The mean of what was added since it was last taken."""
+    """The mean, weighed, of what was added since it was last taken."""
 
     def __init__(self) -> None:
         self._sum, self._count = 0.0, 0
 
-    def add(self, value: float) -> None:
-        self._sum += value
-        self._count += 1
+    def add(self, value: float, weight: int = 1) -> None:
+        self._sum += weight * value
+        self._count += weight
 
     def take(self) -> float:
         """NaN if nothing was added."""
@@ -125,7 +125,7 @@ class TensorBoard:
         if self._real:
             loss = mean_loss(commit)
             if loss is not None:
-                self._loss.add(loss)
+                self._loss.add(loss, sum(share.steps for share in commit.shares))
         self._pending = (commit.local_steps, commit.time, commit.version)  # not the commit: it holds tensors
         if self._thinning.due(max(commit.local_steps / self._steps, commit.time / self._seconds)):
             self._point(*self._pending)

@@ -38,9 +38,10 @@ class Taped:
         if self._tape.replaying:
             count = self._tape.take_count()
             losses, chunks = self._tape.take(count), [self._tape.take_count() for _ in range(count)]
-            return Outcome(Params(job.start.layout, None), tuple(losses), tuple(chunks))
+            return Outcome(Params(job.start.layout, None), tuple(losses), tuple(chunks), self._tape.take_optional())
         outcome = self._executor.result(job)
         self._tape.add(len(outcome.losses), *outcome.losses, *outcome.chunks)
+        self._tape.add_optional(outcome.loss)
         return outcome
 
     @property

@@ -49,6 +49,10 @@ class Tape:
         if self.recording:
             self.numbers.extend(numbers)
 
+    def add_optional(self, number: Optional[float]) -> None:
+        """Keep a number that may be None."""
+        self.add(*((0,) if number is None else (1, number)))
+
     def take(self, count: int) -> list[float]:
         """Return the next numbers of the earlier run. Raises ReplayDiffers if there are not so many."""
         first, self._position = self._position, self._position + count
@@ -62,6 +66,10 @@ class Tape:
         if not (number.is_integer() and number >= 0):
             raise ReplayDiffers(f"it finds {number} where the checkpoint should say how many losses there are")
         return int(number)
+
+    def take_optional(self) -> Optional[float]:
+        """Return what `add_optional` kept."""
+        return self.take(1)[0] if self.take_count() else None
 
     def go_live(self) -> None:
         """Compute numbers from here on. Raises ReplayDiffers unless all of the earlier run have been returned."""

@@ -90,7 +90,7 @@ class Jobs:
         course = self.running.pop(worker.id)
         if course.loss is not None:
             raise self._losses.settle(course, worker, job)
-        params, losses, chunks = self._parts.executor.result(job)
+        params, losses, chunks, loss = self._parts.executor.result(job)
         computes = course.began + course.pull  # as `course.computes` and `until`, without a call: every job ends here
         if region is not None:
             params = self._carried(worker, job, params, region, course, computes)
@@ -113,6 +113,7 @@ class Jobs:
             region,
             self._parts.weights.factor(job.steps, mean_steps or average),
             params if job.gradient else None,
+            loss,
         )
         self._ledger.add(update)
         self._tell.update(update)

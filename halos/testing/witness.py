@@ -94,7 +94,7 @@ def timeline(recording: Recording) -> list[Any]:
     found: list[Any] = []
     for record in recording.heard:
         if isinstance(record, Update):
-            found.append(record._replace(losses=()).as_json())
+            found.append(record._replace(losses=(), loss=None).as_json())
         elif isinstance(record, Commit):
             shares = [
                 (share.from_version, share.staleness, [one.id for one in share.updates]) for share in record.shares

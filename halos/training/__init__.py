@@ -43,11 +43,12 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The result of a job: parameters (or the gradient), and losses averaged over `chunks` steps each."""
+    """The result of a job: parameters (or the gradient), and losses averaged over `chunks` steps each, and over all."""
 
     params: Params  # where it ended, or the gradient
     losses: tuple[float, ...]  # training losses, each a mean; none if nothing is trained
     chunks: tuple[int, ...]  # over how many steps each of them is
+    loss: Optional[float] = None  # mean over all its steps; None: as the chunks have it
 
 
 class Executor(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
 from halos.errors import Diverged
@@ -18,32 +19,31 @@ SHARED = -1  # the worker number of the state that is no worker's
 
 
 class Losses:
-    """Training losses, averaged over chunks of `every` local steps (and what is left at the end)."""
+    """The training losses of a job's steps, which stay on their device until the job is over."""
 
-    def __init__(self, every: int, device: torch.device) -> None:
-        self.means: list[float] = []
-        self.chunks: list[int] = []
-        self._every = every
-        self._sum = torch.zeros((), dtype=torch.float32, device=device)
+    def __init__(self, steps: int, device: torch.device) -> None:
+        self._values = torch.zeros(steps, dtype=torch.float32, device=device)
         self._count = 0
-
-    @property
-    def due(self) -> bool:
-        return self._count == self._every
 
     def add(self, loss: torch.Tensor) -> None:
-        """Add the loss of one more step, a scalar tensor; it stays on its device."""
-        self._sum += loss
+        """Add the loss of one more step, a scalar tensor."""
+        self._values[self._count] = loss
         self._count += 1
 
-    def close(self, where: str) -> None:
-        """Average what was added. Raises Diverged, saying `where`, if it is not finite."""
-        self.means.append(float(self._sum) / self._count)
-        self.chunks.append(self._count)
-        self._sum.zero_()
-        self._count = 0
-        if not math.isfinite(self.means[-1]):
-            raise Diverged(f"training loss became {self.means[-1]}: {where}")
+    def averaged(self, every: int, where: Callable[[int], str]) -> tuple[tuple[float, ...], tuple[int, ...], float]:
+        """Return means over chunks of `every` steps (and the rest), the chunks' lengths, and the mean over all steps.
+
+        That last one, and whether it is Diverged, do not depend on `every`: a chunk, summed in fp32 as upstream does,
+        may overflow. Raises Diverged for the first loss that is not finite; `where(step)` says which that was.
+        """
+        values = self._values.cpu().numpy()
+        for step, loss in enumerate(values.tolist(), start=1):
+            if not math.isfinite(loss):
+                raise Diverged(f"training loss became {loss}: {where(step)}")
+        parts = [values[first : first + every] for first in range(0, len(values), every)]
+        with np.errstate(over="ignore"):
+            means = tuple(float(np.cumsum(part, dtype=np.float32)[-1]) / len(part) for part in parts)  # one by one
+        return means, tuple(map(len, parts)), math.fsum(values.tolist()) / len(values)
 
 
 class WorkerState:
@@ -122,45 +122,48 @@ class Trainer:
 
     def train(
         self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[torch.Tensor], time: float
-    ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
+    ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Train `steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
 
-        Returns the parameters after them, and losses averaged over chunks of so many steps each.
+        Returns the parameters after them, losses averaged over chunks of so many steps each, and over all steps.
         `lr_step` counts the learning-rate steps before the first; `time` (virtual seconds of the
         job's start) is for messages only. Raises Diverged for a loss that is not finite.
         """
         schedule, lr_max = self.options.schedule, self.options.optimizer.lr
-        state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
+        state, losses = self.state_of(worker), Losses(steps, self.device)
         self.flat.copy_(_data(start))
         self.grad.zero_()
         for step in range(1, steps + 1):
-            lr = schedule.at(lr_max, lr_step + step)
             losses.add(self._backward(batches, state.scaler))
-            self._descend(state, lr)
-            if losses.due or step == steps:
-                losses.close(
-                    f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated seconds"
-                    f" (learning-rate step {lr_step + step}, lr {lr:.3g})"
-                )
-        return Params(self.layout, self.flat.detach().clone()), tuple(losses.means), tuple(losses.chunks)
+            self._descend(state, schedule.at(lr_max, lr_step + step))
+        averaged = losses.averaged(
+            self.options.loss_average_steps,
+            lambda step: (
+                f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated seconds"
+                f" (learning-rate step {lr_step + step}, lr {schedule.at(lr_max, lr_step + step):.3g})"
+            ),
+        )
+        return Params(self.layout, self.flat.detach().clone()), *averaged
 
     def gradient(
         self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float
-    ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
+    ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
-        state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
+        state, losses = self.state_of(worker), Losses(steps, self.device)
         self.flat.copy_(_data(start))
         self.grad.zero_()
-        for step in range(1, steps + 1):
+        for _ in range(steps):
             losses.add(self._backward(batches, state.scaler))
-            if losses.due or step == steps:
-                losses.close(
-                    f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
-                )
+        averaged = losses.averaged(
+            self.options.loss_average_steps,
+            lambda step: (
+                f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
+            ),
+        )
         if state.scaler.is_enabled():
             state.scaler.unscale_(state.optimizer)
             state.scaler.update()
-        return Params(self.layout, self.grad / steps), tuple(losses.means), tuple(losses.chunks)
+        return Params(self.layout, self.grad / steps), *averaged
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one clipped optimizer step along `gradient`; the state is no worker's."""

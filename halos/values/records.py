@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import mul
 from typing import Any, NamedTuple, Optional
 
 from halos.values.params import Params
@@ -24,6 +26,11 @@ def number(value: float | None) -> str:
 def quoted(text: str) -> str:
     """Return a text as JSON has it, with its quotes."""
     return json.dumps(text)
+
+
+def step_weighted(means: Sequence[float], steps: Sequence[int]) -> Optional[float]:
+    """Return the mean over all local steps, from means over so many steps each; None if there are none."""
+    return sum(map(mul, means, steps)) / sum(steps) if means else None
 
 
 class Update(NamedTuple):
@@ -52,6 +59,7 @@ class Update(NamedTuple):
     server: Optional[int] = None  # the region of its server, of an asynchronous round trip
     factor: float = 1.0  # of `weights:`
     gradient: Optional[Params] = None  # the gradient at `start`, if that was all the job was asked for
+    loss: Optional[float] = None  # training loss over all its steps, if its executor says it; see `train_loss`
 
     @property
     def delta(self) -> Params:
@@ -63,6 +71,11 @@ class Update(NamedTuple):
     def end(self) -> Params:
         """The parameters where it ends, as weighted: `start − delta`, which is `params` where the factor is 1."""
         return self.params if self.factor == 1.0 and self.gradient is None else self.start - self.delta
+
+    @property
+    def train_loss(self) -> Optional[float]:
+        """The training loss, mean over all its steps: as its executor has it, or of the chunks; None if untrained."""
+        return step_weighted(self.losses, self.chunks) if self.loss is None else self.loss
 
     def since(self, theta: Params) -> Params:
         """Return `factor · (theta − params)`: the pseudo-gradient as it is from `theta`, wherever it began."""
@@ -80,6 +93,7 @@ class Update(NamedTuple):
             f'{{"time": {self.time!r}, "worker": {self.worker}, "region": {self.region}, "steps": {self.steps}, '
             f'"start_time": {self.start_time!r}, "start_version": {self.start_version}, '
             f'"first_sample": {self.samples[0]}, "end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
+            f'"loss": {number(self.train_loss)}, '
             f'"losses": [{", ".join(map(number, self.losses)) if self.losses else ""}], '
             f'"server": {"null" if self.server is None else self.server}}}'
         )
@@ -216,12 +230,11 @@ ALL_REDUCE = "all_reduce"
 
 
 def mean_loss(commit: Commit) -> Optional[float]:
-    """Return the mean training loss of the updates in `commit` (of their chunks, as upstream has it).
+    """Return the training loss of the updates in `commit`, each weighed by its local steps.
 
     None if there are none, or if it is not finite.
     """
-    losses = [loss for share in commit.shares for update in share.updates for loss in update.losses]
-    if not losses:
-        return None
-    mean = sum(losses) / len(losses)
-    return mean if math.isfinite(mean) else None
+    updates = [update for share in commit.shares for update in share.updates]
+    losses = [(loss, update.steps) for update in updates if (loss := update.train_loss) is not None]
+    mean = step_weighted(*zip(*losses)) if losses else None
+    return mean if mean is not None and math.isfinite(mean) else None

@@ -162,7 +162,7 @@ def test_bytes_are_summed_per_link_with_collectives_last():
 def test_staleness_and_drift_are_those_of_contributions_to_the_global_model():
     tally = Tally(cluster())
     tally.on_commit(commit([job(0, 0, 1, losses=(3.0, 5.0))], staleness=1, drift=2.0))
-    tally.on_commit(commit([job(0, 0, 1, losses=(1.0,)), job(1, 0, 1, losses=(2.0, 3.0))], staleness=4, drift=math.nan))
+    tally.on_commit(commit([job(0, 0, 1, losses=(1.0,)), job(1, 0, 1, losses=(4.0, 2.0))], staleness=4, drift=math.nan))
     tally.on_commit(commit([job(0, 0, 1, losses=(9.0,))], staleness=9, drift=9.0, server="local-0"))
     tally.on_commit(commit([], staleness=9, drift=9.0, kind="merge"))
     books = tally.finish(1.0)

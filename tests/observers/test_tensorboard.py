@@ -81,6 +81,14 @@ def test_losses_are_written_against_steps_and_tokens_on_the_simulated_clock(tmp_
     assert points(events, "by_tokens/loss/validation") == [(80, 10.0, 5.0), (160, 20.0, 2.5)]
 
 
+def test_a_point_weighs_the_commits_since_the_last_one_by_their_local_steps(tmp_path):
+    one = update(9.0, (4.0,))  # 4 steps
+    two = update(9.5, (1.0,))._replace(steps=12, chunks=(12,))
+    records = [commit(10.0, 1, [one]), commit(10.5, 1, [two])]  # both at half the budget: one point for the second
+    events = watch(experiment(tmp_path), [*records, commit(20.0, 2, [one])])
+    assert points(events, "loss/train")[-1] == (16, 20.0, 1.75)  # (12 · 1 + 4 · 4) / 16
+
+
 def test_staleness_drift_bytes_and_time_have_curves(tmp_path):
     events = watch(experiment(tmp_path), rounds(1, 2))
     assert points(events, "commits/staleness") == [(8, 10.0, 1.0), (16, 20.0, 2.0)]

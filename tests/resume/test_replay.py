@@ -25,7 +25,7 @@ class Fake:
 
     def result(self, job: Job) -> Outcome:
         self.asked.append(("result", job.id))
-        return Outcome(params(2.0, 2.0), (0.5, 0.25), (4, 3))
+        return Outcome(params(2.0, 2.0), (0.5, 0.25), (4, 3), 0.375)
 
     def evaluate(self, theta: Params, name: str) -> Optional[float]:
         self.asked.append(("evaluate", name))
@@ -45,7 +45,7 @@ class Fake:
         self.asked.append(("restore", state["moments"]))
 
 
-RECORDED = [2, 0.5, 0.25, 4, 3, 1, 1.25, 0]  # two losses and their chunks; one loss; none
+RECORDED = [2, 0.5, 0.25, 4, 3, 1, 0.375, 1, 1.25, 0]  # two losses, their chunks, the mean; one loss; none
 
 
 def taped(fake: Any, earlier: Optional[list[float]] = None) -> tuple[Taped, Tape]:
@@ -73,7 +73,7 @@ def test_a_replay_has_the_same_numbers_hollow_parameters_and_asks_nobody() -> No
     executor, _ = taped(fake, RECORDED)
     executor.submit(job())
     outcome = executor.result(job())
-    assert (outcome.losses, outcome.chunks, outcome.params.hollow) == ((0.5, 0.25), (4, 3), True)
+    assert outcome.params.hollow and outcome[1:] == ((0.5, 0.25), (4, 3), 0.375)
     assert [executor.evaluate(outcome.params, name) for name in ("validation", "nothing")] == [1.25, None]
     assert executor.step(outcome.params, outcome.params, 3).hollow
     executor.forget(0)
@@ -82,7 +82,7 @@ def test_a_replay_has_the_same_numbers_hollow_parameters_and_asks_nobody() -> No
 
 def test_going_live_restores_the_state_and_then_submits_what_is_under_way() -> None:
     fake = Fake()
-    executor, tape = taped(fake, RECORDED[:5])
+    executor, tape = taped(fake, RECORDED[:7])
     for each in (job(0, worker=0), job(1, worker=1)):
         executor.submit(each)
     executor.result(job(0, worker=0))

@@ -56,7 +56,7 @@ def test_a_receipt_has_all_but_the_tensors() -> None:
 def test_an_update_becomes_a_line_and_a_loss_that_is_no_number_null() -> None:
     assert update(3, steps=2, losses=(0.5, math.nan), server=1).as_json() == (
         '{"time": 2.0, "worker": 1, "region": 0, "steps": 2, "start_time": 0.0, "start_version": 3, '
-        '"first_sample": 4, "end_sample": 6, "lr_step": 2, "losses": [0.5, null], "server": 1}'
+        '"first_sample": 4, "end_sample": 6, "lr_step": 2, "loss": null, "losses": [0.5, null], "server": 1}'
     )
     assert json.loads(update(losses=()).as_json())["losses"] == []
 
@@ -101,10 +101,18 @@ def test_a_text_is_quoted_as_json_has_it() -> None:
     assert quoted('a "b"\n') == '"a \\"b\\"\\n"'
 
 
-def test_the_loss_of_a_commit_is_the_mean_over_chunks() -> None:
-    shares = (Share((update(losses=(1.0, 2.0)), update(losses=(6.0,))), 0, 0, 0.0),)
-    commit = Commit(1.0, 1, "global", "update", 2, shares, params(0.0, 0.0))
-    assert mean_loss(commit) == 3.0
+def test_the_loss_of_an_update_is_its_executors_mean_or_that_of_its_chunks_by_their_steps() -> None:
+    one = update(steps=5, losses=(1.0, 6.0), chunks=(4, 1))
+    assert one.train_loss == 2.0  # (4 · 1 + 6) / 5
+    assert one._replace(loss=1.5).train_loss == 1.5
+    assert update(losses=(), chunks=()).train_loss is None
+    assert json.loads(one.as_json())["loss"] == 2.0
+
+
+def test_the_loss_of_a_commit_is_the_mean_over_its_local_steps() -> None:
+    several = update(steps=3, losses=(1.0, 4.0), chunks=(2, 1)), update(steps=1, losses=(6.0,), chunks=(1,))
+    commit = Commit(1.0, 1, "global", "update", 4, (Share(several, 0, 0, 0.0),), params(0.0, 0.0))
+    assert mean_loss(commit) == 3.0  # (2 · 1 + 4 + 6) / 4
     assert mean_loss(commit._replace(shares=())) is None
     assert mean_loss(commit._replace(shares=(Share((update(losses=(math.nan,)),), 0, 0, 0.0),))) is None
 
