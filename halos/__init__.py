@@ -23,7 +23,7 @@ from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
 from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov
 from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
 from halos.rules.weights import ContributionWeights, Uniform
-from halos.seeds import generator, seed_for
+from halos.seeds import generator, own_seed, seed_for
 from halos.sim.backlog import Backlog
 from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
 from halos.sim.rounds import Round
@@ -119,6 +119,7 @@ __all__ = [
     "hookimpl",
     "layer_of",
     "mean",
+    "own_seed",
     "positive",
     "require",
     "seed_for",

@@ -32,6 +32,9 @@ from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
 
 
+SEEDS = ("seed", "split_seed")  # fields of components
+
+
 @dataclass
 class CheckpointOptions:
     """When a run writes what `--resume` goes on from: whenever either interval is over; both null: never."""
@@ -69,7 +72,9 @@ class Config:
     faults: FaultModel
     name: str = "run"  # of the run; its folder is `runs/NAME` in the working directory
     out: Optional[str] = None  # the run folder, if it is to be another; one that has files in it is refused
-    seed: int = 1234  # of initial weights, data order, and every other draw; 0 to 2^63 − 1
+    # Of every draw, 0 to 2^63 − 1; `data.seed` (order), `data.split_seed` (what is held out), `model.seed`,
+    # `compute.seed` and `faults.seed` each take its place for what they are of.
+    seed: int = 1234
     # Files (`my_idea.py`, or the `__init__.py` of a package) or modules to load beside installed packages; `--plugin`
     # adds to them.
     plugins: list[str] = field(default_factory=list)
@@ -79,11 +84,21 @@ class Config:
     observers: ObserverOptions = field(default_factory=ObserverOptions)
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2^63 - 1")
+        self._check_seeds()
         plain = self.name not in ("", ".", "..") and not any(character in self.name for character in "/\\\0")
         require(plain, "name", self.name, "the name of a folder (no slashes); `out` takes a path")
         if self.budget.target_loss is not None and self.evaluate.every_local_steps is None:
             raise ConfigError("evaluate.every_local_steps", "missing; budget.target_loss is only seen by evaluating")
+
+    def _check_seeds(self) -> None:
+        """The run's seed, and its components' own."""
+        parts = {key: getattr(self, key) for key in ("data", "model", "compute", "faults")}
+        parts |= {f"evaluate.sets.{name}": source for name, source in self.evaluate.sets.items()}
+        seeds = {"seed": self.seed}
+        seeds |= {f"{key}.{name}": getattr(part, name, None) for key, part in parts.items() for name in SEEDS}
+        for key, seed in seeds.items():
+            right = not isinstance(seed, int) or 0 <= seed < 2**63  # anything else is a field of another meaning
+            require(right, key, seed, "a number from 0 to 2^63 - 1")
 
     @property
     def folder(self) -> Path:

@@ -29,6 +29,10 @@ class DataOptions:
     # each region, of about equal size.
     shards: str = "shared"
     wrap: bool = True  # start over at the end, with a note of the epoch; false: reading past it is an error
+    seed: Optional[int] = None  # of the order in which samples are dealt, and of `iid`; null: the run's
+    # Of the corpus and so of what is held out (in `text` the order of documents, in `synthetic` all samples); null: the
+    # run's.
+    split_seed: Optional[int] = None
 
     def __post_init__(self) -> None:
         require(self.sequence_length >= 1, "sequence_length", self.sequence_length, "a positive number of tokens")
@@ -80,7 +84,7 @@ class ArrayCorpus:
 
 
 class DataSource(Protocol):
-    """A source's configuration: opened only when training is real. Inherit DataOptions for the six fields."""
+    """A source's configuration: opened only when training is real. Inherit DataOptions for its fields."""
 
     sequence_length: int  # predicted tokens per sample
     validation_samples: int  # at the end of the corpus
@@ -94,5 +98,5 @@ class DataSource(Protocol):
         ...
 
     def open(self, seed: int) -> Corpus:
-        """Open the source and return its samples. Raises UserError that says what is missing or broken."""
+        """Open the source and return its samples; `seed` is its `split_seed`, or the run's. Raises UserError that says what is missing or broken."""
         ...

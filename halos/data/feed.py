@@ -32,14 +32,15 @@ class Feed:
     """Training and validation batches, int64 tensors [samples, sequence_length + 1].
 
     A pure function of (corpus, options, cluster, seed): reading is in no way affected by what was
-    read before, so jobs may be computed in any order, or again.
+    read before, so jobs may be computed in any order, or again. `seed` is the run's; one of the options' own counts
+    more.
     """
 
     def __init__(self, corpus: Corpus, options: DataSource, cluster: Cluster, seed: int) -> None:
         self.corpus = corpus
         self.options = options
-        self.seed = seed
-        self._shards = split(corpus, options, cluster, seed)
+        self.seed = seeds.own_seed(options, seed)
+        self._shards = split(corpus, options, cluster, self.seed)
         self._index = np.int32 if len(corpus) < 2**31 else np.int64  # of permutations; half the memory if possible
         self._permuted: list[dict[int, NDArray[Any]]] = [{} for _ in self._shards]
         self._announced = [0] * len(self._shards)  # the last epoch whose beginning was logged

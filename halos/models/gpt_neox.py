@@ -59,6 +59,7 @@ class GPTNeoX:
     # Nothing is downloaded.
     weights: Optional[Path] = None
     wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
+    seed: Optional[int] = None  # of the initial weights; null: the run's
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:

@@ -17,6 +17,7 @@ class Sized:
 
     parameters: int  # how many, for example 405e9
     wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
+    seed: Optional[int] = None  # nothing is drawn
 
     def __post_init__(self) -> None:
         require(self.parameters >= 1, "parameters", self.parameters, "a positive number")

@@ -38,6 +38,7 @@ class Quadratic:
     noise: float = 0.0  # σ, standard deviation of one sample's gradient; none in evaluation
     dtype: str = "float32"  # or float64
     wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
+    seed: Optional[int] = None  # nothing is drawn
 
     def __post_init__(self) -> None:
         _check(self.size, "size", self.noise, self.dtype, self.wire_bytes)
@@ -72,6 +73,7 @@ class LinearRegression:
     noise: float = 0.0  # σ, standard deviation of the targets
     dtype: str = "float32"  # or float64
     wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
+    seed: Optional[int] = None  # nothing is drawn
 
     def __post_init__(self) -> None:
         _check(self.features, "features", self.noise, self.dtype, self.wire_bytes)

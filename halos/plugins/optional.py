@@ -58,6 +58,13 @@ class ModelMay(Protocol):
     """A model (halos.Model)."""
 
     wire_bytes: Optional[int]  # of the whole model in fp32; without it, or None: four per parameter
+    seed: Optional[int]  # what it is built with; without it, or None: the run's
+
+
+class ComputeMay(Protocol):
+    """A compute model (halos.ComputeModel)."""
+
+    seed: Optional[int]  # what it is connected with; without it, or None: the run's
 
 
 class ExecutorMay(Protocol):
@@ -85,6 +92,7 @@ MAY: dict[str, type[Any]] = {
     "codec": CodecMay,
     "network model": NetworkMay,
     "model": ModelMay,
+    "compute model": ComputeMay,
     "executor": ExecutorMay,
 }
 

@@ -19,6 +19,7 @@ from halos.plugins.registry import Plugins, versions
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointer
 from halos.resume.tape import ReplayDiffers
+from halos.seeds import own_seed
 from halos.sim.parts import Parts, unchanged
 from halos.sim.simulation import Simulation
 from halos.training import Task
@@ -73,9 +74,9 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
     with under("network"):
         config.network.connect(cluster)
     with under("compute"):
-        config.compute.connect(cluster, config.seed)
+        config.compute.connect(cluster, own_seed(config.compute, config.seed))
     with under("faults"):
-        config.faults.connect(cluster, config.seed)
+        config.faults.connect(cluster, own_seed(config.faults, config.seed))
     with under("steps"):
         call(config.steps, "connect", cluster)
     with under("policy"):

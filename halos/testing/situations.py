@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import torch
 
@@ -56,6 +56,8 @@ class TestingJitter:
     """`steps · step time / speed`, times a factor in [½, 1½) drawn for each job by the run's seed."""
 
     __test__ = False  # for pytest: not a class of tests
+
+    seed: Optional[int] = None  # null: the run's
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._step_time = cluster.step_time

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Optional, Protocol
 
 from halos.data import DataSource
 from halos.models import Model
+from halos.seeds import own_seed
 from halos.training.options import TrainOptions
 from halos.values.params import Params
 from halos.world.cluster import Cluster
@@ -20,8 +21,17 @@ class Task:
     data: DataSource  # to be opened, likewise
     train: TrainOptions  # `train:`
     cluster: Cluster  # who there is
-    seed: int  # of the run
+    seed: int  # of the run; a Feed is given this one
     evaluation_sets: dict[str, DataSource]  # beside the data's own `validation`
+
+    @property
+    def model_seed(self) -> int:
+        """What the model is to be built with."""
+        return own_seed(self.model, self.seed)
+
+    def split_seed(self, source: DataSource) -> int:
+        """Return what the data, or an evaluation set, is to be opened with."""
+        return own_seed(source, self.seed, "split_seed")
 
 
 class Job(NamedTuple):

@@ -29,20 +29,20 @@ class Inline:
 
     def open(self, task: Task) -> Params:
         with under("data"):  # first: for most mistakes, torch needs not be loaded
-            corpus = task.data.open(task.seed)
+            corpus = task.data.open(task.split_seed(task.data))
             self._feed = Feed(corpus, task.data, task.cluster, task.seed)
         torch.set_num_threads(self.threads)
         device = self._device()
         with under("model"):
             check_memory(task, sum_of(task.model.shapes(corpus.vocab_size)), device)
-            module = task.model.build(corpus.vocab_size, task.seed)
+            module = task.model.build(corpus.vocab_size, task.model_seed)
         self._task = task
         self._trainer = Trainer(module, task.train, device)
         self._corpus = corpus
         self._sets = {"validation": self._feed}
         for name, source in task.evaluation_sets.items():
             with under(f"evaluate.sets.{name}"):
-                extra = source.open(task.seed)
+                extra = source.open(task.split_seed(source))
                 if extra.vocab_size > corpus.vocab_size:
                     raise ConfigError("", f"has {extra.vocab_size} different tokens, the data only {corpus.vocab_size}")
                 self._sets[name] = Feed(extra, source, task.cluster, task.seed)

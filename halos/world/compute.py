@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Optional, Protocol
 
 from halos.hooks import Register, hookimpl
 from halos.world.cluster import Cluster, Worker
@@ -13,7 +13,7 @@ class ComputeModel(Protocol):
     """Time of local steps, in seconds. It may differ from job to job, but must be a function of its arguments."""
 
     def connect(self, cluster: Cluster, seed: int) -> None:
-        """Called once, before anything else; raises ConfigError if the model does not fit."""
+        """Called once, before anything else, with its own `seed`, if it has that field, or the run's; raises ConfigError if the model does not fit."""
         ...
 
     def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
@@ -24,6 +24,8 @@ class ComputeModel(Protocol):
 @dataclass
 class Constant:
     """`steps · step time / speed`, always."""
+
+    seed: Optional[int] = None  # nothing is drawn
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._step_time = cluster.step_time

@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional, Protocol
 
 from halos.errors import ConfigError, require, under
 from halos.hooks import Register, hookimpl
-from halos.seeds import generator, seed_for
+from halos.seeds import generator, own_seed, seed_for
 from halos.world.cluster import LONGEST_MS, Cluster, Worker
 
 TOO_OFTEN = 0.05  # local steps: hardly one in 10^8 would be done between two crashes that close
@@ -50,6 +50,7 @@ class FaultOptions:
     # A worker's inner optimizer after a crash: `kept`, as it was at the start of the job that was lost, or `gone`, and
     # with it what its codec's error feedback had kept.
     inner_state: str = "kept"
+    seed: Optional[int] = None  # of what goes wrong at random; null: the run's
 
     def __post_init__(self) -> None:
         fits = 0.0 <= self.detection_seconds <= LONGEST_MS / 1e3
@@ -235,6 +236,8 @@ class Several(FaultOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for option in fields(FaultOptions):
+            if option.name == "seed":  # each may have its own
+                continue
             for index, model in enumerate(self.of):
                 if getattr(model, option.name) != option.default:
                     raise ConfigError(f"of[{index}].{option.name}", "belongs beside `of`, where it is said for all")
@@ -242,7 +245,7 @@ class Several(FaultOptions):
     def connect(self, cluster: Cluster, seed: int) -> None:
         for index, model in enumerate(self.of):
             with under(f"of[{index}]"):
-                model.connect(cluster, seed + index)
+                model.connect(cluster, own_seed(model, seed + index))
 
     def outage(self, worker: Worker, time: float) -> tuple[float, float]:
         return min((model.outage(worker, time) for model in self.of), default=NEVER)

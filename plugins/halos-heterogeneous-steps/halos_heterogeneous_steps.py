@@ -19,6 +19,7 @@ from halos import (
     Worker,
     generator,
     hookimpl,
+    own_seed,
     require,
 )
 
@@ -145,6 +146,7 @@ class Jitter:
 
     sigma: float = 0.2  # standard deviation of the factor's logarithm
     of: ComputeModel = field(default_factory=Constant)  # the other one
+    seed: Optional[int] = None  # of the draws; null: the run's
 
     def __post_init__(self) -> None:
         require(
@@ -156,7 +158,7 @@ class Jitter:
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._seed = seed
-        self.of.connect(cluster, seed)
+        self.of.connect(cluster, own_seed(self.of, seed))
 
     def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
         normal = generator(self._seed, "jitter", job).standard_normal()
@@ -170,6 +172,7 @@ class Stragglers:
     probability: float = 0.05  # of each job
     factor: float = 4.0  # so many times as long; 1 or more
     of: ComputeModel = field(default_factory=Constant)  # the other one
+    seed: Optional[int] = None  # of the draws; null: the run's
 
     def __post_init__(self) -> None:
         require(0.0 <= self.probability <= 1.0, "probability", self.probability, "in [0, 1]")
@@ -177,7 +180,7 @@ class Stragglers:
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._seed = seed
-        self.of.connect(cluster, seed)
+        self.of.connect(cluster, own_seed(self.of, seed))
 
     def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:
         slow = generator(self._seed, "stragglers", job).random() < self.probability
@@ -203,6 +206,7 @@ class Schedule:
     """Speeds that change at given times, also in the middle of a job."""
 
     changes: list[Change] = field(default_factory=list)  # in any order
+    seed: Optional[int] = None  # nothing is drawn
 
     def connect(self, cluster: Cluster, seed: int) -> None:
         self._step_time = cluster.step_time
