@@ -33,6 +33,7 @@ SIM = (  # the same inside sim
     "faults",
     "transit",
     "jobs",
+    "evaluations",
     "simulation",
     "backlog",
 )

@@ -35,7 +35,7 @@ def ran(folder: Path, *changes: str) -> dict[str, Any]:
     In results.pt, chunks are what upstream has them.
     """
     (folder / "texts").mkdir(exist_ok=True)
-    (folder / "texts/a.txt").write_text("Whose woods these are I think I know. His house is in the village though; " * 9)
+    (folder / "texts/a.txt").write_text("Two roads diverged in a yellow wood, and sorry I could not travel both; " * 9)
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     run = folder / "run"
     assert main([str(folder / "config.yaml"), f"out={run}", *changes]) == 0

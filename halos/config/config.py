@@ -31,7 +31,6 @@ from halos.world.compute import ComputeModel
 from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
 
-
 SEEDS = ("seed", "split_seed")  # fields of components
 
 
@@ -87,14 +86,20 @@ class Config:
         self._check_seeds()
         plain = self.name not in ("", ".", "..") and not any(character in self.name for character in "/\\\0")
         require(plain, "name", self.name, "the name of a folder (no slashes); `out` takes a path")
-        if self.budget.target_loss is not None and self.evaluate.every_local_steps is None:
-            raise ConfigError("evaluate.every_local_steps", "missing; budget.target_loss is only seen by evaluating")
+        if self.budget.target_loss is not None:
+            if self.evaluate.every_local_steps is None and self.evaluate.every_seconds is None:
+                raise ConfigError(
+                    "evaluate.every_local_steps",
+                    "missing, as is every_seconds; budget.target_loss is only seen by evaluating",
+                )
+            if self.evaluate.of is not None and "global" not in self.evaluate.of:
+                raise ConfigError("evaluate.of", "is without global, of which budget.target_loss is a loss")
 
     def _check_seeds(self) -> None:
         """The run's seed, and its components' own."""
         parts = {key: getattr(self, key) for key in ("data", "model", "compute", "faults")}
         parts |= {f"evaluate.sets.{name}": source for name, source in self.evaluate.sets.items()}
-        seeds = {"seed": self.seed}
+        seeds: dict[str, Optional[int]] = {"seed": self.seed}
         seeds |= {f"{key}.{name}": getattr(part, name, None) for key, part in parts.items() for name in SEEDS}
         for key, seed in seeds.items():
             right = not isinstance(seed, int) or 0 <= seed < 2**63  # anything else is a field of another meaning

@@ -98,5 +98,8 @@ class DataSource(Protocol):
         ...
 
     def open(self, seed: int) -> Corpus:
-        """Open the source and return its samples; `seed` is its `split_seed`, or the run's. Raises UserError that says what is missing or broken."""
+        """Open the source and return its samples; `seed` is its `split_seed`, or the run's.
+
+        Raises UserError that says what is missing or broken.
+        """
         ...

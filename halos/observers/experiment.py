@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -29,3 +30,4 @@ class Experiment:
     versions: dict[str, str]  # of halos, torch, Python and the plugins in use
     resumed_at: Optional[float] = None  # the virtual time that a resumed run goes on from; None in others
     faults: FaultModel = field(default_factory=NoFaults)  # `outage(worker, time)` says when workers are down
+    trained_steps: float = math.inf  # of the budget, trained; infinite if they are not limited

@@ -110,8 +110,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             global_batch_size=config.train.global_batch_size or len(cluster.workers) * config.train.batch_size,
             tokens_per_step=tokens_per_step,
             wire_bytes=wire_bytes,
-            evaluate_every=config.evaluate.every_local_steps,
-            evaluation_sets=("validation", *config.evaluate.sets),
+            evaluate=config.evaluate,
             hook=plugins.manager.hook,
             components=tuple(plugins.listening),
             faults=config.faults,
@@ -125,6 +124,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             seed=config.seed,
             cluster=cluster,
             local_steps=config.budget.steps(tokens_per_step),
+            trained_steps=config.budget.trained(tokens_per_step),
             seconds=config.budget.seconds,
             tokens_per_step=tokens_per_step,
             parameters=params.size,
@@ -138,6 +138,8 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         for key, component in (("policy", config.policy), ("steps", config.steps), ("codec", config.codec)):
             with under(key):
                 call(component, "prepare", simulation)
+        with under("evaluate"):
+            simulation.evaluations.check()
         if checkpointer is not None:
             checkpointer.follow(simulation, experiment.config, experiment.versions)
         return Run(config, plugins, experiment, simulation, checkpointer)
@@ -172,7 +174,7 @@ def _check_budget(config: Config, params: Params) -> None:
         return
     if config.data.validation_samples == 0:
         raise ConfigError("budget.target_loss", "is a validation loss, but data.validation_samples is 0")
-    if params.hollow and math.isinf(budget.steps(1)) and math.isinf(budget.seconds):
+    if params.hollow and all(map(math.isinf, (budget.steps(1), budget.trained(1), budget.seconds))):
         raise ConfigError(
             "budget",
             "holds only a target_loss, but this executor trains nothing that could reach it; give local_steps,"

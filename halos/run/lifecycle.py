@@ -97,7 +97,8 @@ def _refuse_fruitless(assembled: Run) -> None:
     """Nothing came of it: no end to be called one, whatever the policy says."""
     simulation = assembled.simulation
     ledger = simulation.ledger
-    if ledger.trained and not ledger.committed and simulation.now < simulation.limits.seconds:
+    spent = simulation.clock.ending or simulation.now >= simulation.limits.seconds  # it had no time to commit anything
+    if ledger.trained and not ledger.committed and not spent:
         why = simulation.collectives.lost
         because = "has the policy forgotten sim.commit?" if why is None else f"collectives were lost: {why}"
         raise Hopeless(f"{ledger.trained} local steps trained and none committed; {because}")

@@ -21,7 +21,10 @@ from halos.resume.checkpoint import Checkpoint
 logger = logging.getLogger(__name__)
 
 FREE = ("observers", "checkpoint", "executor.device", "executor.threads")  # may change
-LIMITS = ("budget.local_steps", "budget.tokens", "budget.simulated_hours")  # may grow
+# May grow.
+LIMITS = tuple(
+    f"budget.{key}" for key in ("local_steps", "tokens", "trained_steps", "trained_tokens", "simulated_hours")
+)
 
 
 def load_run(folder: Path, changes: Sequence[str], plugins: Sequence[str] = ()) -> tuple[Config, Plugins, Checkpoint]:
@@ -87,6 +90,9 @@ def _check_budget(checkpoint: Checkpoint, config: Config) -> None:
     steps = config.budget.steps(tokens_per_step)
     if checkpoint.timeline["committed"] >= steps:
         raise ConfigError("budget", f"is spent: {checkpoint.timeline['committed']} local steps are committed already")
+    trained = checkpoint.timeline.get("trained", 0)
+    if trained >= config.budget.trained(tokens_per_step):
+        raise ConfigError("budget", f"is spent: {trained} local steps are trained already")
 
 
 def _check_versions(before: dict[str, str], now: dict[str, str]) -> None:

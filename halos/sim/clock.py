@@ -111,11 +111,17 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
         self.stopped = False
+        self.ending = False
         self.happened = 0  # timed events so far
         self.ready: deque[tuple[Callable[[Event[Any]], None], Event[Any]]] = deque()
         self.processes: dict[Process[Any], None] = {}
         self._heap: list[tuple[float, int, Event[Any]]] = []
         self._order = count()
+
+    @property
+    def next(self) -> float:
+        """The virtual time of the next timed event; infinite if there is none."""
+        return self._heap[0][0] if self._heap else math.inf
 
     def timeout(self, seconds: float, produce: Callable[[], T] | None = None) -> Event[T]:
         """Return an event `seconds` of virtual time from now, with the value that `produce` returns then.
@@ -143,8 +149,12 @@ class Clock:
         """End `run` as soon as the running process waits for something."""
         self.stopped = True
 
+    def end(self) -> None:
+        """End `run` when nothing is left to do at this moment: no further timed event happens."""
+        self.ending = True
+
     def run(self, until: float = math.inf, between: Callable[[], None] | None = None) -> None:
-        """Let everything happen, in order, until stopped, no process is left, or the time is `until`.
+        """Let everything happen, in order, until stopped or ended, no process is left, or the time is `until`.
 
         What is due at `until` itself still happens. `between` is called before every timed event, when
         nothing is left to do at the moment. Raises Deadlock if processes wait for nothing.
@@ -154,7 +164,7 @@ class Clock:
             if ready:
                 callback, event = ready.popleft()
                 callback(event)
-            elif not processes:
+            elif self.ending or not processes:
                 return
             elif heap and (heap[0][0] < math.inf or until < math.inf):
                 if heap[0][0] > until:
@@ -162,6 +172,8 @@ class Clock:
                     return
                 if between is not None:
                     between()
+                    if self.stopped:
+                        return
                 self.now, _, event = heappop(heap)
                 self.happened += 1
                 # As `succeed` and `fail` do, but without their calls: this is done for every event of a run.

@@ -41,6 +41,16 @@ class Jobs:
         self._losses = losses
         self._latest: dict[int, int] = {}  # steps of each worker's latest job
         self._latest_sum = 0
+        self._places: Optional[dict[int, Params]] = None  # by worker
+
+    def keep_places(self, wanted: bool) -> None:
+        """Keep the parameters where each worker last was, for `places`; called before the first job."""
+        self._places = {} if wanted else None
+
+    def places(self, initial: Params) -> list[Params]:
+        """Return where each worker last was: where its job began, or ended if it has none now; `initial` before."""
+        assert self._places is not None, "kept, as somebody has asked for"
+        return [self._places.get(worker.id, initial) for worker in self._parts.cluster.workers]
 
     def start(
         self,
@@ -70,6 +80,8 @@ class Jobs:
         dealt = parts.order.take(worker, steps * parts.batch_size)
         job = Job(self.count, worker.id, start, steps, dealt.shard, dealt.first, dealt.end, lr_step, now, gradient)
         self.count += 1
+        if self._places is not None:
+            self._places[worker.id] = start
         self.dispatched += steps
         self._latest_sum += steps - self._latest.get(worker.id, 0)
         self._latest[worker.id] = steps
@@ -91,6 +103,8 @@ class Jobs:
         if course.loss is not None:
             raise self._losses.settle(course, worker, job)
         params, losses, chunks, loss = self._parts.executor.result(job)
+        if self._places is not None and not job.gradient:
+            self._places[worker.id] = params
         computes = course.began + course.pull  # as `course.computes` and `until`, without a call: every job ends here
         if region is not None:
             params = self._carried(worker, job, params, region, course, computes)
@@ -117,6 +131,8 @@ class Jobs:
         )
         self._ledger.add(update)
         self._tell.update(update)
+        if region is not None and self._ledger.trained >= self._limits.trained:
+            self._clock.end()
         if self._ledger.trained > self._limits.patience:
             self._limits.look(self.count, average, self._clock.now)
         return update

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Optional
 
 from halos.data import DataSource
@@ -15,6 +15,7 @@ from halos.sim.ledger import Ledger
 logger = logging.getLogger(__name__)
 
 GENEROUS = 4  # times the budget: what may be trained before it is asked whether anything comes of it
+LOCAL_SERVERS, WORKERS = "local_servers", "workers"  # what `evaluate.of` may name beside the global model
 FIRST_ROUND = 64  # jobs per worker before that is asked at all
 
 
@@ -28,14 +29,22 @@ class BudgetOptions:
 
     local_steps: Optional[int] = None  # committed by the global server; the commit that gets there counts whole
     tokens: Optional[int] = None  # the same, in predicted tokens
+    # Trained by all workers, committed or not. No round is opened beyond it, and those that are open end as ever. Where
+    # there are no rounds, it ends with the update that gets there, once its server has it; one that was sent to no
+    # server counts with the next commit.
+    trained_steps: Optional[int] = None
+    trained_tokens: Optional[int] = None  # the same, in predicted tokens
     simulated_hours: Optional[float] = None  # ends it at that very moment; what is due then still happens
-    # Ends it at the first validation loss at or below; needs `evaluate.every_local_steps`.
+    # Ends it at the first validation loss at or below; needs `evaluate.every_local_steps` or `every_seconds`.
     target_loss: Optional[float] = None
 
     def __post_init__(self) -> None:
-        if all(limit is None for limit in (self.local_steps, self.tokens, self.simulated_hours, self.target_loss)):
-            raise ConfigError("", "empty; give local_steps, tokens, simulated_hours or target_loss")
-        for key in ("local_steps", "tokens", "simulated_hours"):
+        if all(getattr(self, limit.name) is None for limit in fields(self)):
+            raise ConfigError(
+                "",
+                "empty; give local_steps, tokens, trained_steps, trained_tokens, simulated_hours or target_loss",
+            )
+        for key in ("local_steps", "tokens", "trained_steps", "trained_tokens", "simulated_hours"):
             value = getattr(self, key)
             require(value is None or positive(value), key, value, "a positive number")
         if self.target_loss is not None:
@@ -43,8 +52,11 @@ class BudgetOptions:
 
     def steps(self, tokens_per_step: int) -> float:
         """Committed local steps after which the budget is spent; infinite if neither steps nor tokens limit it."""
-        by_tokens = math.inf if self.tokens is None else math.ceil(self.tokens / tokens_per_step)
-        return min(math.inf if self.local_steps is None else self.local_steps, by_tokens)
+        return _fewer(self.local_steps, self.tokens, tokens_per_step)
+
+    def trained(self, tokens_per_step: int) -> float:
+        """Trained local steps after which the budget is spent; likewise."""
+        return _fewer(self.trained_steps, self.trained_tokens, tokens_per_step)
 
     @property
     def seconds(self) -> float:
@@ -52,11 +64,24 @@ class BudgetOptions:
         return math.inf if self.simulated_hours is None else self.simulated_hours * 3600.0
 
 
+def _fewer(steps: Optional[int], tokens: Optional[int], tokens_per_step: int) -> float:
+    """Return the fewer local steps of two limits."""
+    by_tokens = math.inf if tokens is None else math.ceil(tokens / tokens_per_step)
+    return min(math.inf if steps is None else steps, by_tokens)
+
+
 @dataclass
 class EvaluateOptions:
-    """When the global model is evaluated beside the start and the end, and on what; it takes no virtual time."""
+    """When which models are evaluated beside the start and the end, and on what; it takes no virtual time."""
 
     every_local_steps: Optional[int] = None  # committed local steps between two evaluations; null: only first and last
+    # Simulated seconds between two evaluations, of the models as they are when all that is due at that moment has
+    # happened; null: none. Both intervals at once are fine.
+    every_seconds: Optional[float] = None
+    # `global`; `local_servers`, each by its name, from its first commit on; `workers`, the mean of the parameters where
+    # each last was (where it began, if it is training); a name that the policy offers. A policy that has no such models
+    # goes without. null: `global`, and what the policy offers.
+    of: Optional[list[str]] = None
     # Beside the data's own tail, which is called `validation`: `{wiki: {name: text, path: wiki}}`; of each, its
     # `validation_samples`.
     sets: dict[str, DataSource] = field(default_factory=dict)
@@ -64,6 +89,9 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         every = self.every_local_steps
         require(every is None or every >= 1, "every_local_steps", every, "a positive number of steps, or null")
+        seconds = self.every_seconds
+        require(seconds is None or positive(seconds), "every_seconds", seconds, "a positive number, or null")
+        require(self.of != [], "of", self.of, "a list of models, or null")
         if "validation" in self.sets:
             raise ConfigError("sets.validation", "is the name of the data's own held-out tail; choose another")
 
@@ -81,9 +109,11 @@ class Limits:
         unreliable: bool,
     ) -> None:
         self.steps = budget.steps(tokens_per_step)  # committed
+        self.trained = budget.trained(tokens_per_step)
         self.seconds = budget.seconds
         self.first_round = FIRST_ROUND * workers  # jobs, generously
-        self.patience = self._allowed = GENEROUS * self.steps  # trained local steps, after which `look` is to be called
+        # Trained local steps, after which `look` is to be called.
+        self.patience = self._allowed = GENEROUS * min(self.steps, self.trained)
         self._target = budget.target_loss
         self._every = evaluate_every
         self._evaluated = 0  # committed local steps, rounded down to a multiple of the interval, as upstream does

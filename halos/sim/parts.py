@@ -12,7 +12,7 @@ from halos.data.order import DataOrder
 from halos.rules.codecs import Codec
 from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
-from halos.sim.limits import BudgetOptions
+from halos.sim.limits import BudgetOptions, EvaluateOptions
 from halos.training import Executor
 from halos.world.cluster import Cluster
 from halos.world.compute import ComputeModel
@@ -42,8 +42,7 @@ class Parts:
     global_batch_size: int
     tokens_per_step: int
     wire_bytes: Optional[int]  # of the whole model in fp32; None: four bytes per parameter
-    evaluate_every: Optional[int]
-    evaluation_sets: tuple[str, ...]
+    evaluate: EvaluateOptions
     hook: pluggy.HookRelay
     faults: FaultModel
     aside: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = unchanged  # how observers are called

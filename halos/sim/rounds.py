@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Optional, Union
@@ -40,14 +41,21 @@ class Rounds:
         global_batch_size: int,
         budget: float,
         ledger: Ledger,
+        trained: float = math.inf,
     ) -> None:
         self._steps = steps  # of every worker, in the round about to be opened
         self._batch_size = batch_size
         self._global_batch_size = global_batch_size
-        self._budget = budget  # local steps
+        self._budget = budget  # local steps, committed
+        self._trained = trained  # local steps of the budget, trained
         self._ledger = ledger
         self._rounds: list[Optional[Round]] = []
         self._planned = 0  # local steps of all rounds opened
+
+    @property
+    def opened(self) -> bool:
+        """Whether anybody asked for one."""
+        return bool(self._rounds)
 
     @property
     def closed(self) -> bool:
@@ -57,7 +65,8 @@ class Rounds:
     def each(self, spent: Callable[[], float]) -> Iterator[Round]:
         """Yield the rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
 
-        Of these steps, lost ones count for nothing, and dropped or undelivered ones only for learning rates.
+        Of these steps, lost ones count for nothing, and dropped or undelivered ones as trained (and for learning
+        rates), not as committed.
         """
         index = 0
         while (current := self._at(index, spent)) is not None:
@@ -67,7 +76,8 @@ class Rounds:
     def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
         if index == len(self._rounds):
             before = max(self._planned, spent()) - self._ledger.lost
-            if before - self._ledger.dropped - self._ledger.undelivered >= self._budget:
+            committed = before - self._ledger.dropped - self._ledger.undelivered  # in the end
+            if committed >= self._budget or before >= self._trained:
                 self._rounds.append(None)
             else:
                 steps = self._steps()

@@ -26,9 +26,13 @@ class Servers:
 
     def __init__(self, params: Params) -> None:
         params.versions = {GLOBAL: 0}
-        self._initial = params
+        self.initial = params
         self.main = Server(params)
         self._servers = {GLOBAL: self.main}
+
+    def local(self) -> list[tuple[str, Params]]:
+        """Return the models of all other servers, by name, in the order of their first commits."""
+        return [(name, server.params) for name, server in self._servers.items() if name != GLOBAL]
 
     def commit(
         self, name: str, params: Params, contributions: Iterable[Union[Update, Contribution]], time: float
@@ -38,7 +42,7 @@ class Servers:
             raise TypeError("contributions are a list, also when there is one")
         state = self._servers.get(name)
         if state is None:
-            state = self._servers[name] = Server(self._initial)
+            state = self._servers[name] = Server(self.initial)
         shares = tuple([self._share(contribution, name, state) for contribution in contributions])
         if shares:
             state.version += 1

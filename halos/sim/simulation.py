@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
+from functools import partial
 from typing import Any, Optional, Protocol, TypeVar, Union
 
-from halos.errors import Diverged, UserError
+from halos.errors import UserError
 from halos.rules.codecs import Codec
 from halos.sim.clock import Clock, Deadlock, Event, Process
+from halos.sim.evaluations import Evaluations
 from halos.sim.faults.hazards import hazards_of
 from halos.sim.faults.losses import Losses
 from halos.sim.faults.watch import Watch
@@ -23,10 +26,11 @@ from halos.sim.transit.collectives import Collective, Collectives
 from halos.sim.transit.transfers import Transfers
 from halos.sim.transit.wire import Wire
 from halos.values.params import Params
-from halos.values.records import Contribution, Evaluation, Update
+from halos.values.records import Contribution, Update
 from halos.world.cluster import Region, Worker, region_index
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class SyncPolicy(Protocol):
@@ -55,7 +59,12 @@ class Simulation:
         hazards = hazards_of(parts.faults)
         workers = len(cluster.workers)
         self.limits = Limits(
-            parts.budget, parts.tokens_per_step, parts.evaluate_every, workers, self.ledger, hazards.unreliable
+            parts.budget,
+            parts.tokens_per_step,
+            parts.evaluate.every_local_steps,
+            workers,
+            self.ledger,
+            hazards.unreliable,
         )
         self.losses = Losses(parts, self.clock, hazards, self.ledger, self._forget)
         self.faults = Watch(cluster, self.clock, hazards, self.losses, self.ledger)
@@ -66,11 +75,12 @@ class Simulation:
             parts.global_batch_size,
             self.limits.steps,
             self.ledger,
+            self.limits.trained,
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
         self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards)
         self._events: dict[Hashable, Event[Any]] = {}
-        self._evaluated = -1  # the serial of the global parameters last evaluated
+        self.evaluations = Evaluations(parts, self.clock, self.ledger, self._servers, self.jobs, self._tell)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -109,19 +119,25 @@ class Simulation:
         left to happen, Diverged for a loss that is not finite, and whatever the policy raises.
         """
         self._tell.bind()
-        if self._evaluate_global():  # as good as wanted before it began
+        if self._evaluate():  # as good as wanted before it began
             self.done = True
             return
+        if self._parts.evaluate.every_seconds is not None:
+            between = partial(self._between, between)
         self.clock.spawn(policy.run(self))
         try:
             self.clock.run(self.limits.seconds, between)
+            end = self.now
+            if not self._evaluate_before(end):
+                self.clock.now = end
         except Deadlock as error:
             raise type(error)(f"{error}{self.faults.gone()}") from None
         finally:
             self.done = True
             self.clock.close()
-        if self._evaluated != self.params.serial:
-            self._evaluate_global()
+        self.evaluations.now(again=False)
+        for name in self.evaluations.missing:
+            logger.warning("evaluate.of: there were no %s in this run", name.replace("_", " "))
 
     def rounds(self) -> Iterator[Round]:
         """The rounds still to open, from the first; whoever asks, the same rounds.
@@ -285,9 +301,9 @@ class Simulation:
         self._tell.commit(commit)
         if server != GLOBAL:
             return False
-        over = commit.local_steps >= self.limits.steps
+        over = commit.local_steps >= self.limits.steps or self._trained_enough()
         due = self.limits.due(commit.local_steps) or over
-        if (due and self._evaluate_global()) or over:
+        if (due and self._evaluate()) or over:
             self._finish()
         return due
 
@@ -311,26 +327,39 @@ class Simulation:
         Returns losses (for language models nats per token) by set; empty in timing mode. Raises Diverged if one is not
         finite.
         """
-        losses, finite = {}, True
-        for name in self._parts.evaluation_sets:
-            loss = self._parts.executor.evaluate(params, name)
-            if loss is not None:
-                losses[name] = loss
-                finite = finite and math.isfinite(loss)
-                tokens = self.ledger.trained * self._parts.tokens_per_step
-                counts = (self.version, self._servers.main.local_steps, self.ledger.trained, tokens)
-                self._tell.evaluate(Evaluation(self.now, *counts, loss, name, of))
-        if not finite:
-            raise Diverged(
-                f"evaluation loss of the {of} model became {losses} at {self.now:.6g} simulated seconds, after"
-                f" {self._servers.main.local_steps} committed local steps (version {self.version})"
-            )
-        return losses
+        return self.evaluations.evaluate(params, of)
 
-    def _evaluate_global(self) -> bool:
-        """Evaluate the global model; return whether it has reached the target loss."""
-        self._evaluated = self.params.serial
-        return self.limits.reached(self.evaluate(self.params))
+    def offer(self, name: str, model: Callable[[], Optional[Params]]) -> None:
+        """Have `model()` evaluated whenever the global model is, as `name`, unless `evaluate.of` leaves it out.
+
+        To be called in the policy's `prepare`; `model` returns None as long as there is none. `workers` is a fine name
+        for a policy that knows better where its workers are. Raises ValueError for `global`.
+        """
+        if name == GLOBAL:
+            raise ValueError(f"{GLOBAL} is the name of the model that the policy commits")
+        self.evaluations.offered[name] = model
+
+    def _evaluate(self) -> bool:
+        """Evaluate all models; return whether the global one has reached the target loss."""
+        return self.limits.reached(self.evaluations.now() or {})
+
+    def _evaluate_before(self, time: float) -> bool:
+        """Evaluate what is due before `time`; the run is over at the moment at which the target loss is reached."""
+        reached = self.evaluations.before(time, self.limits.reached)
+        if reached:
+            self._finish()
+        return reached
+
+    def _between(self, between: Optional[Callable[[], None]]) -> None:
+        if not self._evaluate_before(min(self.clock.next, self.limits.seconds)) and between is not None:
+            between()
+
+    def _trained_enough(self) -> bool:
+        """Whether the budget of trained local steps is spent, and of rounds that were opened nothing is outstanding."""
+        if self.ledger.trained < self.limits.trained:
+            return False
+        outstanding = self.ledger.in_flight > self.ledger.undelivered or self.jobs.running
+        return not self._rounds.opened or (self._rounds.closed and not outstanding)
 
     def _forget(self, worker: int) -> None:
         """Forget a worker's inner state, if the executor can, and what its codec's error feedback has kept."""

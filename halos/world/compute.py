@@ -13,7 +13,10 @@ class ComputeModel(Protocol):
     """Time of local steps, in seconds. It may differ from job to job, but must be a function of its arguments."""
 
     def connect(self, cluster: Cluster, seed: int) -> None:
-        """Called once, before anything else, with its own `seed`, if it has that field, or the run's; raises ConfigError if the model does not fit."""
+        """Called once, before anything else, with the run's seed, or its own if it has a field `seed`.
+
+        Raises ConfigError if the model does not fit.
+        """
         ...
 
     def seconds(self, worker: Worker, steps: int, time: float, job: int) -> float:

@@ -23,16 +23,18 @@ class OverlapLocalSGD:
         require(0.0 <= self.pullback <= 1.0, "pullback", self.pullback, "in [0, 1]")
         require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
 
-    async def run(self, sim: Simulation) -> None:
+    def prepare(self, sim: Simulation) -> None:
         self._x: dict[int, Params] = {}  # where each worker goes on from
+        sim.offer("workers", lambda: mean(self._x.values()) if self._x else None)
+
+    async def run(self, sim: Simulation) -> None:
         for worker in sim.workers:
             sim.spawn(self._work(sim, worker))
         z = sim.params
         for r in sim.rounds():
             average = sim.collective(r.index)
             before, z = z, z + await average.arrival
-            if sim.commit(z, average.contributions(before)):
-                sim.evaluate(mean(self._x.values()), of="workers")
+            sim.commit(z, average.contributions(before))
 
     async def _work(self, sim: Simulation, worker: Worker) -> None:
         x = z = sim.params

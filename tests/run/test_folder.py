@@ -45,7 +45,10 @@ def test_the_config_is_written_first_and_is_the_resolved_one(folder):
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("updates", "time worker region steps start_time start_version first_sample end_sample lr_step loss losses server"),
+        (
+            "updates",
+            "time worker region steps start_time start_version first_sample end_sample lr_step loss losses server",
+        ),
         ("transfers", "start_time time src dst bytes kind worker server"),
         ("commits", "time version server kind local_steps contributions"),
         ("evaluations", "time version local_steps trained_steps tokens loss set of"),

@@ -65,6 +65,8 @@ def test_of_steps_and_tokens_the_smaller_is_the_budget() -> None:
     assert BudgetOptions(tokens=33).steps(8) == 5  # four steps are 32 tokens
     assert BudgetOptions(tokens=33, local_steps=4).steps(8) == 4
     assert BudgetOptions(tokens=33, local_steps=6).steps(8) == 5
+    trained = BudgetOptions(trained_tokens=33, trained_steps=6)
+    assert (trained.trained(8), trained.steps(8)) == (5, math.inf)
     hours = BudgetOptions(simulated_hours=0.5)
     assert (hours.steps(8), hours.seconds) == (math.inf, 1800.0)
 
@@ -99,8 +101,10 @@ def test_under_faults_a_run_in_which_nothing_more_is_committed_is_given_up() -> 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "empty; give local_steps, tokens, simulated_hours or target_loss"),
+        ({}, "empty; give local_steps, tokens, trained_steps, trained_tokens, simulated_hours or target_loss"),
         ({"local_steps": 0}, "local_steps: 0 is not a positive number"),
+        ({"trained_steps": 0}, "trained_steps: 0 is not a positive number"),
+        ({"trained_tokens": -1}, "trained_tokens: -1 is not a positive number"),
         ({"simulated_hours": math.inf}, "simulated_hours: inf is not a positive number"),
         ({"target_loss": math.nan}, "target_loss: nan is not a finite number"),
     ],
@@ -114,5 +118,77 @@ def test_a_budget_that_cannot_be_is_refused(options: dict[str, Any], said: str) 
 def test_an_interval_is_positive_and_validation_is_the_name_of_the_datas_own_tail() -> None:
     with pytest.raises(ConfigError, match=r"^every_local_steps: 0 is not a positive number of steps, or null$"):
         EvaluateOptions(every_local_steps=0)
+    with pytest.raises(ConfigError, match=r"^every_seconds: -1 is not a positive number, or null$"):
+        EvaluateOptions(every_seconds=-1)
+    with pytest.raises(ConfigError, match=r"^of: \[\] is not a list of models, or null$"):
+        EvaluateOptions(of=[])
     with pytest.raises(ConfigError, match=r"^sets\.validation: is the name of the data's own held-out tail"):
         EvaluateOptions(sets={"validation": None})  # type: ignore[dict-item]
+
+
+# A budget of what is trained
+
+
+def test_at_an_equal_trained_budget_diloco_ends_its_round_and_halos_with_the_update_that_gets_there() -> None:
+    # A fast worker's 2 steps take 2 s, a slow one's 4 s. A round is 4 steps: DiLoCo's two end at 4 and 8 s, all of it
+    # committed. Updates arrive at 2, 4 (two), 6 and 8 s (two): with that at 6 s, HALoS has trained its 8 steps.
+    changes: dict[str, Any] = {
+        "cluster": {"regions": [{"workers": [1.0, 0.5]}], "step_time_ms": 1000.0},
+        "budget": {"local_steps": None, "trained_steps": 8},
+    }
+    diloco = record(tiny(**changes)).simulation
+    assert (diloco.now, diloco.ledger.trained, diloco.ledger.committed) == (8.0, 8, 8)
+    run = record(tiny(**changes, policy={"name": "halos", "local_updates": 2}))
+    halos = run.simulation
+    assert (halos.now, halos.ledger.trained) == (6.0, 8)
+    # Its local server has merged that last update, at the moment of its arrival, and sent the two before at 4 s.
+    assert [(each.time, each.local_steps) for each in run.commits if each.server == "local-0"][-1] == (6.0, 8)
+    assert halos.ledger.trained == halos.ledger.committed + halos.ledger.dropped + halos.ledger.in_flight
+
+
+@pytest.mark.parametrize(("trained", "rounds"), [(8, 2), (9, 3), (12, 3)])
+def test_a_round_that_gets_there_is_trained_whole(trained: int, rounds: int) -> None:
+    ledger = record(tiny(budget={"local_steps": None, "trained_steps": trained})).simulation.ledger
+    assert (ledger.trained, ledger.committed) == (4 * rounds, 4 * rounds)
+
+
+def test_an_asynchronous_run_ends_with_the_very_update_of_several_at_one_moment() -> None:
+    policy = {"name": "async_local_sgd"}
+    run = record(tiny(policy=policy, budget={"local_steps": None, "trained_tokens": 41}))  # of 8 a step: 6 steps
+    assert [(each.worker, each.time) for each in run.updates] == [(0, 2.0), (1, 2.0), (0, 4.0)]  # not worker 1's at 4 s
+    ledger = run.simulation.ledger
+    assert (run.simulation.now, ledger.trained, ledger.committed, len(run.commits)) == (4.0, 6, 6, 3)
+    assert run.evaluations[-1].trained_steps == 6
+
+
+def test_without_rounds_or_servers_the_next_commit_ends_the_run() -> None:
+    async def body(sim: Simulation) -> None:
+        updates = []
+        while True:
+            updates.append(await sim.train(sim.workers[0], sim.params, 1))
+            if len(updates) == 3:
+                sim.commit(sim.params, updates)
+                updates = []
+
+    run = timing(body, budget={"local_steps": None, "trained_steps": 4})
+    assert (run.simulation.now, run.simulation.ledger.trained, run.simulation.ledger.committed) == (6.0, 6, 6)
+
+
+def test_lost_steps_are_not_trained_and_dropped_ones_are() -> None:
+    # Worker 1 is down from 1 s to 1.5 s, so that the first round trains 2 steps of 4: two rounds more are needed.
+    faults = {"name": "crashes", "at": [{"worker": 1, "at_seconds": 1.0, "seconds": 0.5}]}
+    ledger = record(tiny(faults=faults, budget={"local_steps": None, "trained_steps": 8})).simulation.ledger
+    assert (ledger.trained, ledger.lost) == (10, 2)
+
+    async def body(sim: Simulation) -> None:
+        for r in sim.rounds():
+            sim.drop([await sim.train(worker, sim.params, round=r) for worker in sim.workers])
+        sim.commit(sim.params, [await sim.train(sim.workers[0], sim.params, 1)])
+
+    ledger = timing(body, budget={"local_steps": None, "trained_steps": 8}).simulation.ledger
+    assert (ledger.dropped, ledger.committed) == (8, 1)
+
+
+def test_of_two_budgets_the_one_that_is_spent_first_ends_the_run() -> None:
+    for budget, steps in (({"local_steps": 4, "trained_steps": 40}, 4), ({"local_steps": 40, "trained_steps": 8}, 8)):
+        assert record(tiny(budget=budget)).simulation.ledger.trained == steps

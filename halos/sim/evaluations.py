@@ -1,0 +1,135 @@
+"""Evaluations: which models are evaluated, at which moments beside commits, and what comes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Optional
+
+from halos.errors import ConfigError, Diverged, did_you_mean, shown
+from halos.sim.clock import Clock
+from halos.sim.jobs import Jobs
+from halos.sim.ledger import Ledger
+from halos.sim.limits import LOCAL_SERVERS, WORKERS
+from halos.sim.listeners import Listeners
+from halos.sim.parts import Parts
+from halos.sim.servers import GLOBAL, Servers
+from halos.values.params import Params, mean
+from halos.values.records import Evaluation
+
+KNOWN = (GLOBAL, LOCAL_SERVERS, WORKERS)
+
+
+class Evaluations:
+    """Evaluates the models that `evaluate.of` names, on every set: `now`, or at the multiples of `every_seconds`."""
+
+    def __init__(
+        self, parts: Parts, clock: Clock, ledger: Ledger, servers: Servers, jobs: Jobs, tell: Listeners
+    ) -> None:
+        self.offered: dict[str, Callable[[], Optional[Params]]] = {}  # models that the policy has, by name
+        self._parts = parts
+        self._clock = clock
+        self._ledger = ledger
+        self._servers = servers
+        self._jobs = jobs
+        self._tell = tell
+        self._every = parts.evaluate.every_seconds or math.inf
+        self._moments = 1  # the next multiple of it
+        self._latest: Optional[tuple[float, int]] = None  # when all were last evaluated, and which global model
+        self._known: dict[str, tuple[int, dict[str, float]]] = {}  # by model: which one, and its losses
+        self._seen: set[str] = set()  # of `evaluate.of`: those that there were
+
+    @property
+    def of(self) -> list[str]:
+        """Which models are evaluated, as configured, or the global one and what the policy offers."""
+        return [GLOBAL, *self.offered] if self._parts.evaluate.of is None else self._parts.evaluate.of
+
+    @property
+    def missing(self) -> list[str]:
+        """Those of them that there never were so far."""
+        return [name for name in self.of if name not in self._seen] if self._known else []
+
+    def check(self) -> None:
+        """Raise ConfigError for a model that neither every run has nor the policy offers."""
+        known = [*KNOWN, *(name for name in self.offered if name not in KNOWN)]
+        for name in self.of:
+            if name not in known:
+                raise ConfigError("of", f"{shown(name)} is none of {', '.join(known)}{did_you_mean(name, known)}")
+        self._jobs.keep_places(WORKERS in self.of and WORKERS not in self.offered)
+
+    def now(self, again: bool = True) -> Optional[dict[str, float]]:
+        """Evaluate all models; return the global one's losses by set, None if that is not evaluated.
+
+        Unless `again`, one that has been evaluated before as it is now is left out, and all if it was at this moment.
+        """
+        latest, losses = (self._clock.now, self._servers.main.params.serial), None
+        if not again and self._latest == latest:
+            return None
+        self._latest = latest
+        for name, params in self._models():
+            if again or self._known.get(name, (None,))[0] != params.serial:
+                found = self.evaluate(params, name)
+                losses = found if name == GLOBAL else losses
+        return losses
+
+    def before(self, time: float, reached: Callable[[dict[str, float]], bool]) -> bool:
+        """Evaluate all models as they are at each moment that is due before virtual `time`; it becomes that moment.
+
+        Returns whether, and stops when, the global model's losses have `reached` what is wanted.
+        """
+        while (moment := self._moments * self._every) < time:
+            self._moments += 1
+            self._clock.now = moment
+            if self._latest == (moment, self._servers.main.params.serial):
+                continue  # by local steps, too
+            if reached(self.now() or {}):
+                return True
+            if not self._known:  # nothing is trained: never any losses
+                self._every = math.inf
+        return False
+
+    def evaluate(self, params: Params, of: str) -> dict[str, float]:
+        """As Simulation.evaluate."""
+        serial, known = self._known.get(of, (None, {}))
+        losses = dict(known) if serial == params.serial else self._losses(params)
+        counts = (
+            self._servers.main.version,
+            self._servers.main.local_steps,
+            self._ledger.trained,
+            self._ledger.trained * self._parts.tokens_per_step,
+        )
+        for name, loss in losses.items():
+            self._tell.evaluate(Evaluation(self._clock.now, *counts, loss, name, of))
+        if not all(map(math.isfinite, losses.values())):
+            raise Diverged(
+                f"evaluation loss of the {of} model became {losses} at {self._clock.now:.6g} simulated seconds, after"
+                f" {self._servers.main.local_steps} committed local steps (version {self._servers.main.version})"
+            )
+        if losses:
+            self._known[of] = params.serial, losses
+        return losses
+
+    def _losses(self, params: Params) -> dict[str, float]:
+        sets = ("validation", *self._parts.evaluate.sets)
+        losses = {name: self._parts.executor.evaluate(params, name) for name in sets}
+        return {name: loss for name, loss in losses.items() if loss is not None}
+
+    def _models(self) -> Iterator[tuple[str, Params]]:
+        """Yield the models there are now, by the name under which they are recorded."""
+        for name in self.of:
+            for label, params in self._called(name):
+                self._seen.add(name)
+                yield label, params
+
+    def _called(self, name: str) -> Iterator[tuple[str, Params]]:
+        if name in self.offered:
+            offered = self.offered[name]()
+            if offered is not None:
+                yield name, offered
+        elif name == LOCAL_SERVERS:
+            yield from self._servers.local()
+        elif name == WORKERS:
+            several = self._jobs.places(self._servers.initial)
+            yield name, several[0] if all(each is several[0] for each in several) else mean(several)
+        else:
+            yield GLOBAL, self._servers.main.params
