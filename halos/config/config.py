@@ -9,6 +9,7 @@ from typing import Optional
 
 from halos.config.builder import Builder
 from halos.config.env import with_env
+from halos.config.evaluation_sets import inheriting
 from halos.config.layers import DEFAULTS, merge, overrides, read
 from halos.config.paths import absolute
 from halos.config.references import interpolate
@@ -84,6 +85,9 @@ class Config:
 
     def __post_init__(self) -> None:
         self._check_seeds()
+        for set_name, source in self.evaluate.sets.items():
+            key = f"evaluate.sets.{set_name}.validation_samples"
+            require(source.validation_samples > 0, key, source.validation_samples, "a positive number of samples")
         plain = self.name not in ("", ".", "..") and not any(character in self.name for character in "/\\\0")
         require(plain, "name", self.name, "the name of a folder (no slashes); `out` takes a path")
         if self.budget.target_loss is not None:
@@ -128,7 +132,7 @@ def resolved(section: Section, plugins: Sequence[str] = ()) -> tuple[Config, Plu
     merged = interpolate(merge(DEFAULTS, section))
     merged["plugins"] = named_plugins(merged, plugins)
     found = Plugins(merged["plugins"])
-    return resolve(merged, found), found
+    return resolve(inheriting(merged, found), found), found
 
 
 def resolve(section: Section, plugins: Plugins) -> Config:

@@ -41,7 +41,11 @@ class DataOptions:
 
 
 class Corpus(Protocol):
-    """An opened source: `len(corpus)` samples of `sequence_length + 1` tokens each."""
+    """An opened source: `len(corpus)` samples of `sequence_length + 1` tokens each.
+
+    It may also have `bytes_per_token`, how many bytes of text a token stands for on average, and `tokenizer`, a text
+    that is the same for the same tokenizer: without them, or None, they are unknown.
+    """
 
     @property
     def vocab_size(self) -> int:
@@ -75,6 +79,8 @@ class ArrayCorpus:
     vocab_size: int  # tokens are below it
     hash: str  # of the content, hexadecimal
     sources: Optional[NDArray[Any]] = None  # which source each sample is from, for `by_source`
+    bytes_per_token: Optional[float] = None  # of text, on average; None: unknown
+    tokenizer: Optional[str] = None  # the same for the same tokenizer; None: unknown
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -80,7 +80,7 @@ class Text(DataOptions):
         begins = np.arange(len(samples), dtype=np.int64) * self.sequence_length
         sources = np.array([document.source for document in documents], np.int32)[order]
         sources = sources[np.searchsorted(starts[order], begins, side="right") - 1]
-        return ArrayCorpus(samples, VOCABULARY, digest.hexdigest(), sources)
+        return ArrayCorpus(samples, VOCABULARY, digest.hexdigest(), sources, 1.0, "bytes")
 
     def _documents(self) -> list[Document]:
         """Return all documents, in an order that depends on names alone. Raises ConfigError if a path has none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 import torch
 
@@ -43,6 +43,8 @@ class GPTNeoX:
     Dimensions that are given override those of `size`; without a size, `hidden_size`, `layers` and
     `heads` are needed.
     """
+
+    language_model: ClassVar[bool] = True
 
     size: Optional[str] = None  # pythia-14m, pythia-31m, pythia-70m, pythia-160m, pythia-410m or pythia-1b
     hidden_size: Optional[int] = None  # the width of the residual stream
@@ -138,6 +140,12 @@ class GPTNeoX:
                     tensors["lm_head.weight"] = tensors.pop("embed_out.weight")
                 weights.fill(network, tensors, self.weights)
         return network
+
+    def metrics(self, module: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the loss, and the accuracy: the fraction of tokens that are the likeliest ones."""
+        logits, tokens = module.logits(batch[:, :-1]), batch[:, 1:]  # type: ignore[operator]
+        loss: torch.Tensor = module.loss(logits, tokens)  # type: ignore[operator]
+        return {"loss": loss, "accuracy": (logits.argmax(-1) == tokens).double().mean()}
 
     def _given(self, key: str) -> int:
         """A dimension as configured, or else as of `size`."""

@@ -151,6 +151,9 @@ class Network(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """int64 [batch, length + 1] → mean cross-entropy of its `length` next tokens, in nats, fp32 at least."""
-        logits = self.lm_head(self.gpt_neox(batch[:, :-1]))  # [batch · length, vocabulary]
+        return self.loss(self.lm_head(self.gpt_neox(batch[:, :-1])), batch[:, 1:])
+
+    def loss(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """Logits of [batch, length] next tokens → their mean cross-entropy, in nats, fp32 at least."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return F.cross_entropy(logits, batch[:, 1:].reshape(-1))
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), tokens.reshape(-1))

@@ -36,6 +36,7 @@ class Tally:
         self.committed_steps = 0
         self.final_train_loss: Optional[float] = None  # mean over the last such commit
         self.final_validation_loss: Optional[float] = None
+        self._evaluated: dict[str, tuple[dict[str, float], dict[str, Any]]] = {}  # by model: by set, the latest
         self._steps = [0] * count
         self._compute = [0.0] * count
         self._own_transfer = [0.0] * count
@@ -95,6 +96,8 @@ class Tally:
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
+        losses, metrics = self._evaluated.setdefault(evaluation.of, ({}, {}))
+        losses[evaluation.set], metrics[evaluation.set] = evaluation.loss, evaluation.metrics
         if evaluation.set == "validation" and evaluation.of == "global":
             self.final_validation_loss = evaluation.loss
 
@@ -148,6 +151,7 @@ class Tally:
                     "local_steps": self._steps[index],
                 }
             )
+        losses, metrics = self._evaluated.pop("global", ({}, {}))
         staleness = self._staleness_sum / self._shares if self._shares else None
         links = sorted(self._bytes, key=lambda link: (link[0] is None, link))
         return {
@@ -157,6 +161,9 @@ class Tally:
             "updates": self.updates,
             "final_train_loss": self.final_train_loss,
             "final_validation_loss": self.final_validation_loss,
+            "final_losses": losses,
+            "final_metrics": metrics,
+            "final_losses_of": {of: theirs for of, (theirs, _) in self._evaluated.items()},
             "bytes": {_link(*link): self._bytes[link] for link in links},
             "workers": workers,
             "staleness": {"mean": staleness, "max": self._staleness_max if self._shares else None},

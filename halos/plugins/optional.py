@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Optional, Protocol
 
+import torch
+
 from halos.sim.simulation import Simulation
 from halos.values.params import Params
 from halos.world.cluster import Cluster
@@ -59,6 +61,13 @@ class ModelMay(Protocol):
 
     wire_bytes: Optional[int]  # of the whole model in fp32; without it, or None: four per parameter
     seed: Optional[int]  # what it is built with; without it, or None: the run's
+    language_model: bool  # whether its loss is in nats per token; then perplexity and bits per byte follow from it
+
+    def metrics(self, module: torch.nn.Module, batch: Any) -> dict[str, Any]:
+        """Return more than a loss of a batch in evaluation: scalars by name, each a mean over the batch's samples.
+
+        Numbers or tensors. If `loss` is among them, the module is not asked for it as well.
+        """
 
 
 class ComputeMay(Protocol):

@@ -56,12 +56,16 @@ class Taped:
         if not self._tape.replaying:
             call(self._executor, "forget", worker)
 
-    def evaluate(self, params: Params, name: str) -> Optional[float]:
+    def evaluate(self, params: Params, name: str) -> Optional[dict[str, float]]:
         if self._tape.replaying:
-            return self._tape.take(1)[0] if self._tape.take_count() else None
-        loss = self._executor.evaluate(params, name)
-        self._tape.add(*((0,) if loss is None else (1, loss)))
-        return loss
+            return {self._tape.take_text(): self._tape.take(1)[0] for _ in range(self._tape.take_count())} or None
+        found = self._executor.evaluate(params, name)
+        means = found if isinstance(found, dict) else {} if found is None else {"loss": found}
+        self._tape.add(len(means))
+        for of, mean in means.items():
+            self._tape.add_text(of)
+            self._tape.add(mean)
+        return means or None
 
     def describe(self) -> dict[str, Any]:
         return self._executor.describe()

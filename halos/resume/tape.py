@@ -53,6 +53,11 @@ class Tape:
         """Keep a number that may be None."""
         self.add(*((0,) if number is None else (1, number)))
 
+    def add_text(self, text: str) -> None:
+        """Keep a text, as numbers."""
+        encoded = text.encode()
+        self.add(len(encoded), *encoded)
+
     def take(self, count: int) -> list[float]:
         """Return the next numbers of the earlier run. Raises ReplayDiffers if there are not so many."""
         first, self._position = self._position, self._position + count
@@ -70,6 +75,13 @@ class Tape:
     def take_optional(self) -> Optional[float]:
         """Return what `add_optional` kept."""
         return self.take(1)[0] if self.take_count() else None
+
+    def take_text(self) -> str:
+        """Return what `add_text` kept. Raises ReplayDiffers if it is no text."""
+        try:
+            return bytes(self.take_count() for _ in range(self.take_count())).decode()
+        except ValueError:
+            raise ReplayDiffers("it finds numbers where the checkpoint should name a metric") from None
 
     def go_live(self) -> None:
         """Compute numbers from here on. Raises ReplayDiffers unless all of the earlier run have been returned."""

@@ -14,9 +14,11 @@ from halos.sim.limits import LOCAL_SERVERS, WORKERS
 from halos.sim.listeners import Listeners
 from halos.sim.parts import Parts
 from halos.sim.servers import GLOBAL, Servers
+from halos.training.metrics import KNOWN as KNOWN_METRICS
 from halos.values.params import Params, mean
 from halos.values.records import Evaluation
 
+Measures = dict[str, dict[str, float]]  # by set, the loss and other means
 KNOWN = (GLOBAL, LOCAL_SERVERS, WORKERS)
 
 
@@ -36,7 +38,7 @@ class Evaluations:
         self._every = parts.evaluate.every_seconds or math.inf
         self._moments = 1  # the next multiple of it
         self._latest: Optional[tuple[float, int]] = None  # when all were last evaluated, and which global model
-        self._known: dict[str, tuple[int, dict[str, float]]] = {}  # by model: which one, and its losses
+        self._known: dict[str, tuple[int, Measures]] = {}  # by model: which one, and what was measured
         self._seen: set[str] = set()  # of `evaluate.of`: those that there were
 
     @property
@@ -91,28 +93,32 @@ class Evaluations:
     def evaluate(self, params: Params, of: str) -> dict[str, float]:
         """As Simulation.evaluate."""
         serial, known = self._known.get(of, (None, {}))
-        losses = dict(known) if serial == params.serial else self._losses(params)
+        measures = known if serial == params.serial else self._measured(params)
+        losses = {name: means["loss"] for name, means in measures.items()}
         counts = (
             self._servers.main.version,
             self._servers.main.local_steps,
             self._ledger.trained,
             self._ledger.trained * self._parts.tokens_per_step,
         )
-        for name, loss in losses.items():
-            self._tell.evaluate(Evaluation(self._clock.now, *counts, loss, name, of))
+        for name, means in measures.items():
+            metrics = {**dict.fromkeys(KNOWN_METRICS), **means}
+            del metrics["loss"]
+            self._tell.evaluate(Evaluation(self._clock.now, *counts, means["loss"], name, of, metrics))
         if not all(map(math.isfinite, losses.values())):
             raise Diverged(
                 f"evaluation loss of the {of} model became {losses} at {self._clock.now:.6g} simulated seconds, after"
                 f" {self._servers.main.local_steps} committed local steps (version {self._servers.main.version})"
             )
         if losses:
-            self._known[of] = params.serial, losses
+            self._known[of] = params.serial, measures
         return losses
 
-    def _losses(self, params: Params) -> dict[str, float]:
+    def _measured(self, params: Params) -> Measures:
         sets = ("validation", *self._parts.evaluate.sets)
-        losses = {name: self._parts.executor.evaluate(params, name) for name in sets}
-        return {name: loss for name, loss in losses.items() if loss is not None}
+        found = {name: self._parts.executor.evaluate(params, name) for name in sets}
+        known = {name: means for name, means in found.items() if means is not None}
+        return {name: means if isinstance(means, dict) else {"loss": means} for name, means in known.items()}
 
     def _models(self) -> Iterator[tuple[str, Params]]:
         """Yield the models there are now, by the name under which they are recorded."""

@@ -83,7 +83,7 @@ class EvaluateOptions:
     # goes without. null: `global`, and what the policy offers.
     of: Optional[list[str]] = None
     # Beside the data's own tail, which is called `validation`: `{wiki: {name: text, path: wiki}}`; of each, its
-    # `validation_samples`.
+    # `validation_samples`. What makes a loss (`sequence_length` and the like) is as in `data`, unless said otherwise.
     sets: dict[str, DataSource] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

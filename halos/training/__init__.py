@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any, NamedTuple, Optional, Protocol, Union
 
 from halos.data import DataSource
 from halos.models import Model
@@ -61,6 +61,9 @@ class Outcome(NamedTuple):
     loss: Optional[float] = None  # mean over all its steps; None: as the chunks have it
 
 
+Measured = Union[float, dict[str, float], None]
+
+
 class Executor(Protocol):
     """Trains jobs for real (or pretends to); the virtual clock is none of its business.
 
@@ -83,8 +86,11 @@ class Executor(Protocol):
         """Return a job's outcome, at the virtual time of its end. Raises Diverged for a loss that is not finite."""
         ...
 
-    def evaluate(self, params: Params, name: str) -> Optional[float]:
-        """Return the mean loss of `params` on evaluation set `name` (`validation`, or a task's); None: cannot say."""
+    def evaluate(self, params: Params, name: str) -> Measured:
+        """Return the mean loss of `params` on evaluation set `name` (`validation`, or a task's); None: cannot say.
+
+        Or several means, by name, among them `loss`.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

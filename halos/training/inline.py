@@ -8,11 +8,12 @@ from typing import Any, Optional
 
 import torch
 
-from halos.data import memory
+from halos.data import Corpus, DataSource, memory
 from halos.data.feed import Feed
 from halos.errors import ConfigError, require, under
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome, Task
+from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 
@@ -43,8 +44,7 @@ class Inline:
         for name, source in task.evaluation_sets.items():
             with under(f"evaluate.sets.{name}"):
                 extra = source.open(task.split_seed(source))
-                if extra.vocab_size > corpus.vocab_size:
-                    raise ConfigError("", f"has {extra.vocab_size} different tokens, the data only {corpus.vocab_size}")
+                refuse_other_tokens((source, extra), (task.data, corpus))
                 self._sets[name] = Feed(extra, source, task.cluster, task.seed)
         return self._trainer.initial()
 
@@ -60,11 +60,13 @@ class Inline:
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         return self._trainer.step(params, gradient, lr_step)
 
-    def evaluate(self, params: Params, name: str) -> Optional[float]:
-        feed = self._sets[name]
+    def evaluate(self, params: Params, name: str) -> Optional[dict[str, float]]:
+        feed, model = self._sets[name], self._task.model
         if feed.options.validation_samples == 0:
             return None
-        return self._trainer.evaluate(params, feed.validation(self._task.train.micro))
+        own = getattr(model, "metrics", None)
+        means = self._trainer.evaluate(params, feed.validation(self._task.train.micro), own)
+        return derived(means, model, getattr(feed.corpus, "bytes_per_token", None))
 
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
@@ -104,6 +106,28 @@ class Inline:
                 " give auto, cpu, cuda, or cuda:1 and so on",
             ) from None
         return device
+
+
+def refuse_other_tokens(extra: tuple[DataSource, Corpus], data: tuple[DataSource, Corpus]) -> None:
+    """Raise ConfigError if an evaluation set's tokens cannot be the data's: losses would be of other things."""
+    theirs, ours = (getattr(corpus, "tokenizer", None) for _, corpus in (extra, data))
+    if theirs is not None and ours is not None:
+        if theirs != ours:
+            raise ConfigError("", f"its tokens are those of another tokenizer ({theirs}) than the data's ({ours})")
+        return
+    there, here = (source.vocabulary() for source, _ in (extra, data))
+    known = there is not None and here is not None
+    if known and there != here:
+        raise ConfigError("", f"its tokens are other ones than the data's: there are {there}, of the data's {here}")
+    sizes = extra[1].vocab_size, data[1].vocab_size
+    if sizes[0] > sizes[1]:
+        raise ConfigError("", f"has {sizes[0]} different tokens, the data only {sizes[1]}")
+    if theirs != ours and not known:
+        raise ConfigError(
+            "",
+            f"it cannot be known whether its tokens are the data's (their tokenizer is {ours or theirs}); if they are,"
+            f" say so by vocab_size: {sizes[1] if ours else sizes[0]}",
+        )
 
 
 def sum_of(shapes: dict[str, tuple[int, ...]]) -> int:

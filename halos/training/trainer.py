@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from halos.training.options import TrainOptions
 from halos.values.params import Layout, Params
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
+Metrics = Callable[[torch.nn.Module, Any], dict[str, Any]]  # of a batch, means over its samples: as Model.metrics
 SHARED = -1  # the worker number of the state that is no worker's
 
 
@@ -175,19 +176,31 @@ class Trainer:
         self._descend(state, self.options.schedule.at(self.options.optimizer.lr, lr_step + 1), scaled=False)
         return Params(self.layout, self.flat.detach().clone())
 
-    def evaluate(self, params: Params, batches: Iterator[torch.Tensor]) -> float:
-        """Return the mean loss of `params` over all samples of `batches`; the workers' states are left alone."""
+    def evaluate(
+        self, params: Params, batches: Iterator[torch.Tensor], metrics: Optional[Metrics] = None
+    ) -> dict[str, float]:
+        """Return means over all samples of `batches`: the `loss` of `params`, and what `metrics` are of each batch.
+
+        The workers' states are left alone.
+        """
         precision = self._precision()
         self.flat.copy_(_data(params))
-        total, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        totals: dict[str, torch.Tensor] = {}
+        samples = 0
         self.module.eval()
         with torch.no_grad():
             for batch in batches:
+                here = batch.to(self.device)
                 with precision():
-                    total += self.module(batch.to(self.device)).double() * len(batch)
+                    found = {} if metrics is None else metrics(self.module, here)
+                    if "loss" not in found:
+                        found = {"loss": self.module(here), **found}
+                for name, value in found.items():
+                    weighed = torch.as_tensor(value, device=self.device).double() * len(batch)
+                    totals[name] = totals[name] + weighed if name in totals else weighed
                 samples += len(batch)
         self.module.train()
-        return float(total) / samples
+        return {name: float(total) / samples for name, total in totals.items()}
 
     def _backward(self, batches: Iterator[torch.Tensor], scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Add one batch's gradient to `grad`, micro-batch by micro-batch; return its loss, a scalar tensor."""

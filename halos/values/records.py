@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import mul
 from typing import Any, NamedTuple, Optional
@@ -204,7 +204,7 @@ class CutShort(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The loss (nats per token) of a model on one evaluation set, at one moment of the run."""
+    """The loss of a model on one evaluation set, at one moment of the run, and other metrics by name."""
 
     time: float  # when
     version: int  # of the global server
@@ -214,12 +214,16 @@ class Evaluation:
     loss: float  # mean over the set, for language models in nats per token
     set: str  # `validation`, or a name from `evaluate.sets`
     of: str = "global"  # or what a policy called the model
+    # `perplexity`, `bits_per_byte`, `accuracy` (None where unknown), and what the model itself gives.
+    metrics: dict[str, Optional[float]] = field(default_factory=dict)
 
     def as_json(self) -> str:
+        metrics = ", ".join([f"{quoted(name)}: {number(value)}" for name, value in self.metrics.items()])
         return (
             f'{{"time": {self.time!r}, "version": {self.version}, "local_steps": {self.local_steps}, '
             f'"trained_steps": {self.trained_steps}, "tokens": {self.tokens}, "loss": {number(self.loss)}, '
-            f'"set": {quoted(self.set)}, "of": {quoted(self.of)}}}'
+            f'"set": {quoted(self.set)}, "of": {quoted(self.of)}, '
+            f'"metrics": {{{metrics}}}}}'
         )
 
 

@@ -177,7 +177,11 @@ def test_the_final_validation_loss_is_the_last_of_the_global_model_on_the_valida
     tally = Tally(cluster())
     for loss, name, of in ((4.0, "validation", "global"), (3.0, "validation", "mean"), (2.0, "german", "global")):
         tally.on_evaluate(Evaluation(0.0, 1, 8, 8, 80, loss, name, of))
-    assert tally.finish(1.0)["final_validation_loss"] == 4.0
+    books = tally.finish(1.0)
+    assert books["final_validation_loss"] == 4.0
+    assert books["final_losses"] == {"validation": 4.0, "german": 2.0}
+    assert books["final_metrics"] == {"validation": {}, "german": {}}
+    assert books["final_losses_of"] == {"mean": {"validation": 3.0}}
 
 
 def test_a_run_with_nothing_committed_has_no_averages():

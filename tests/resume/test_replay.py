@@ -45,7 +45,7 @@ class Fake:
         self.asked.append(("restore", state["moments"]))
 
 
-RECORDED = [2, 0.5, 0.25, 4, 3, 1, 0.375, 1, 1.25, 0]  # two losses, their chunks, the mean; one loss; none
+RECORDED = [2, 0.5, 0.25, 4, 3, 1, 0.375, 1, 4, *b"loss", 1.25, 0]  # two losses, their chunks, the mean; one; none
 
 
 def taped(fake: Any, earlier: Optional[list[float]] = None) -> tuple[Taped, Tape]:
@@ -63,7 +63,7 @@ def test_jobs_are_passed_on_and_their_numbers_kept() -> None:
     executor.submit(job())
     outcome = executor.result(job())
     assert outcome.params.flat is not None and outcome.params.flat.tolist() == [2.0, 2.0]
-    assert [executor.evaluate(outcome.params, name) for name in ("validation", "nothing")] == [1.25, None]
+    assert [executor.evaluate(outcome.params, name) for name in ("validation", "nothing")] == [{"loss": 1.25}, None]
     assert tape.numbers.tolist() == RECORDED
     assert fake.asked == [("submit", 0), ("result", 0), ("evaluate", "validation"), ("evaluate", "nothing")]
 
@@ -74,7 +74,7 @@ def test_a_replay_has_the_same_numbers_hollow_parameters_and_asks_nobody() -> No
     executor.submit(job())
     outcome = executor.result(job())
     assert outcome.params.hollow and outcome[1:] == ((0.5, 0.25), (4, 3), 0.375)
-    assert [executor.evaluate(outcome.params, name) for name in ("validation", "nothing")] == [1.25, None]
+    assert [executor.evaluate(outcome.params, name) for name in ("validation", "nothing")] == [{"loss": 1.25}, None]
     assert executor.step(outcome.params, outcome.params, 3).hollow
     executor.forget(0)
     assert fake.asked == []

@@ -45,6 +45,18 @@ def test_a_count_is_a_whole_number() -> None:
             Tape(earlier=[wrong]).take_count()
 
 
+def test_texts_and_numbers_that_may_be_none_come_back() -> None:
+    tape = Tape(recording=True)
+    tape.add_text("größe")
+    tape.add_optional(None)
+    tape.add_optional(2.5)
+    again = Tape(earlier=tape.numbers.tolist())
+    assert (again.take_text(), again.take_optional(), again.take_optional()) == ("größe", None, 2.5)
+    for wrong in ([2.0, 300.0, 1.0], [1.0, 255.0]):  # no byte; no text
+        with pytest.raises(ReplayDiffers, match="^it finds numbers where the checkpoint should name a metric$"):
+            Tape(earlier=wrong).take_text()
+
+
 def test_a_number_out_of_other_numbers_is_one() -> None:
     tape = Tape(recording=True)
     assert tape.number(lambda: tape.number(lambda: 2.0) + tape.number(lambda: 3.0)) == 5.0

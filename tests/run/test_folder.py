@@ -51,7 +51,7 @@ def test_the_config_is_written_first_and_is_the_resolved_one(folder):
         ),
         ("transfers", "start_time time src dst bytes kind worker server"),
         ("commits", "time version server kind local_steps contributions"),
-        ("evaluations", "time version local_steps trained_steps tokens loss set of"),
+        ("evaluations", "time version local_steps trained_steps tokens loss set of metrics"),
     ],
 )
 def test_every_record_has_exactly_the_documented_keys(folder, name, keys):
@@ -82,7 +82,7 @@ def test_the_summary_has_the_documented_keys(folder):
     assert set(found) == {
         "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
         "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "data", "staleness", "drift",
-        "goodput", "policy_report", "versions", "finished", "lost",
+        "goodput", "policy_report", "versions", "finished", "lost", "final_losses", "final_metrics", "final_losses_of",
     }  # fmt: skip
     assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
     assert (found["simulated_seconds"], found["tokens"], found["commits"], found["updates"]) == (4.0, 64, 2, 4)

@@ -120,7 +120,7 @@ def test_training_and_evaluating_leave_the_given_parameters_alone() -> None:
     start = one.initial()
     kept = flat(start).clone()
     trained, _, _, _ = one.train(0, start, 2, 0, batches(2), 0.0)
-    loss = one.evaluate(start, iter([next(batches(2))]))
+    loss = one.evaluate(start, iter([next(batches(2))]))["loss"]
     assert torch.equal(flat(start), kept)
     assert not torch.equal(flat(trained), kept)
     assert loss == pytest.approx(math.log(32), abs=0.2)

@@ -84,10 +84,12 @@ def test_a_commit_becomes_a_line_with_its_contributions() -> None:
 
 
 def test_an_evaluation_becomes_a_line() -> None:
-    assert json.loads(Evaluation(2.0, 1, 8, 9, 512, math.inf, "wiki").as_json()) == {
+    metrics = {"perplexity": math.inf, "accuracy": None, "its own": 0.5}
+    assert json.loads(Evaluation(2.0, 1, 8, 9, 512, math.inf, "wiki", metrics=metrics).as_json()) == {
         "time": 2.0, "version": 1, "local_steps": 8, "trained_steps": 9, "tokens": 512, "loss": None, "set": "wiki",
-        "of": "global",
+        "of": "global", "metrics": {"perplexity": None, "accuracy": None, "its own": 0.5},
     }  # fmt: skip
+    assert Evaluation(2.0, 1, 8, 9, 512, 1.0, "wiki").as_json().endswith('"of": "global", "metrics": {}}')
 
 
 @pytest.mark.parametrize(
