@@ -53,7 +53,7 @@ def test_texts_and_numbers_that_may_be_none_come_back() -> None:
     again = Tape(earlier=tape.numbers.tolist())
     assert (again.take_text(), again.take_optional(), again.take_optional()) == ("größe", None, 2.5)
     for wrong in ([2.0, 300.0, 1.0], [1.0, 255.0]):  # no byte; no text
-        with pytest.raises(ReplayDiffers, match="^it finds numbers where the checkpoint should name a metric$"):
+        with pytest.raises(ReplayDiffers, match=r"^it finds numbers where the checkpoint should name a metric$"):
             Tape(earlier=wrong).take_text()
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from halos.run.cli import main
@@ -70,21 +71,21 @@ def test_a_language_models_metrics_are_those_of_its_logits(tmp_path: Path) -> No
     (tmp_path / "a.txt").write_text("Nature's first green is gold, her hardest hue to hold. " * 9)
     data = {"name": "text", "path": str(tmp_path / "a.txt"), "sequence_length": 8, "validation_samples": 7}
     # Of 7 samples, batches of 2: the last one is smaller.
-    run = record({**tiny(model=NEOX, train={"batch_size": 2}, budget={"local_steps": 4}), "data": data})
-    first = run.evaluations[0]
+    train = {"batch_size": 2, "optimizer": {"name": "adamw", "lr": 0.02}}
+    run = record({**tiny(model=NEOX, train=train, budget={"local_steps": 40}), "data": data})
+    last = run.evaluations[-1]
     network = run.config.model.build(256, run.config.seed)
+    network.load_state_dict(run.simulation.params.tensors())
     text = np.frombuffer((tmp_path / "a.txt").read_bytes() + b"\0", np.uint8)
     count = (len(text) - 1) // 8
     samples = np.stack([text[8 * i : 8 * i + 9] for i in range(count - 7, count)]).astype(np.int64)
-    import torch
-
     logits = network.logits(torch.from_numpy(samples[:, :-1])).detach().double().numpy()
     spread = logits - logits.max(-1, keepdims=True)
     chances = np.exp(spread) / np.exp(spread).sum(-1, keepdims=True)
     surprise = -np.log(np.take_along_axis(chances, samples[:, 1:, None], -1))
     right = logits.argmax(-1) == samples[:, 1:]
-    assert first.loss == pytest.approx(surprise.mean(), rel=1e-5)
-    assert first.metrics == {
+    assert last.loss == pytest.approx(surprise.mean(), rel=1e-5)
+    assert last.metrics == {
         "perplexity": pytest.approx(np.exp(surprise.mean()), rel=1e-4),
         "bits_per_byte": pytest.approx(surprise.mean() / np.log(2), rel=1e-5),
         "accuracy": pytest.approx(right.mean()),
