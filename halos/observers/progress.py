@@ -29,7 +29,7 @@ class Progress:
         self._updates_left = 1  # until the next look at the wall clock
         self._stride = 1
         self._simulated = 0.0
-        self._local_steps = 0
+        self._local_steps = self._trained = 0
         self._share_at_start = 0.0
         self._losses: dict[str, float] = {}  # by name, as shown
 
@@ -38,6 +38,7 @@ class Progress:
         self._name = experiment.name
         self._real = experiment.real
         self._steps = experiment.local_steps
+        self._trained_steps = experiment.trained_steps
         self._seconds = experiment.seconds
         self._tokens_per_step = experiment.tokens_per_step
         self._replaying = experiment.resumed_at is not None
@@ -56,6 +57,7 @@ class Progress:
 
     @hookimpl
     def on_update(self, update: Update) -> None:
+        self._trained += update.steps
         self._updates_left -= 1
         if not self._updates_left:
             self._simulated = update.time
@@ -101,7 +103,8 @@ class Progress:
 
     def _share(self) -> float:
         """Return the share, 0 to 1, of the budget that is furthest along."""
-        return min(1.0, max(self._local_steps / self._steps, self._simulated / self._seconds))
+        trained = self._trained / self._trained_steps
+        return min(1.0, max(self._local_steps / self._steps, trained, self._simulated / self._seconds))
 
     def _line(self, now: float, left: bool = True) -> str:
         share = self._share()
@@ -110,8 +113,10 @@ class Progress:
         if by_steps:
             steps += f"/{int(self._steps):,}"
         parts = [self._name, duration(self._simulated), f"{steps} steps"]
-        if not (math.isinf(self._steps) and math.isinf(self._seconds)):
-            parts.append(f"{math.floor(share * 100)} %" + ("" if by_steps else f" of {duration(self._seconds)}"))
+        if not all(map(math.isinf, (self._steps, self._trained_steps, self._seconds))):
+            by_time = not by_steps and self._simulated / self._seconds >= self._trained / self._trained_steps
+            in_time = by_time and not math.isinf(self._seconds)
+            parts.append(f"{math.floor(share * 100)} %" + (f" of {duration(self._seconds)}" if in_time else ""))
         gained = share - self._share_at_start
         if not left:
             parts.append(f"took {duration(now - self._began)}")

@@ -127,15 +127,17 @@ class TensorBoard:
             if loss is not None:
                 self._loss.add(loss, sum(share.steps for share in commit.shares))
         self._pending = (commit.local_steps, commit.time, commit.version)  # not the commit: it holds tensors
-        if self._thinning.due(max(commit.local_steps / self._steps, commit.time / self._seconds)):
+        if self._thinning.due(self._share(commit)):
             self._point(*self._pending)
             self._pending = None
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        tag = f"loss/{evaluation.set}" + ("" if evaluation.of == "global" else f"/{evaluation.of}")
+        where = evaluation.set + ("" if evaluation.of == "global" else f"/{evaluation.of}")
+        tag = f"loss/{where}"
+        metrics = {f"{name}/{where}": value for name, value in evaluation.metrics.items() if value is not None}
         with self._writing():
-            self._write({tag: evaluation.loss}, evaluation.local_steps, evaluation.time)
+            self._write({tag: evaluation.loss, **metrics}, evaluation.local_steps, evaluation.time)
             self._write({f"by_tokens/{tag}": evaluation.loss}, evaluation.tokens, evaluation.time)
 
     @hookimpl
@@ -147,6 +149,11 @@ class TensorBoard:
             table = _table(("region", "workers", *SHARES), self._shares(summary.get("workers", [])))
             self._writer.add_text("time", table, steps, walltime=now)
             self._writer.close()
+
+    def _share(self, commit: Commit) -> float:
+        """Return the share of the budget that is furthest along; 0 if it is unknown."""
+        trained = self._trained / self._experiment.trained_steps
+        return max(commit.local_steps / self._steps, trained, commit.time / self._seconds)
 
     def _open(self) -> None:
         with self._writing():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Optional
+from typing import Any, Optional, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from halos.training.options import TrainOptions
 from halos.values.params import Layout, Params
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
-Metrics = Callable[[torch.nn.Module, Any], dict[str, Any]]  # of a batch, means over its samples: as Model.metrics
+Metrics: TypeAlias = "Callable[[torch.nn.Module, Any], dict[str, Any]]"  # of a batch, as a model's own
 SHARED = -1  # the worker number of the state that is no worker's
 
 

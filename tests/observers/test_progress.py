@@ -61,6 +61,14 @@ def test_the_line_has_time_steps_tokens_losses_and_what_is_left(monkeypatch, clo
     )
 
 
+def test_of_a_budget_of_trained_steps_the_share_is_known(monkeypatch, clock):
+    observer, stderr = start(monkeypatch, simulated_hours=100.0)
+    observer._trained_steps = 32.0
+    observer.on_update(update(3600.0))  # 8 local steps, a quarter; of the time it is a hundredth
+    observer.on_finish({"simulated_seconds": 3600.0})
+    assert "| 0 steps | 25 % | " in stderr.getvalue()
+
+
 def test_away_from_a_terminal_a_line_every_ten_seconds_and_no_control_characters(monkeypatch, clock):
     observer, stderr = start(monkeypatch)
     for number in range(1, 351):

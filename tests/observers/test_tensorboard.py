@@ -82,6 +82,14 @@ def test_losses_are_written_against_steps_and_tokens_on_the_simulated_clock(tmp_
     assert points(events, "by_tokens/loss/validation") == [(80, 10.0, 5.0), (160, 20.0, 2.5)]
 
 
+def test_metrics_that_are_known_have_curves_by_set_and_model(tmp_path):
+    metrics = {"perplexity": 8.0, "accuracy": None}
+    records = [Evaluation(5.0, 1, 8, 8, 80, 2.0, "wiki", of, metrics) for of in ("global", "workers")]
+    events = watch(experiment(tmp_path), records)
+    assert points(events, "perplexity/wiki") == points(events, "perplexity/wiki/workers") == [(8, 5.0, 8.0)]
+    assert not [tag for tag in events.Tags()["scalars"] if "accuracy" in tag]
+
+
 def test_a_point_weighs_the_commits_since_the_last_one_by_their_local_steps(tmp_path):
     one = update(9.0, (4.0,))  # 4 steps
     two = update(9.5, (1.0,))._replace(steps=12, chunks=(12,))
