@@ -160,7 +160,7 @@ def what_it_left(folder: Path) -> dict[str, Any]:
     if any(folder.glob("events.out.tfevents*")):
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
         for tag in events.Tags()["scalars"]:
-            found[f"scalar: {tag}"] = [(each.wall_time, each.step, each.value) for each in events.Scalars(tag)]
+            found[f"scalar: {tag}"] = [(each.wall_time, each.step, repr(each.value)) for each in events.Scalars(tag)]
     return found
 
 
