@@ -175,8 +175,8 @@ class TensorBoard:
         hours = time / 3600
         scalars = {
             "loss/train": loss,
-            "staleness/mean (versions)": self._staleness.take(),
-            "parameter drift/mean (L2 distance)": self._drift.take(),
+            "staleness/hop (versions)": self._staleness.take(),
+            "parameter drift/hop (L2 distance)": self._drift.take(),
             "progress/global model (versions)": version,
             "progress/learning rate (steps of its schedule)": self._lr_step,
             "progress/simulated time (hours)": hours,

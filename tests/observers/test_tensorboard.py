@@ -117,8 +117,8 @@ def test_the_losses_come_first(tmp_path):
 def test_staleness_drift_traffic_and_time_have_curves_with_units(tmp_path):
     sent = [Transfer(5.0, 6.0, 0, 1, 1_500_000, "send"), Transfer(5.0, 6.0, 1, 0, 250_000, "send")]
     events = watch(experiment(tmp_path), [*sent, *rounds(1, 2)])
-    assert points(events, "staleness/mean (versions)") == [(0, 0.0, None), (8, 10.0, 1.0), (16, 20.0, 2.0)]
-    assert points(events, "parameter drift/mean (L2 distance)") == [(0, 0.0, None), (8, 10.0, 0.5), (16, 20.0, 0.5)]
+    assert points(events, "staleness/hop (versions)") == [(0, 0.0, None), (8, 10.0, 1.0), (16, 20.0, 2.0)]
+    assert points(events, "parameter drift/hop (L2 distance)") == [(0, 0.0, None), (8, 10.0, 0.5), (16, 20.0, 0.5)]
     assert points(events, "traffic/us → eu (MB)") == [(0, 0.0, 0.0), (8, 10.0, 1.5), (16, 20.0, 1.5)]
     assert points(events, "traffic/eu → us (MB)")[1] == (8, 10.0, 0.25)
     assert points(events, "traffic/sends (MB)")[1] == (8, 10.0, 1.75)

@@ -146,8 +146,9 @@ def test_a_lost_job_is_a_slice_up_to_its_loss_and_says_why(tmp_path):
 
 
 def test_links_that_are_down_or_slow_have_a_row_of_their_own_also_if_they_carry_nothing(tmp_path):
-    faults = Links(at=[LinkFault(0, 1, 2.0, 3.0, 0.0, both_ways=False), LinkFault(0, 1, 4.0, 4.0, 0.25, both_ways=False),
-                       LinkFault(1, 1, 50.0)])  # fmt: skip
+    one_way = {"src": 0, "dst": 1, "both_ways": False}
+    slow = LinkFault(at_seconds=4.0, seconds=4.0, share=0.25, **one_way)
+    faults = Links(at=[LinkFault(at_seconds=2.0, seconds=3.0, **one_way), slow, LinkFault(1, 1, 50.0)])
     picture = trace(tmp_path, [Transfer(0, 7, 0, 1, 8, "send")], faults=faults, seconds=60.0)
     assert {row: slices for (process, row), slices in picture.rows.items() if process == "links"} == {
         "us -> eu": [(0, 7, "send")],
