@@ -43,6 +43,7 @@ class Tally:
         self._bytes: dict[tuple[Optional[int], Optional[int]], int] = {}
         self._staleness_sum = self._staleness_max = self._shares = 0
         self._drift_sum, self._drifts = 0.0, 0
+        self._drift_max: Optional[float] = None
         # Collectives as they end, and the time they took up to each one's end.
         self._starts, self._ends, self._taken = array("d"), array("d"), array("d")
         # Per worker: busy intervals [a, b, a, b, …] that a collective yet to be heard of may overlap, and
@@ -91,6 +92,7 @@ class Tally:
             if drift == drift:  # hollow parameters have none
                 self._drift_sum += drift
                 self._drifts += 1
+                self._drift_max = drift if self._drift_max is None else max(drift, self._drift_max)
         self.final_train_loss = mean_loss(commit)
 
     @hookimpl
@@ -159,8 +161,8 @@ class Tally:
             "final_validation_loss": self.final_validation_loss,
             "bytes": {_link(*link): self._bytes[link] for link in links},
             "workers": workers,
-            "staleness": {"mean": staleness, "max": self._staleness_max if self._shares else None},
-            "drift": self._drift_sum / self._drifts if self._drifts else None,
+            "staleness": {"hop": {"mean": staleness, "max": self._staleness_max if self._shares else None}},
+            "drift": {"hop": {"mean": self._drift_sum / self._drifts if self._drifts else None, "max": self._drift_max}},
         }
 
     def _busy(self, worker: int, start: float, end: float) -> None:

@@ -166,8 +166,8 @@ def test_staleness_and_drift_are_those_of_contributions_to_the_global_model():
     tally.on_commit(commit([job(0, 0, 1, losses=(9.0,))], staleness=9, drift=9.0, server="local-0"))
     tally.on_commit(commit([], staleness=9, drift=9.0, kind="merge"))
     books = tally.finish(1.0)
-    assert books["staleness"] == {"mean": 2.5, "max": 4}
-    assert books["drift"] == 2.0
+    assert books["staleness"]["hop"] == {"mean": 2.5, "max": 4}
+    assert books["drift"]["hop"] == {"mean": 2.0, "max": 2.0}
     assert books["commits"] == 2
     assert books["local_steps"] == 2
     assert books["final_train_loss"] == 2.0
@@ -182,8 +182,8 @@ def test_the_final_validation_loss_is_the_last_of_the_global_model_on_the_valida
 
 def test_a_run_with_nothing_committed_has_no_averages():
     books = Tally(cluster()).finish(1.0)
-    assert books["staleness"] == {"mean": None, "max": None}
-    assert (books["drift"], books["final_train_loss"], books["final_validation_loss"]) == (None, None, None)
+    assert books["staleness"]["hop"] == books["drift"]["hop"] == {"mean": None, "max": None}
+    assert (books["final_train_loss"], books["final_validation_loss"]) == (None, None)
 
 
 @pytest.mark.parametrize("seed", range(5))
