@@ -89,6 +89,7 @@ class Progress:
     def on_finish(self, summary: Summary) -> None:
         self._simulated = summary.get("simulated_seconds", self._simulated)
         now = time.monotonic()
+        self._least = math.inf  # this one stays: it may have what had no room before
         took = summary.get("wall_seconds", now - self._began)  # as the closing table has it
         self._write(self._parts(now, took=took), last=True)
 
