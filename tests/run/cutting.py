@@ -70,6 +70,7 @@ CASES: dict[str, Case] = {
         {
             "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3},
             "faults": {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+            "observers": {"trace": True},  # with the jobs that were lost before the cut
         },
         (),
     ),

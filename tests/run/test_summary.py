@@ -39,7 +39,7 @@ def test_the_summary_and_the_trace_say_what_was_lost(
         (4_000_000, 0),
     ]
     said = " ".join(capsys.readouterr().out.split())
-    assert "0 in flight, 4 lost" in said and "goodput 66.7%" in said and "2 jobs, 0 messages" in said
+    assert "8 committed, 4 lost" in said and "goodput 66.7%" in said and "2 jobs, 0 messages" in said
 
 
 def test_a_policys_own_numbers_are_in_the_summary(command, tiny_yaml, tmp_path, caplog):
