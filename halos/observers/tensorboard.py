@@ -55,17 +55,18 @@ class Thinning:
 
 
 class Mean:
-    """The mean of what was added since it was last taken."""
+    """The mean of what was added since it was last taken; what is not a number does not count."""
 
     def __init__(self) -> None:
         self._sum, self._count = 0.0, 0
 
     def add(self, value: float) -> None:
-        self._sum += value
-        self._count += 1
+        if value == value:
+            self._sum += value
+            self._count += 1
 
     def take(self) -> float:
-        """NaN if nothing was added."""
+        """NaN if no number was added."""
         mean = self._sum / self._count if self._count else math.nan
         self._sum, self._count = 0.0, 0
         return mean
@@ -89,6 +90,7 @@ class TensorBoard:
         self._regions = [region.name for region in experiment.cluster.regions]
         self._thinning = Thinning()
         self._loss, self._staleness, self._drift = Mean(), Mean(), Mean()
+        self._hop_staleness, self._hop_drift = Mean(), Mean()
         self._trained = 0
         self._bytes: dict[tuple[Optional[int], Optional[int], str], int] = {}  # by link and kind of transfer
         self._begun: set[str] = set()  # tags that have a point
@@ -130,9 +132,11 @@ class TensorBoard:
         if commit.server != "global" or commit.kind != "update":
             return
         for share in commit.shares:
-            self._staleness.add(share.staleness)
-            if share.drift == share.drift:
-                self._drift.add(share.drift)
+            self._hop_staleness.add(share.hop_staleness)
+            self._hop_drift.add(share.hop_drift)
+            for way in share.end_to_end:
+                self._staleness.add(way.staleness)
+                self._drift.add(way.drift)
         if self._real:
             loss = mean_loss(commit)
             if loss is not None:
@@ -175,8 +179,10 @@ class TensorBoard:
         hours = time / 3600
         scalars = {
             "loss/train": loss,
-            "staleness/hop (versions)": self._staleness.take(),
-            "parameter drift/hop (L2 distance)": self._drift.take(),
+            "staleness/hop (versions)": self._hop_staleness.take(),
+            "staleness/end to end (versions)": self._staleness.take(),
+            "parameter drift/hop (L2 distance)": self._hop_drift.take(),
+            "parameter drift/end to end (L2 distance)": self._drift.take(),
             "progress/global model (versions)": version,
             "progress/learning rate (steps of its schedule)": self._lr_step,
             "progress/simulated time (hours)": hours,

@@ -8,8 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from halos.observers.experiment import Experiment
 from halos.observers.tensorboard import POINTS, TensorBoard, Thinning
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.values.records import Commit, EndToEnd, Evaluation, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
+from tests.made import share
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 1, 0.5))
@@ -31,7 +32,9 @@ def update(time, losses, lr_step=0):
 
 
 def commit(time, version, updates, staleness=0, drift=0.0, server="global"):
-    shares = tuple(Share((each,), 0, staleness, drift) for each in updates)
+    # End to end twice as stale and three times as far; and of one it is not known how far.
+    ways = (EndToEnd(2 * staleness, 1.0, 3 * drift), EndToEnd(2 * staleness, 1.0, math.nan))
+    shares = tuple(share(each, staleness=staleness, drift=drift, ways=ways) for each in updates)
     return Commit(time, version, server, "update", 8 * version, shares, PARAMS)
 
 
@@ -119,6 +122,8 @@ def test_staleness_drift_traffic_and_time_have_curves_with_units(tmp_path):
     events = watch(experiment(tmp_path), [*sent, *rounds(1, 2)])
     assert points(events, "staleness/hop (versions)") == [(0, 0.0, None), (8, 10.0, 1.0), (16, 20.0, 2.0)]
     assert points(events, "parameter drift/hop (L2 distance)") == [(0, 0.0, None), (8, 10.0, 0.5), (16, 20.0, 0.5)]
+    assert points(events, "staleness/end to end (versions)")[1:] == [(8, 10.0, 2.0), (16, 20.0, 4.0)]
+    assert points(events, "parameter drift/end to end (L2 distance)")[1:] == [(8, 10.0, 1.5), (16, 20.0, 1.5)]
     assert points(events, "traffic/us → eu (MB)") == [(0, 0.0, 0.0), (8, 10.0, 1.5), (16, 20.0, 1.5)]
     assert points(events, "traffic/eu → us (MB)")[1] == (8, 10.0, 0.25)
     assert points(events, "traffic/sends (MB)")[1] == (8, 10.0, 1.75)

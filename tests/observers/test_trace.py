@@ -8,9 +8,10 @@ from collections import defaultdict
 from halos.observers.experiment import Experiment
 from halos.observers.trace import LANES, Trace, cut_at, lanes
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, LostJob, Share, Transfer, Update
+from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
 from halos.world.faults import Crash, Crashes, LinkFault, Links, Outages, RegionOutage
+from tests.made import share
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 1, 0.5))
@@ -29,8 +30,7 @@ def job(worker, start, end, steps=1, pull=0.0, push=0.0, server=None):
 
 
 def commit(time, version, updates):
-    share = Share(tuple(updates), 0, 0, 0.0)
-    return Commit(time, version, "global", "update", version * 8, (share,), PARAMS)
+    return Commit(time, version, "global", "update", version * 8, (share(*updates),), PARAMS)
 
 
 def round_trip(worker, start, end, steps=1):
@@ -176,10 +176,10 @@ def test_too_many_faults_of_links_are_counted_instead(tmp_path):
 
 def test_every_server_has_a_row_of_its_commits_and_of_where_it_took_over_another_s_model(tmp_path):
     update = job(0, 0, 2)
-    share = Share((update,), 0, 0, 0.0)
+    given = (share(update),)
     records = [
-        Commit(1.0, 1, "local-10", "update", 1, (share,), PARAMS),
-        Commit(2.0, 1, "local-2", "update", 1, (share,), PARAMS),
+        Commit(1.0, 1, "local-10", "update", 1, given, PARAMS),
+        Commit(2.0, 1, "local-2", "update", 1, given, PARAMS),
         commit(3.0, 1, [update]),
         Commit(4.0, 1, "local-2", "merge", 1, (), PARAMS),
     ]
