@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,7 +15,7 @@ from halos.observers.trace import cut_at
 from halos.observers.units import duration, size
 from halos.values.records import Summary
 
-REGIONS = 12  # rows, before the rest becomes one
+REGIONS = 12  # rows, before the rest becomes one; and rows of losses of other models than the global one
 NAME = 20  # characters of a region's name, at most
 SHORTEST, LONGEST = 10, 40  # characters of a bar
 LABEL = 24  # characters of a row's name
@@ -88,16 +89,18 @@ def _steps(summary: Summary) -> str:
 
 
 def _losses(summary: Summary) -> Iterator[tuple[str, Optional[str]]]:
-    """Yield the last training loss, and the losses of the global model on every evaluation set; of timing runs none."""
+    """Yield the last training loss, and those of the global model (and others) on every evaluation set; if trained."""
     train = summary.get("final_train_loss")
     yield "train loss", None if train is None else f"{train:.4f}"
     losses = {"validation": summary.get("final_validation_loss"), **(summary.get("final_losses") or {})}
     metrics = summary.get("final_metrics") or {}
     for name in dict.fromkeys((*losses, *metrics)):
         loss = losses.get(name)
-        others = {metric: value for metric, value in (metrics.get(name) or {}).items() if metric != "loss"}
-        shown = [*([] if loss is None else [f"{loss:.4f}"]), *([_said(others)] if others else [])]
+        known = {metric: value for metric, value in (metrics.get(name) or {}).items() if value is not None}
+        shown = (None if loss is None else f"{loss:.4f}", _said(known))
         yield f"{name} loss", "; ".join(text for text in shown if text)
+    for of, theirs in islice((summary.get("final_losses_of") or {}).items(), REGIONS):
+        yield f"loss of {of}", ", ".join(f"{name} {loss:.4f}" for name, loss in theirs.items())
 
 
 def _ways(spreads: Optional[dict[str, Any]], unit: str = "") -> str:

@@ -110,8 +110,10 @@ def test_every_evaluation_set_has_a_row_with_what_else_was_measured(tmp_path):
     text = printed(
         tmp_path,
         final_losses={"validation": 3.3876, "german": 4.5},
-        final_metrics={"german": {"perplexity": 90.0171, "accuracy": 0.25}},
+        final_metrics={"german": {"perplexity": 90.0171, "bits_per_byte": None, "accuracy": 0.25}},
+        final_losses_of={"mean": {"validation": 3.5, "german": 4.75}},
     )
+    assert "loss of mean     validation 3.5000, german 4.7500 " in text
     assert "validation loss  3.3876 " in text
     assert "german loss      4.5000; perplexity 90.02, accuracy 0.25" in text
 
