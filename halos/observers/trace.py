@@ -12,41 +12,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush, merge
+from collections.abc import Iterator
+from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Optional
 
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
+from halos.observers.trace_rows import (
+    LANES,
+    MODELS,
+    Carried,
+    Compute,
+    Row,
+    link_rows,
+    microseconds,
+    worker_rows,
+)
 from halos.values.records import ALL_REDUCE, Commit, Evaluation, LostJob, Summary, Transfer, Update, mean_loss
 from halos.world.cluster import Cluster
 from halos.world.faults import Impairment, Outage, impairments, outages
 
 SLICES = 200_000
-LATEST = 9e9  # seconds, 285 years: readers count nanoseconds in 63 bits
-LANES = 100  # of one link; transfers beside so many others are only counted (`otherData.transfers_not_drawn`)
 GLOBAL = "global"
-
-MODELS, FIRST_REGION = 1, 2  # process ids; that of the links comes after the last region's
-
-Compute = tuple[float, float, int, int, int, int]  # start, end, worker, steps, from version, learning-rate step
-# start, end, src, dst, bytes, kind, worker
-Carried = tuple[float, float, Optional[int], Optional[int], int, str, Optional[int]]
-# start, end (microseconds), what; None: waiting for an all-reduce
-Slice = tuple[int, int, Union[Compute, Carried, Outage, LostJob, Impairment, None]]
-
-
-class Row(NamedTuple):
-    """One row of the picture: slices in order, none overlapping."""
-
-    process: int
-    name: str
-    slices: list[Slice]
 
 
 class Trace:
@@ -158,7 +149,7 @@ class Trace:
     def _counts(self) -> Iterator[tuple[int, str]]:
         """The global model's commits that brought something in, and its local steps as a counter."""
         for time, version, steps, _ in self._commits:
-            ts = _microseconds(time)
+            ts = microseconds(time)
             where = f'"pid": {MODELS}, "tid": 1, "ts": {ts}, "args": {{"steps": {steps}}}'
             yield ts, f'{{"ph": "i", "s": "t", "name": "commit {version}", {where}}}'
             yield ts, f'{{"ph": "C", "name": "local", {where}}}'  # shown as "local steps"
@@ -168,100 +159,8 @@ class Trace:
         losses = [(time, "train", loss) for time, _, _, loss in self._commits if loss is not None]
         for time, name, loss in sorted(losses + self._evaluated):
             if math.isfinite(loss):
-                ts, args = _microseconds(time), f"{{{json.dumps(name)}: {loss!r}}}"
+                ts, args = microseconds(time), f"{{{json.dumps(name)}: {loss!r}}}"
                 yield ts, f'{{"ph": "C", "name": "loss", "pid": {MODELS}, "tid": 1, "ts": {ts}, "args": {args}}}'
-
-
-def worker_rows(
-    computed: Iterable[Compute],
-    carried: Iterable[Carried],
-    lost: Iterable[LostJob],
-    down: Iterable[Outage],
-    cluster: Cluster,
-) -> Iterator[Row]:
-    """A row per worker; a further one where its slices overlap."""
-    busy: dict[int, list[Slice]] = defaultdict(list)
-    collectives: list[tuple[int, int]] = []
-    for compute in computed:
-        busy[compute[2]].append((_microseconds(compute[0]), _microseconds(compute[1]), compute))
-    for transfer in carried:
-        start, end, worker = _microseconds(transfer[0]), _microseconds(transfer[1]), transfer[6]
-        if worker is not None:
-            busy[worker].append((start, end, transfer))
-        elif transfer[5] == ALL_REDUCE:
-            collectives.append((start, end))
-    for job in lost:
-        busy[job.worker].append((_microseconds(job.start_time), _microseconds(job.lost_time), job))
-    for outage in down:
-        busy[outage.worker].append((_microseconds(outage.start), _microseconds(outage.end), outage))
-    for member in cluster.workers:
-        slices = sorted(busy[member.id], key=itemgetter(0, 1))
-        slices += [(start, end, None) for start, end in _waits(slices, collectives)]
-        name = f"worker {member.id} (speed {member.speed:.3g})"
-        yield from _rows(FIRST_REGION + member.region, name, lanes(slices) or [[]])
-
-
-def link_rows(carried: Iterable[Carried], impaired: Iterable[Impairment], cluster: Cluster) -> tuple[list[Row], int]:
-    """A row per link that carried something, more where transfers overlap; and how many transfers found no room.
-
-    And one per link that was down or slow at times.
-    """
-    links: dict[tuple[int, int], list[Slice]] = defaultdict(list)
-    faults: dict[tuple[int, int], list[Slice]] = defaultdict(list)
-    for fault in impaired:
-        faults[fault.src, fault.dst].append((_microseconds(fault.start), _microseconds(fault.end), fault))
-    for transfer in carried:
-        src, dst = transfer[2], transfer[3]
-        link = (-1, -1) if src is None or dst is None else (src, dst)  # collectives first
-        links[link].append((_microseconds(transfer[0]), _microseconds(transfer[1]), transfer))
-    rows: list[Row] = []
-    not_drawn = 0
-    for src, dst in sorted({*links, *faults}):
-        several = lanes(links.get((src, dst), []))
-        not_drawn += sum(len(lane) for lane in several[LANES:])
-        name = "all-reduce" if src < 0 else f"{cluster.regions[src].name} -> {cluster.regions[dst].name}"
-        process = FIRST_REGION + len(cluster.regions)
-        rows += _rows(process, name, several[:LANES])
-        if (src, dst) in faults:
-            rows.append(Row(process, f"{name} (faults)", faults[src, dst]))
-    return rows, not_drawn
-
-
-def lanes(slices: Iterable[Slice]) -> list[list[Slice]]:
-    """Slices laid out on as few rows as hold them without overlap, each in order of time."""
-    rows: list[list[Slice]] = []
-    taken: list[tuple[int, int]] = []  # (until when, lane)
-    free: list[int] = []
-    for piece in sorted(slices, key=itemgetter(0, 1)):
-        while taken and taken[0][0] <= piece[0]:
-            heappush(free, heappop(taken)[1])
-        lane = heappop(free) if free else len(rows)
-        if lane == len(rows):
-            rows.append([])
-        rows[lane].append(piece)
-        heappush(taken, (piece[1], lane))
-    return rows
-
-
-def _rows(process: int, name: str, several: list[list[Slice]]) -> Iterator[Row]:
-    for lane, slices in enumerate(several):
-        yield Row(process, f"{name} #{lane + 1}" if lane else name, slices)
-
-
-def _waits(busy: list[Slice], collectives: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """When collectives (serial, in order) were under way and none of `busy` (in order)."""
-    position = 0
-    for start, end in collectives:
-        while position < len(busy) and busy[position][1] <= start:
-            position += 1
-        index = position
-        while index < len(busy) and busy[index][0] < end:
-            if busy[index][0] > start:
-                yield start, busy[index][0]
-            start = max(start, busy[index][1])
-            index += 1
-        if start < end:
-            yield start, end
 
 
 def _slices(row: Row, tid: int) -> Iterator[tuple[int, str]]:
@@ -290,7 +189,7 @@ def _slices(row: Row, tid: int) -> Iterator[tuple[int, str]]:
 def _commits(commits: list[tuple[float, Optional[int]]], tid: int) -> Iterator[tuple[int, str]]:
     """A server's commits, and where it took over another's model."""
     for time, version in commits:
-        ts, name = _microseconds(time), "merge" if version is None else f"commit {version}"
+        ts, name = microseconds(time), "merge" if version is None else f"commit {version}"
         yield ts, f'{{"ph": "i", "s": "t", "name": "{name}", "pid": {MODELS}, "tid": {tid}, "ts": {ts}}}'
 
 
@@ -311,11 +210,6 @@ def _named(what: str, where: str, name: str, position: int) -> str:
         f'{{{head}, "name": "{what}_name", "args": {{"name": {json.dumps(name)}}}}},\n'
         f'{{{head}, "name": "{what}_sort_index", "args": {{"sort_index": {position}}}}}'
     )
-
-
-def _microseconds(seconds: float) -> int:
-    # Whole ones: readers turn fractions into nanoseconds by truncation, and neighbours would overlap by one.
-    return round(min(seconds, LATEST) * 1e6)
 
 
 def cut_at(path: Path) -> Optional[float]:

@@ -6,7 +6,8 @@ import math
 from collections import defaultdict
 
 from halos.observers.experiment import Experiment
-from halos.observers.trace import LANES, Trace, cut_at, lanes
+from halos.observers.trace import Trace, cut_at
+from halos.observers.trace_rows import LANES
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
@@ -197,10 +198,6 @@ def test_a_link_has_only_so_many_lanes_and_the_file_says_what_is_missing(tmp_pat
     picture = trace(tmp_path, [Transfer(0, 3, 0, 1, 8, "send") for _ in range(LANES + 5)])
     assert len(picture.rows) == LANES
     assert picture.about["transfers_not_drawn"] == 5
-
-
-def test_slices_that_touch_share_a_lane():
-    assert lanes([(4, 4, None), (0, 4, None), (4, 9, None)]) == [[(0, 4, None), (4, 4, None), (4, 9, None)]]
 
 
 def test_commits_are_instants_and_steps_and_losses_are_counters(tmp_path):
