@@ -104,9 +104,9 @@ def _losses(summary: Summary) -> Iterator[tuple[str, Optional[str]]]:
 
 
 def _ways(spreads: Optional[dict[str, Any]], unit: str = "") -> str:
-    """`hop 2.7, at most 5; end to end 3.1, at most 9 versions`; what is not known is left out."""
+    """`hop mean 2.7, max 5; end to end mean 3.1, max 9 versions`; what is not known is left out."""
     known = [
-        f"{way.replace('_', ' ')} {_number(spread['mean'])}, at most {_number(spread['max'])}"
+        f"{way.replace('_', ' ')} mean {_number(spread['mean'])}, max {_number(spread['max'])}"
         for way, spread in (spreads or {}).items()
         if spread.get("mean") is not None
     ]

@@ -56,8 +56,8 @@ def test_it_says_what_the_run_came_to(tmp_path, width):
         "train loss       3.4123",
         "validation loss  3.3876",
         "commits          129 of the global model, from 1,049 updates",
-        "staleness        hop 3.25, at most 9; end to end 5.5, at most 12 versions",
-        "drift            hop 5.7, at most 9.21; end to end 16.3, at most 120.5",
+        "staleness        hop mean 3.25, max 9; end to end mean 5.5, max 12 versions",
+        "drift            hop mean 5.7, max 9.21; end to end mean 16.3, max 120.5",
         "goodput          62.5% of the workers' time computed what was committed",
         "policy           unsent share 0.2812",
         "bytes sent       6.0 MB over 3 links, most over 0->1: 3.0 MB",
@@ -123,7 +123,7 @@ def test_what_is_not_known_is_no_zero(tmp_path):
     fresh = {"hop": {"mean": 0.0, "max": 0}, "end_to_end": unknown}
     text = printed(tmp_path, drift={"hop": unknown, "end_to_end": unknown}, staleness=fresh)
     assert "drift            not known" in text
-    assert "staleness        hop 0, at most 0 versions" in text
+    assert "staleness        hop mean 0, max 0 versions" in text
 
 
 def test_what_a_policy_says_is_one_line_and_not_endless(tmp_path):
