@@ -79,7 +79,7 @@ def test_regions_have_the_mean_shares_of_their_workers(tmp_path):
 
 
 def test_what_faults_have_taken_is_shown_if_there_were_any(tmp_path):
-    assert " down" not in printed(tmp_path) and " lost" not in printed(tmp_path) and "x " not in printed(tmp_path)
+    assert " down" not in printed(tmp_path) and " lost" not in printed(tmp_path) and "x down" not in printed(tmp_path)
     workers = [{**WORKERS[0], "idle": 0.0, "down": 0.25}, {**WORKERS[1], "down": 0.0}]
     steps = {**SUMMARY["steps"], "lost": 40}
     text = printed(tmp_path, workers=workers, steps=steps, lost={"jobs": 5, "messages": 2}, goodput=0.625)
