@@ -100,7 +100,7 @@ def _losses(summary: Summary) -> Iterator[tuple[str, Optional[str]]]:
         shown = (None if loss is None else f"{loss:.4f}", _said(known))
         yield f"{name} loss", "; ".join(text for text in shown if text)
     for of, theirs in islice((summary.get("final_losses_of") or {}).items(), REGIONS):
-        yield f"loss of {of}", ", ".join(f"{name} {loss:.4f}" for name, loss in theirs.items())
+        yield f"loss of {of}", ", ".join(f"{name} {loss:.4f}" for name, loss in theirs.items() if loss is not None)
 
 
 def _ways(spreads: Optional[dict[str, Any]], unit: str = "") -> str:
