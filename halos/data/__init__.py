@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import numpy as np
 
-from halos.errors import require
+from halos.data import arrays
+from halos.errors import ConfigError, require, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MOST_TOKENS = 2**31  # different ones: far more than any embedding has rows
 SHARDS = ("shared", "iid", "by_region", "by_source")
 
 
@@ -37,11 +39,15 @@ class DataOptions:
 
 
 class Corpus(Protocol):
-    """An opened source: `len(corpus)` samples of `sequence_length + 1` tokens each."""
+    """An opened source: `len(corpus)` samples, of `sequence_length + 1` tokens each unless they are no tokens.
+
+    It may also have `bytes_per_token`, how many bytes of text a token stands for on average, and `tokenizer`, a text
+    that is the same for the same tokenizer: without them, or None, they are unknown.
+    """
 
     @property
-    def vocab_size(self) -> int:
-        """The number of different tokens there can be: all are below it."""
+    def vocab_size(self) -> Optional[int]:
+        """The number of different tokens there can be: all are below it. None: samples are no tokens."""
         ...
 
     @property
@@ -58,25 +64,76 @@ class Corpus(Protocol):
         """The number of samples."""
         ...
 
-    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
-        """Return samples by number, as an integer array [len(rows), sequence_length + 1]; a slice is not copied."""
+    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """Return samples by number, as an integer array [len(rows), sequence_length + 1]; a slice is not copied.
+
+        Samples that are no tokens are one array [len(rows), …] of numbers, or a tuple of them (images and labels).
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayCorpus:
-    """The corpus whose samples are the rows of one array, in memory or mapped from a file."""
+    """The corpus whose samples are the rows of one array, or of several, in memory or mapped from a file.
 
-    samples: NDArray[Any]  # integers [samples, sequence_length + 1]
-    vocab_size: int  # tokens are below it
-    hash: str  # of the content, hexadecimal
+    Tensors become arrays. Raises UserError for what holds no numbers, or unequally many samples.
+    """
+
+    # Tokens are integers [samples, sequence_length + 1]; without a vocab_size, anything [samples, …], or a tuple.
+    samples: Any
+    vocab_size: Optional[int] = None  # tokens are below it; None: samples are no tokens
+    hash: str = ""  # of the content, hexadecimal; none: it is worked out
     sources: Optional[NDArray[Any]] = None  # which source each sample is from, for `by_source`
+    bytes_per_token: Optional[float] = None  # of text, on average; None: unknown
+    tokenizer: Optional[str] = None  # the same for the same tokenizer; None: unknown
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.samples, tuple)
+        parts = tuple(arrays.numbers(part) for part in (self.samples if several else [self.samples]))
+        arrays.check(parts)
+        object.__setattr__(self, "samples", parts if several else parts[0])
+        if not self.hash:
+            object.__setattr__(self, "hash", arrays.digest(parts))
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.samples[0] if isinstance(self.samples, tuple) else self.samples)
 
-    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
-        return self.samples[rows]
+    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        if isinstance(self.samples, tuple):
+            return tuple(part[rows] for part in self.samples)
+        part: NDArray[Any] = self.samples[rows]
+        return part
+
+
+class DatasetCorpus:
+    """The corpus whose samples are the items of a PyTorch dataset (or any sequence), each read when it is needed.
+
+    An item is an array, a tensor or a number, or a tuple of these (image and label), the same whenever it is asked for
+    and of one shape. Without a `hash` every item is read once, for that. Raises UserError if items differ in shape or
+    hold no numbers.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        vocab_size: Optional[int] = None,
+        hash: str = "",
+        sources: Optional[Sequence[int] | NDArray[Any]] = None,
+    ) -> None:
+        self.dataset = dataset
+        self.vocab_size = vocab_size  # None: samples are no tokens
+        self.sources = sources
+        self.hash = hash or arrays.digest_of_parts(self.read(slice(i, i + 1)) for i in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        numbers = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        if not len(numbers):
+            one = arrays.stacked([self.dataset[0]])
+            return tuple(part[:0] for part in one) if isinstance(one, tuple) else one[:0]
+        return arrays.stacked([self.dataset[number] for number in numbers])
 
 
 class DataSource(Protocol):
@@ -96,3 +153,12 @@ class DataSource(Protocol):
     def open(self, seed: int) -> Corpus:
         """Open the source and return its samples. Raises UserError that says what is missing or broken."""
         ...
+
+
+def check_vocabulary(vocab_size: Optional[int]) -> None:
+    """ConfigError unless an embedding could have so many rows, or nobody knows how many there are."""
+    if vocab_size is None:
+        return
+    whole = isinstance(vocab_size, (int, np.integer)) and not isinstance(vocab_size, bool)
+    if not whole or not 1 <= vocab_size <= MOST_TOKENS:
+        raise ConfigError("", f"a vocabulary of {shown(vocab_size)} tokens; there can be 1 to {MOST_TOKENS}")

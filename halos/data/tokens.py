@@ -12,7 +12,8 @@ from zipfile import is_zipfile
 
 import numpy as np
 
-from halos.data import ArrayCorpus, DataOptions, memory
+from halos.data import MOST_TOKENS, ArrayCorpus, DataOptions, memory
+from halos.data.arrays import HASHED_END, HASHED_WHOLE
 from halos.errors import ConfigError, did_you_mean, from_here, require
 from halos.hooks import Register, hookimpl
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DTYPES = ("uint8", "uint16", "int32", "uint32")
-HASHED_WHOLE = 2**30  # bytes; of larger files the size and both ends are hashed: a terabyte takes an hour to read
-HASHED_END = 2**24
 CHUNK = 2**22  # read at a time
 
 

@@ -8,7 +8,8 @@ from typing import Any, Optional
 
 import torch
 
-from halos.data import memory
+from halos.data import Corpus, memory
+from halos.data.batch import Batch
 from halos.data.feed import Feed
 from halos.errors import ConfigError, require, under
 from halos.hooks import Register, hookimpl
@@ -43,9 +44,8 @@ class Inline:
         for name, source in task.evaluation_sets.items():
             with under(f"evaluate.sets.{name}"):
                 extra = source.open(task.seed)
-                if extra.vocab_size > corpus.vocab_size:
-                    raise ConfigError("", f"has {extra.vocab_size} different tokens, the data only {corpus.vocab_size}")
-                self._sets[name] = Feed(extra, source, task.cluster, task.seed)
+                refuse_other_tokens(extra, corpus)
+                self._sets[name] = Feed(extra, source, task.cluster, task.seed, f"evaluate.sets.{name}")
         return self._trainer.initial()
 
     def submit(self, job: Job) -> None:
@@ -68,7 +68,13 @@ class Inline:
 
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
-        return {"hash": self._corpus.hash, "samples": samples, "tokens": samples * self._task.data.sequence_length}
+        return {
+            "hash": self._corpus.hash,
+            "samples": samples,
+            "train_samples": sum(self._feed.sizes),
+            "tokens": samples * self._task.data.sequence_length,
+            "bytes_per_token": getattr(self._corpus, "bytes_per_token", None),
+        }
 
     def state(self) -> dict[str, Any]:
         """Return the state of all workers' optimizers, for a checkpoint: plain values and tensors (not copied)."""
@@ -85,7 +91,7 @@ class Inline:
     def close(self) -> None:
         pass
 
-    def _batches(self, job: Job) -> Iterator[torch.Tensor]:
+    def _batches(self, job: Job) -> Iterator[torch.Tensor | Batch]:
         micro = self._task.train.micro
         for first in range(job.first_sample, job.end_sample, micro):
             yield self._feed.train(job.shard, first, micro)
@@ -104,6 +110,15 @@ class Inline:
                 " give auto, cpu, cuda, or cuda:1 and so on",
             ) from None
         return device
+
+
+def refuse_other_tokens(extra: Corpus, corpus: Corpus) -> None:
+    """Raise ConfigError unless a model for `corpus` could take the samples of `extra`."""
+    if (extra.vocab_size is None) != (corpus.vocab_size is None):
+        kinds = ["are no tokens" if each.vocab_size is None else "are tokens" for each in (extra, corpus)]
+        raise ConfigError("", f"its samples {kinds[0]}, those of the data {kinds[1]}")
+    if extra.vocab_size is not None and corpus.vocab_size is not None and extra.vocab_size > corpus.vocab_size:
+        raise ConfigError("", f"has {extra.vocab_size} different tokens, the data only {corpus.vocab_size}")
 
 
 def sum_of(shapes: dict[str, tuple[int, ...]]) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from halos.config.builder import Builder
 from halos.data import ArrayCorpus
+from halos.data.files import File, find
 from halos.data.text import Document, Text
 from halos.errors import ConfigError
 from halos.plugins.registry import Plugins
@@ -119,7 +120,7 @@ def test_samples_are_views_of_one_array(tmp_path: Path) -> None:
 
 def test_the_standard_library_is_a_corpus_without_its_tests() -> None:
     source = Text()
-    names = [document.name for document in source._documents()]
+    names = [file.name for file in find([source.path], None)]
     opened = source.open(1)
     assert "os.py" in names
     assert "json/decoder.py" in names
@@ -181,9 +182,9 @@ def test_a_folder_called_stdlib_is_not_the_stdlib_unless_it_is_given_as_that(
 
 def test_an_unreadable_or_changing_file_is_named(tmp_path: Path) -> None:
     target = np.zeros(4, np.uint8)
-    file = str(tmp_path / "a")
+    document = Document(File("a", str(tmp_path / "a"), 4, 0, named=True), "a", 4, None)
     with pytest.raises(ConfigError, match=r"^path: '.*/a' cannot be read: No such file or directory$"):
-        Document("a", file, 4, 0).read_into(target)
+        document.read_into(target)
     files(tmp_path, {"a": "123"})
     with pytest.raises(ConfigError, match=r"^path: '.*/a' had 4 bytes and has 3"):
-        Document("a", file, 4, 0).read_into(target)
+        document.read_into(target)
