@@ -192,10 +192,11 @@ def test_lines_may_be_longer_than_what_is_read_at_once(tmp_path: Path, monkeypat
 def test_a_small_file_that_becomes_a_large_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("halos.data.memory.available", lambda: 2**27)
-    one = file(tmp_path, name, gzip.compress(bytes(2**29)))
-    assert one.size < 2**20
-    with pytest.raises(ConfigError, match=r"^path: .*a.*gz'.* takes 1\d\d\.0 MiB of memory, 128.0 MiB are free$"):
+    monkeypatch.setattr("halos.data.memory.available", lambda: 2**22)
+    monkeypatch.setattr(module, "CHUNK", 2**16)
+    one = file(tmp_path, name, gzip.compress(bytes(2**24)))
+    assert one.size < 2**15
+    with pytest.raises(ConfigError, match=r"^path: .*a.*gz'.* takes 5\.0 MiB of memory, 4\.0 MiB are free$"):
         read(one)
 
 
