@@ -40,10 +40,10 @@ class Tokens(DataOptions):
         super().__post_init__()
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
         require(
-            self.vocab_size is None or self.vocab_size >= 1,
+            self.vocab_size is None or 1 <= self.vocab_size <= MOST_TOKENS,
             "vocab_size",
             self.vocab_size,
-            "a positive number of tokens",
+            f"a positive number of tokens, {MOST_TOKENS} at most",
         )
 
     def vocabulary(self) -> Optional[int]:
@@ -139,6 +139,8 @@ def largest(array: NDArray[Any], path: Path) -> int:
         if array.dtype.kind == "i" and (low := int(chunk.min())) < 0:
             raise ConfigError("path", f"{str(path)!r} holds the token {low}; tokens are not negative")
         top = max(top, int(chunk.max()))
+    if top >= MOST_TOKENS:
+        raise ConfigError("path", f"{str(path)!r} holds the token {top}; there can be {MOST_TOKENS} different ones")
     return top
 
 
