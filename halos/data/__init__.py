@@ -37,6 +37,10 @@ class DataOptions:
         require(self.validation_samples >= 0, "validation_samples", self.validation_samples, "a number of samples")
         require(self.shards in SHARDS, "shards", self.shards, "one of " + ", ".join(SHARDS))
 
+    def vocabulary(self) -> Optional[int]:
+        """Return None: unknown before it is opened, or samples are no tokens. Sources that know it say so."""
+        return None
+
 
 class Corpus(Protocol):
     """An opened source: `len(corpus)` samples, of `sequence_length + 1` tokens each unless they are no tokens.
@@ -103,37 +107,6 @@ class ArrayCorpus:
             return tuple(part[rows] for part in self.samples)
         part: NDArray[Any] = self.samples[rows]
         return part
-
-
-class DatasetCorpus:
-    """The corpus whose samples are the items of a PyTorch dataset (or any sequence), each read when it is needed.
-
-    An item is an array, a tensor or a number, or a tuple of these (image and label), the same whenever it is asked for
-    and of one shape. Without a `hash` every item is read once, for that. Raises UserError if items differ in shape or
-    hold no numbers.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        vocab_size: Optional[int] = None,
-        hash: str = "",
-        sources: Optional[Sequence[int] | NDArray[Any]] = None,
-    ) -> None:
-        self.dataset = dataset
-        self.vocab_size = vocab_size  # None: samples are no tokens
-        self.sources = sources
-        self.hash = hash or arrays.digest_of_parts(self.read(slice(i, i + 1)) for i in range(len(self)))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
-        numbers = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
-        if not len(numbers):
-            one = arrays.stacked([self.dataset[0]])
-            return tuple(part[:0] for part in one) if isinstance(one, tuple) else one[:0]
-        return arrays.stacked([self.dataset[number] for number in numbers])
 
 
 class DataSource(Protocol):
