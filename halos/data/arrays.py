@@ -49,7 +49,7 @@ def check(parts: Sequence[NDArray[Any]]) -> None:
 
 
 def stacked(items: Sequence[Any]) -> Parts:
-    """Return single samples as one array [samples, …], or tuples as a tuple. Raises UserError if they differ in shape."""
+    """Return single samples as one array [samples, …], tuples as a tuple. Raises UserError if they differ in shape."""
     if isinstance(items[0], tuple):
         if any(not isinstance(item, tuple) or len(item) != len(items[0]) for item in items):
             raise UserError(f"not every sample is a tuple of {len(items[0])}, as the first one is")

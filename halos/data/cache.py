@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Optional
 
 import numpy as np
 
+from halos.errors import from_here
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -46,14 +48,15 @@ def load(place: Path, key: str, count: int) -> Optional[list[NDArray[Any]]]:
             while chunk := stream.read(CHUNK):
                 digest.update(chunk)
             if digest.digest() != said:
-                log.warning("%s is damaged; the text is tokenised again", path)
+                log.warning("%s is damaged; the text is tokenised again", from_here(path))
                 return None
             stream.seek(len(said))
             return [_mapped(path, stream) for _ in range(count)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        log.warning("%s cannot be read: %s; the text is tokenised again", path, getattr(error, "strerror", error))
+        reason = getattr(error, "strerror", error)
+        log.warning("%s cannot be read: %s; the text is tokenised again", from_here(path), reason)
         return None
 
 
@@ -78,8 +81,8 @@ def keep(place: Path, key: str, arrays: Sequence[NDArray[Any]]) -> None:
             os.fsync(stream.fileno())
         os.replace(unfinished, place / f"{key}.tokens")
     except OSError as error:
-        reason = error.strerror or error
-        log.warning("the tokenised text cannot be kept in %s: %s; the next run tokenises again", place, reason)
+        where, reason = from_here(place), error.strerror or error
+        log.warning("the tokenised text cannot be kept in %s: %s; the next run tokenises again", where, reason)
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import IO, Any, Optional
+from typing import IO, Any, Optional, cast
 
 from halos.data import memory
 from halos.data.files import File
@@ -101,7 +101,7 @@ def _reading(file: File) -> Iterator[None]:
 def _open(file: File) -> IO[bytes]:
     name = file.path.lower()
     if name.endswith(".gz"):
-        return gzip.open(file.path, "rb")
+        return cast(IO[bytes], gzip.open(file.path, "rb"))
     if name.endswith(".bz2"):
         return bz2.open(file.path, "rb")
     if name.endswith(".xz"):
@@ -118,7 +118,7 @@ def _zstd(file: File) -> IO[bytes]:
         import pyarrow
     except ImportError:
         raise ConfigError("path", f"{file.path!r}: pyarrow is not installed; {EXTRA}") from None
-    stream: IO[bytes] = pyarrow.CompressedInputStream(open(file.path, "rb"), "zstd")
+    stream: IO[bytes] = pyarrow.CompressedInputStream(pyarrow.OSFile(file.path), "zstd")
     return stream
 
 
@@ -207,4 +207,6 @@ TEXTS = ("is_string", "is_large_string", "is_string_view", "is_binary", "is_larg
 def _no_field(file: File, where: str, field: str, known: list[str]) -> ConfigError:
     place = f"{file.path!r}, {where}," if where else repr(file.path)
     names = ", ".join(known) or "none"
-    return ConfigError("field", f"{field!r} is not there; the fields of {place} are {names}{did_you_mean(field, known)}")
+    return ConfigError(
+        "field", f"{field!r} is not there; the fields of {place} are {names}{did_you_mean(field, known)}"
+    )

@@ -39,10 +39,8 @@ class Feed:
     read before, so jobs may be computed in any order, or again.
     """
 
-    def __init__(
-        self, corpus: Corpus, options: DataSource, cluster: Cluster, seed: int, section: str = "data"
-    ) -> None:
-        """Raises ConfigError if there are too few samples; of ones that are no good, `section` is what messages name."""
+    def __init__(self, corpus: Corpus, options: DataSource, cluster: Cluster, seed: int, section: str = "data") -> None:
+        """Raises ConfigError if there are too few samples; `section` is what messages about the others name."""
         check_vocabulary(corpus.vocab_size)
         self.corpus = corpus
         self.section = section

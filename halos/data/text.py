@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class Text(DataOptions):
 
     def _cut(
         self,
-        joined: NDArray[np.generic],
+        joined: NDArray[Any],
         starts: NDArray[np.int64],
         sources: NDArray[np.int32],
         vocab_size: int,
@@ -157,20 +157,20 @@ class Text(DataOptions):
                 unreadable(error)
         return digest.hexdigest()
 
-    def _tokenise(self, files: list[File], tokenizer: Tokenizer) -> list[NDArray[np.generic]]:
+    def _tokenise(self, files: list[File], tokenizer: Tokenizer) -> list[NDArray[Any]]:
         """All tokens, each document's number of them, each file's number of documents, and the bytes of them all."""
         dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
         end = [] if tokenizer.end is None else [tokenizer.end]
-        pieces: list[NDArray[np.generic]] = []
+        pieces: list[NDArray[Any]] = []
         sizes: list[int] = []
         per_file, size = [0] * len(files), 0
         for batch in self._batches(files):
             encoded = tokenizer.encode([_text(files[number], content) for number, content in batch])
-            for (number, content), tokens in zip(batch, encoded, strict=True):
-                sizes.append(len(tokens) + len(end))
+            for (number, content), found in zip(batch, encoded, strict=True):
+                sizes.append(len(found) + len(end))
                 per_file[number] += 1
                 size += len(content)
-            pieces.append(np.array([token for tokens in encoded for token in (*tokens, *end)], dtype))
+            pieces.append(np.array([token for found in encoded for token in (*found, *end)], dtype))
             held = dtype().itemsize * sum(map(len, pieces))
             memory.check("path", f"{self._given()}, of which {size / 2**20:,.0f} MiB are tokenised,", held)
         tokens = np.concatenate(pieces) if pieces else np.empty(0, dtype)

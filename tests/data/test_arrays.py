@@ -51,10 +51,10 @@ def test_whatever_holds_none_is_named(value: Any, problem: str) -> None:
 
 def test_parts_hold_equally_many_samples() -> None:
     check([np.ones((3, 2)), np.ones(3)])
-    with pytest.raises(UserError, match="^the parts of samples hold 3, 2 of them, not equally many$"):
+    with pytest.raises(UserError, match=r"^the parts of samples hold 3, 2 of them, not equally many$"):
         check([np.ones((3, 2)), np.ones(2)])
     for none in ([], [np.ones(())]):
-        with pytest.raises(UserError, match="^samples are no array with a dimension for them$"):
+        with pytest.raises(UserError, match=r"^samples are no array with a dimension for them$"):
             check(none)
 
 
@@ -65,7 +65,7 @@ def test_single_samples_are_stacked() -> None:
     assert labels.tolist() == [3, 4]
     with pytest.raises(UserError, match=r"^samples have shapes \[1\] and \[2\], not one$"):
         stacked([np.ones(2), np.ones(1)])
-    with pytest.raises(UserError, match="^not every sample is a tuple of 2, as the first one is$"):
+    with pytest.raises(UserError, match=r"^not every sample is a tuple of 2, as the first one is$"):
         stacked([(1, 2), 3])
 
 

@@ -12,7 +12,9 @@ def test_a_batch_is_as_long_as_it_has_samples_and_unpacks_into_its_tensors() -> 
 
 
 def test_batches_are_joined_tensor_by_tensor() -> None:
-    images, labels = joined([Batch(torch.zeros(1, 2), torch.tensor([4])), Batch(torch.ones(2, 2), torch.tensor([5, 6]))])
+    images, labels = joined(
+        [Batch(torch.zeros(1, 2), torch.tensor([4])), Batch(torch.ones(2, 2), torch.tensor([5, 6]))]
+    )
     assert images.tolist() == [[0, 0], [1, 1], [1, 1]]
     assert labels.tolist() == [4, 5, 6]
     both = joined([torch.ones(1), torch.zeros(1)])

@@ -67,7 +67,7 @@ def test_the_hash_is_worked_out_of_the_content_unless_it_is_given() -> None:
 
 def test_tokens_of_a_dataset_are_checked_as_any() -> None:
     one = Feed(DatasetCorpus([[1, 2, 3]] * 12, vocab_size=3), Options(), cluster(1), 1)
-    with pytest.raises(UserError, match="^data: the corpus holds token 3, but its vocab_size is 3$"):
+    with pytest.raises(UserError, match=r"^data: the corpus holds token 3, but its vocab_size is 3$"):
         one.train(0, 0, 1)
 
 

@@ -71,7 +71,9 @@ def test_a_single_object_is_a_document_if_the_file_was_given_and_settings_in_a_f
 @pytest.mark.parametrize("content", [b'{\n  "a": 1\n}\n', b"[1, 2]", b"[[1]]", b"true", b"no json"])
 def test_json_without_records_is_a_text_in_a_folder_and_refused_if_given(tmp_path: Path, content: bytes) -> None:
     assert is_whole(file(tmp_path, "a.json", content, named=False), "text")
-    with pytest.raises(ConfigError, match=r"a\.json' holds neither an object per line nor a list of objects; field: nu"):
+    with pytest.raises(
+        ConfigError, match=r"a\.json' holds neither an object per line nor a list of objects; field: nu"
+    ):
         read(file(tmp_path, "a.json", content))
     assert read(file(tmp_path, "a.json", content), None) == [content]
 
@@ -144,9 +146,7 @@ def test_a_field_that_is_not_there_is_answered_with_those_that_are(tmp_path: Pat
         with pytest.raises(ConfigError) as caught:
             read(file(tmp_path, name, content), "txt")
         names = "text, id" if name == "a.json" else "id, text"
-        assert str(caught.value) == (
-            f"field: 'txt' is not there; the fields of {where} {names} (did you mean 'text'?)"
-        )
+        assert str(caught.value) == (f"field: 'txt' is not there; the fields of {where} {names} (did you mean 'text'?)")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_what_has_no_text_is_said_in_one_line(tmp_path: Path, name: str, content
 
 
 def test_parquet_needs_a_field(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="^field: null, but .* has columns; which of them holds the text"):
+    with pytest.raises(ConfigError, match=r"^field: null, but .* has columns; which of them holds the text"):
         read(file(tmp_path, "a.parquet", table({"text": ["a"]})), None)
 
 

@@ -143,7 +143,10 @@ def test_the_hash_is_of_both_files(tmp_path: Path) -> None:
         (index(counts=(2**64 - 1, 4)), "{idx} is damaged: 18446744073709551615 sequences and 4 document entries make"),
         (index(counts=(0, 0), lengths=(), offsets=(), documents=()), "{idx} holds no sequence"),
         (index(lengths=(4, -4, 4)), "{idx} is damaged: sequence 1 holds -4 tokens"),
-        (index(lengths=(4, 4, 2049)), "{idx} does not fit its .bin: sequence 2 takes 4098 bytes from byte 16 on, of 24"),
+        (
+            index(lengths=(4, 4, 2049)),
+            "{idx} does not fit its .bin: sequence 2 takes 4098 bytes from byte 16 on, of 24",
+        ),
         (index(offsets=(0, -8, 16)), "{idx} does not fit its .bin: sequence 1 takes 8 bytes from byte -8 on, of 24"),
         (index(offsets=(0, 8, 17)), "{idx} does not fit its .bin: sequence 2 takes 8 bytes from byte 17 on, of 24"),
         (index(offsets=(0, 2**63 - 1, 16)), "{idx} does not fit its .bin: sequence 1 takes 8 bytes from byte 92233720"),
@@ -246,7 +249,11 @@ def test_documents_are_joined_and_cut_into_windows_that_overlap_by_one(tmp_path:
     opened = put(tmp_path, write(DOCUMENTS, code, KINDS[code])).open(1)
     assert opened.read(slice(0, 9)).tolist() == [[1, 2, 3], [3, 4, 5], [5, 6, 7], [7, 8, 9], [9, 10, 11]]
     assert opened.read(np.array([4, 0])).tolist() == [[9, 10, 11], [1, 2, 3]]
-    assert (len(opened), opened.vocab_size, opened.read(slice(0, 1)).dtype.str[1:]) == (5, 12, np.dtype(KINDS[code]).str[1:])
+    assert (len(opened), opened.vocab_size, opened.read(slice(0, 1)).dtype.str[1:]) == (
+        5,
+        12,
+        np.dtype(KINDS[code]).str[1:],
+    )
 
 
 def test_one_token_less_is_one_sample_less(tmp_path: Path) -> None:
@@ -293,7 +300,11 @@ def test_seeds_shuffle_documents_and_choose_those_to_validate_on(tmp_path: Path)
         assert sorted(first) == sorted(set(order)) != first  # all of them once, and not as they lie
         assert len(set(second)) == len(second) and second != first[: len(second)]
         held = [document for document in range(90) if document not in first]
-        assert sum(len(documents[document]) for document in held) - 7 < 41 <= sum(map(len, map(documents.__getitem__, held)))
+        assert (
+            sum(len(documents[document]) for document in held) - 7
+            < 41
+            <= sum(map(len, map(documents.__getitem__, held)))
+        )
     assert seen[1][0] != seen[2][0] and set(seen[1][1]) != set(seen[2][1])
 
 
@@ -306,7 +317,9 @@ def test_sequences_of_the_samples_length_are_samples_unless_they_are_to_be_packe
 
 
 def test_packing_may_be_forbidden(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"sequence 1 holds 2 tokens; sequence_length 2 takes 3 \(pack: true joins seq"):
+    with pytest.raises(
+        ConfigError, match=r"sequence 1 holds 2 tokens; sequence_length 2 takes 3 \(pack: true joins seq"
+    ):
         put(tmp_path, today(DOCUMENTS, 8, "H"), pack=False).open(1)
 
 
@@ -317,7 +330,8 @@ def test_packing_may_be_forbidden(tmp_path: Path) -> None:
         ({"validation_samples": 6}, "holds 11 tokens; the samples to validate on take 13"),
         (
             {"validation_samples": 4},
-            "holds 3 tokens after the 3 documents to validate on, in 1 documents; one sample of sequence_length 3 takes 4",
+            "holds 3 tokens after the 3 documents to validate on, in 1 documents; "
+            "one sample of sequence_length 3 takes 4",
         ),
     ],
 )
@@ -370,7 +384,9 @@ def test_a_damaged_index_of_the_older_format_is_said_in_one_line(tmp_path: Path,
 
 
 def test_the_largest_token_is_one_that_can_be_numbered(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds the token 18446744073709551615; there can be 2147483648 different ones"):
+    with pytest.raises(
+        ConfigError, match="holds the token 18446744073709551615; there can be 2147483648 different ones"
+    ):
         put(tmp_path, today([[1, 2, 2**64 - 1]], 10, "Q")).open(1)
 
 

@@ -19,7 +19,7 @@ def test_whole_documents_are_held_back_just_as_many_as_it_takes() -> None:
     assert split(7) == [[0], [1, 2, 4]]
     assert split(11) == [[], [0, 1, 2, 4]]
     assert split(3, epochs=3) == [[0, 1, 0, 1, 0, 1], [2, 4]]
-    with pytest.raises(ConfigError, match="^path: it holds 11 tokens; the samples to validate on take 12$"):
+    with pytest.raises(ConfigError, match=r"^path: it holds 11 tokens; the samples to validate on take 12$"):
         split(12)
 
 

@@ -203,7 +203,7 @@ def test_bytes_are_those_of_earlier_versions(tmp_path: Path) -> None:
     path = files(tmp_path, {f"{name}/{i}.txt": f"{name}{i} " * (i + 1) for name in "ab" for i in range(5)})
     opened = small(path, shuffle=True).open(7)
     assert opened.hash == "c9611dadae60cdd4b987da914f14788ca064d48371c136f7cfacf9d1f9f7ab9c"
-    order = "b0 a2 b2 a0 a4 a1 b1 b3 a3 b4".split()
+    order = ["b0", "a2", "b2", "a0", "a4", "a1", "b1", "b3", "a3", "b4"]
     documents = [f"{name} ".encode() * (int(name[1]) + 1) + b"\0" for name in order]
     assert joined(small(path, shuffle=True), 7) == b"".join(documents)[: 3 * len(opened) + 1]
     assert (opened.bytes_per_token, opened.tokenizer) == (1.0, "bytes")
@@ -328,7 +328,9 @@ def test_a_file_that_changes_while_it_is_tokenised_is_not_kept(
 
 def test_too_few_tokens_are_said(tmp_path: Path, words: Path) -> None:
     path = files(tmp_path, {"a.txt": "ab"}) + "/a.txt"
-    with pytest.raises(ConfigError, match=r"^path: '.*' gives 3 tokens \(1 files\); 1 samples of sequence_length 3 nee"):
+    with pytest.raises(
+        ConfigError, match=r"^path: '.*' gives 3 tokens \(1 files\); 1 samples of sequence_length 3 nee"
+    ):
         tokenised(path, words).open(1)
     (tmp_path / "b.jsonl").write_text('{"text": null}')
     with pytest.raises(ConfigError, match=r"^path: '.*' gives 0 tokens \(1 files\)"):
@@ -350,7 +352,7 @@ def test_one_of_tiktokens_is_a_name_and_all_else_a_path(tmp_path: Path) -> None:
 
 
 def test_a_model_is_built_for_the_tokenizers_vocabulary(tmp_path: Path, words: Path) -> None:
-    """8 tokens of width 4, in and out; a block has 12·4² weights, 2·4 + 16 + 3·4 biases, 4·4 in its norms; 2·4 at the end."""
+    """8 tokens of width 4, in and out; a block has 12·4² weights, 2·4 + 16 + 3·4 biases, norms 4·4; 2·4 at last."""
     data = {"name": "text", "path": str(records(tmp_path, "a.jsonl", *["abcdef"] * 99)), "tokenizer": str(words)}
     data |= {"cache": str(tmp_path / "kept"), "sequence_length": 8, "validation_samples": 2}
     model = {"name": "gpt_neox", "hidden_size": 4, "layers": 1, "heads": 1}

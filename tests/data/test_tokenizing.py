@@ -99,7 +99,7 @@ def test_what_is_no_tokenizer_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not what it seems")
     (tmp_path / "json").write_text('{"model": 3}')
     for name, problem in {
-        "gtp2": f"'{tmp_path}/gtp2' does not exist; give a local tokenizer.json, its folder, or one of tiktoken's (gpt2,",
+        "gtp2": f"'{tmp_path}/gtp2' does not exist; give a local tokenizer.json, its folder, or one of tiktoken's (gpt",
         "empty": f"'{tmp_path}/empty/tokenizer.json' does not exist; ",
         "text": f"'{tmp_path}/text' cannot be read as a tokenizer.json: ",
         "json": f"'{tmp_path}/json' cannot be read as a tokenizer.json: ",
@@ -120,5 +120,7 @@ def test_a_text_that_it_does_not_take_is_one_line(tmp_path: Path) -> None:
 def test_a_library_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     path = saved(tmp_path, words("a"))
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigError, match=rf"^tokenizer: .*: {library} is not installed; run: pip install halos-simulat"):
+    with pytest.raises(
+        ConfigError, match=rf"^tokenizer: .*: {library} is not installed; run: pip install halos-simulat"
+    ):
         load("gpt2" if library == "tiktoken" else path)

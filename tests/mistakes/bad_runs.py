@@ -12,8 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from halos.run import cli as run
 from halos.run.folder import locked
@@ -358,9 +360,31 @@ SHORT = (
     "        corpus = super().open(seed)\n        return ArrayCorpus(corpus.samples[:, :5], 64, corpus.hash)\n\n"
     "@hookimpl\ndef register_data_sources(register): register('short', Short)\n"
 )
+SETS = (
+    "evaluate.sets={other: {name: tokens, path: tokens.npy, sequence_length: 8, vocab_size: 3, validation_samples: 2}}"
+)
+
+
+def high_tokens(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    np.save("tokens.npy", np.arange(99) % 10)
+    return ["tiny.yaml", SETS]
+
+
+def nowhere_to_keep(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    letters = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    letters.save("tokenizer.json")
+    write("a.txt", 99 * "ab")
+    write("kept", "")
+    options = "tokenizer: tokenizer.json, cache: kept, sequence_length: 8, validation_samples: 1"
+    return ["tiny.yaml", f"data={{name: text, path: a.txt, {options}}}"]
+
+
 CRASH = "faults={name: crashes, at: [{worker: 1, at_seconds: 1, seconds: 9}]}"
 
 PREPARED |= {
+    "an evaluation set with `vocab_size: 3`, where tokens go up to 9": high_tokens,
+    "tokenised text, and a `data.cache` that is no folder": nowhere_to_keep,
     "a data source of another length than it says": plugin(
         SHORT, "data={name: short, samples: 64, sequence_length: 8, validation_samples: 8}"
     ),
