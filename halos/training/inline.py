@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -11,11 +12,14 @@ import torch
 from halos.data import Corpus, memory
 from halos.data.batch import Batch
 from halos.data.feed import Feed
-from halos.errors import ConfigError, require, under
+from halos.errors import ConfigError, UserError, require, under
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome, Task
 from halos.training.trainer import Trainer
 from halos.values.params import Params
+
+
+BEYOND = ("index out of range in self", "Target ")  # torch's words, of an embedding and of cross_entropy
 
 
 @dataclass
@@ -53,9 +57,10 @@ class Inline:
 
     def result(self, job: Job) -> Outcome:
         batches = self._batches(job)
-        if job.gradient:
-            return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
-        return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
+        with self._indexing("data"):
+            if job.gradient:
+                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
+            return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         return self._trainer.step(params, gradient, lr_step)
@@ -64,7 +69,8 @@ class Inline:
         feed = self._sets[name]
         if feed.options.validation_samples == 0:
             return None
-        return self._trainer.evaluate(params, feed.validation(self._task.train.micro))
+        with self._indexing(feed.section):
+            return self._trainer.evaluate(params, feed.validation(self._task.train.micro))
 
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
@@ -95,6 +101,19 @@ class Inline:
         micro = self._task.train.micro
         for first in range(job.first_sample, job.end_sample, micro):
             yield self._feed.train(job.shard, first, micro)
+
+    @contextmanager
+    def _indexing(self, section: str) -> Iterator[None]:
+        """Say whose tokens a model has no row for: torch's own complaint, at the end of a traceback, names nobody."""
+        try:
+            yield
+        except IndexError as error:
+            if not str(error).startswith(BEYOND):
+                raise
+            raise UserError(
+                f"model: {type(self._task.model).__name__} cannot index what {section} holds ({error}): it needs a row"
+                f" for each of {self._corpus.vocab_size} tokens, and for each position if it numbers these"
+            ) from error
 
     def _device(self) -> torch.device:
         if self.device == "auto":
