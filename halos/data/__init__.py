@@ -110,7 +110,7 @@ class ArrayCorpus:
 
 
 class DataSource(Protocol):
-    """A source's configuration: opened only when training is real. Inherit DataOptions for the six fields."""
+    """A source's configuration: opened only when training is real. DataOptions, inherited, has the six fields."""
 
     sequence_length: int  # predicted tokens per sample
     validation_samples: int  # at the end of the corpus

@@ -80,7 +80,7 @@ class Megatron(DataOptions):
         validation = self.validation_samples * length + 1 if self.validation_samples else 0
         orders = divided(index.lengths, validation, self.epochs, seed if self.shuffle else None, name)
         train, kept = (Stream.of(order, index.lengths, index.offsets) for order in orders)
-        if not train.samples(length):
+        if not train.samples(length) and (self.hold_out or not validation):
             after = f" after the {len(kept.order)} documents to validate on" if validation else ""
             raise ConfigError(
                 "path",

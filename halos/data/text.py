@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional, Union
 import numpy as np
 
 from halos import seeds
-from halos.data import ArrayCorpus, DataOptions, cache, memory
+from halos.data import ArrayCorpus, DataOptions, arrays, cache, memory
 from halos.data.documents import documents, is_whole
 from halos.data.files import STDLIB, File, find, unreadable
 from halos.data.tokenizing import Tiktoken, Tokenizer, load
@@ -113,7 +113,8 @@ class Text(DataOptions):
             joined[start : start + size] = tokens[begin : begin + size]
         sources = np.repeat(np.array([file.source for file in files], np.int32), per_file)[order]
         per_token = float(read[0]) / len(tokens)
-        return self._cut(joined, starts, sources, tokenizer.vocab_size, key, per_token, tokenizer.identity)
+        digest = arrays.digest((tokens, sizes))  # not the key: another version of a library may give the same tokens
+        return self._cut(joined, starts, sources, tokenizer.vocab_size, digest, per_token, tokenizer.identity)
 
     def _cut(
         self,

@@ -269,6 +269,11 @@ def test_documents_to_validate_on_are_apart(tmp_path: Path) -> None:
     assert one.read(slice(4, 9)).tolist() == [[9, 10, 11], [12, 13, 14]]  # just as many as it takes
 
 
+def test_all_documents_may_be_there_to_validate_on_if_they_are_trained_on_too(tmp_path: Path) -> None:
+    opened = put(tmp_path, today(DOCUMENTS, 8, "H"), validation_samples=5, hold_out=False).open(1)
+    assert opened.read(slice(0, 9)).tolist() == [[1, 2, 3], [3, 4, 5], [5, 6, 7], [7, 8, 9], [9, 10, 11]]
+
+
 def test_several_epochs_are_packed_one_after_another(tmp_path: Path) -> None:
     opened = put(tmp_path, today(DOCUMENTS, 8, "H"), validation_samples=1, epochs=2).open(1)
     assert opened.read(slice(0, 9)).tolist() == [[1, 2, 3], [3, 4, 5], [5, 1, 2], [2, 3, 4], [6, 7, 8]]

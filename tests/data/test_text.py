@@ -285,6 +285,13 @@ def test_a_second_run_does_not_tokenise_again(tmp_path: Path, words: Path, monke
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
+def test_the_hash_of_tokens_is_theirs_whatever_the_files_are_called(tmp_path: Path, words: Path) -> None:
+    one = tokenised(records(tmp_path, "a.jsonl", "abc", "de"), words).open(1).hash
+    assert tokenised(records(tmp_path, "b.jsonl", "abc", "de"), words).open(1).hash == one
+    assert tokenised(records(tmp_path, "b.jsonl", "abc", "df"), words).open(1).hash != one
+    assert tokenised(records(tmp_path, "b.jsonl", "ab", "cde"), words).open(1).hash != one
+
+
 def test_another_text_tokenizer_or_field_is_tokenised_anew(tmp_path: Path, words: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "aaaa", "other": "bbbb"}\n')
