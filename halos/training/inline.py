@@ -18,7 +18,6 @@ from halos.training import Job, Outcome, Task
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 
-
 BEYOND = ("index out of range in self", "Target ")  # torch's words, of an embedding and of cross_entropy
 
 
