@@ -31,6 +31,7 @@ SEPARATOR = 0  # after each document of bytes
 BATCH = 2**20  # bytes of documents given to a tokenizer at a time
 FORMAT = "1"  # of what is kept between runs; another one is another key
 CHUNK = 2**22  # bytes hashed at a time
+OFTEN = 2**26  # bytes read between two looks at the memory there is
 
 
 @dataclass(kw_only=True)
@@ -75,7 +76,7 @@ class Text(DataOptions):
         return self._of_tokens(files, load(self.tokenizer), seed)
 
     def _of_bytes(self, files: list[File], seed: int) -> ArrayCorpus:
-        found = [document for file in files for document in self._documents(file)]
+        found = list(self._documents(files))
         sizes = np.array([document.size for document in found], np.int64)
         memory.check("path", f"{self._given()} ({len(files):,} files)", int(sizes.sum()) + len(found))
         joined, starts = np.full(int(sizes.sum()) + len(found), SEPARATOR, np.uint8), np.zeros(len(found), np.int64)
@@ -137,13 +138,19 @@ class Text(DataOptions):
             return np.arange(count)
         return seeds.generator(seed, "documents").permutation(count)
 
-    def _documents(self, file: File) -> Iterator[Document]:
-        """A file's documents: one that is read later, straight to its place, or those that it takes reading to know."""
-        if is_whole(file, self.field):
-            yield Document(file, file.name, file.size, None)
-            return
-        for number, content in enumerate(documents(file, self.field)):
-            yield Document(file, f"{file.name}#{number}", len(content), content)
+    def _documents(self, files: list[File]) -> Iterator[Document]:
+        """All documents: files that are read later, straight to their place, and what it takes reading to know."""
+        held = checked = 0
+        for file in files:
+            if is_whole(file, self.field):
+                yield Document(file, file.name, file.size, None)
+                continue
+            for number, content in enumerate(documents(file, self.field)):
+                yield Document(file, f"{file.name}#{number}", len(content), content)
+                held += len(content)
+                if held - checked > OFTEN:  # it will take as much again
+                    checked = held
+                    memory.check("path", f"{self._given()}, of which {held / 2**20:,.0f} MiB are read,", held)
 
     def _key(self, files: list[File], tokenizer: Tokenizer) -> str:
         """A hash of all that the tokens follow from."""

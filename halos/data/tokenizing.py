@@ -101,7 +101,8 @@ class ByTiktoken:
             reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
             raise ConfigError("tokenizer", f"{name!r} cannot be loaded by tiktoken: {reason}") from None
         self.vocab_size = self._encoding.n_vocab
-        self.end = self._encoding._special_tokens.get(ENDS[0])
+        special = ENDS[0] in self._encoding.special_tokens_set
+        self.end = self._encoding.encode_single_token(ENDS[0]) if special else None
         parts = f"tiktoken {tiktoken.__version__} {name} {self.vocab_size} {self.end}"
         self.identity = hashlib.sha256(parts.encode()).hexdigest()
 

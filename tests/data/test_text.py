@@ -236,6 +236,18 @@ def test_files_of_all_kinds_may_lie_in_one_folder(tmp_path: Path) -> None:
     assert sources(opened) == [0, 0, 0, 1, 2, 3, 3]  # the samples begin at bytes 0, 3, … 18; the files at 0, 7, 11, 14
 
 
+def test_records_that_do_not_fit_in_memory_are_refused_as_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halos.data.text.OFTEN", 1000)
+    monkeypatch.setattr("halos.data.memory.available", lambda: 2**20)
+    path = records(tmp_path, "a.jsonl", *["x" * 2**16] * 40)
+    with pytest.raises(
+        ConfigError, match=r"^path: .*a.jsonl', of which 1 MiB are read, takes 1.1 MiB of memory, 1.0 MiB"
+    ):
+        small(path).open(1)
+
+
 def test_the_hash_of_records_is_of_their_texts(tmp_path: Path) -> None:
     one = small(records(tmp_path, "a.jsonl", "abc", "defg")).open(1).hash
     assert small(records(tmp_path, "a.jsonl", "abc", "defg")).open(2).hash == one
