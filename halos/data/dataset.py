@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from halos.data import arrays
+from halos.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,7 @@ class DatasetCorpus:
 
     An item is an array, a tensor or a number, or a tuple of these (image and label), the same whenever it is asked for
     and of one shape. Without a `hash` every item is read once, for that. Raises UserError if items differ in shape or
-    hold no numbers.
+    hold no numbers, or for a dataset that can only be iterated over.
     """
 
     def __init__(
@@ -27,6 +28,10 @@ class DatasetCorpus:
         hash: str = "",
         sources: Optional[Sequence[int] | NDArray[Any]] = None,
     ) -> None:
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise UserError(
+                f"{type(dataset).__name__} cannot be asked for a sample by its number, nor how many there are"
+            )
         self.dataset = dataset
         self.vocab_size = vocab_size  # None: samples are no tokens
         self.sources = sources

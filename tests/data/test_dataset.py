@@ -3,13 +3,14 @@
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from halos.data import ArrayCorpus
 from halos.data.dataset import DatasetCorpus
@@ -84,6 +85,19 @@ def test_what_is_no_array_of_samples_is_named(samples: Any, problem: str) -> Non
     with pytest.raises(UserError) as caught:
         ArrayCorpus(samples)
     assert str(caught.value) == problem
+
+
+def test_what_can_only_be_iterated_over_is_refused() -> None:
+    class Endless(IterableDataset[int]):
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(9))
+
+    with pytest.raises(
+        UserError, match=r"^Endless has no length, or no samples by number: it can only be iterated ove"
+    ):
+        DatasetCorpus(Endless())
+    with pytest.raises(UserError, match=r"^samples are dict, not integers"):
+        DatasetCorpus([{"image": 1}])
 
 
 # docs/data.md
