@@ -29,9 +29,8 @@ class DatasetCorpus:
         sources: Optional[Sequence[int] | NDArray[Any]] = None,
     ) -> None:
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            raise UserError(
-                f"{type(dataset).__name__} cannot be asked for a sample by its number, nor how many there are"
-            )
+            name = type(dataset).__name__
+            raise UserError(f"{name} has no length, or no samples by number: it can only be iterated over")
         self.dataset = dataset
         self.vocab_size = vocab_size  # None: samples are no tokens
         self.sources = sources
