@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import torch
 
@@ -69,7 +69,7 @@ class Inline:
         if feed.options.validation_samples == 0:
             return None
         with self._indexing(feed.section):
-            return self._trainer.evaluate(params, feed.validation(self._task.train.micro))
+            return self._trainer.evaluate(params, tensors(feed.validation(self._task.train.micro)))
 
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
@@ -96,10 +96,10 @@ class Inline:
     def close(self) -> None:
         pass
 
-    def _batches(self, job: Job) -> Iterator[torch.Tensor | Batch]:
+    def _batches(self, job: Job) -> Iterator[torch.Tensor]:
         micro = self._task.train.micro
-        for first in range(job.first_sample, job.end_sample, micro):
-            yield self._feed.train(job.shard, first, micro)
+        firsts = range(job.first_sample, job.end_sample, micro)
+        return tensors(self._feed.train(job.shard, first, micro) for first in firsts)
 
     @contextmanager
     def _indexing(self, section: str) -> Iterator[None]:
@@ -128,6 +128,11 @@ class Inline:
                 " give auto, cpu, cuda, or cuda:1 and so on",
             ) from None
         return device
+
+
+def tensors(batches: Iterator[torch.Tensor | Batch]) -> Iterator[torch.Tensor]:
+    """Return the same: all that is asked of a batch, on its way to the module, is a length and `to`."""
+    return cast(Iterator[torch.Tensor], batches)
 
 
 def refuse_other_tokens(extra: Corpus, corpus: Corpus) -> None:

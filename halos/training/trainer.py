@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from halos.data.batch import Batch
 from halos.errors import Diverged
 from halos.training.options import TrainOptions
 from halos.values.params import Layout, Params
@@ -122,7 +121,7 @@ class Trainer:
         self._states.pop(worker, None)
 
     def train(
-        self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[torch.Tensor | Batch], time: float
+        self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[torch.Tensor], time: float
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
         """Train `steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
 
@@ -146,7 +145,7 @@ class Trainer:
         return Params(self.layout, self.flat.detach().clone()), tuple(losses.means), tuple(losses.chunks)
 
     def gradient(
-        self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor | Batch], time: float
+        self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
         """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
         state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
@@ -173,7 +172,7 @@ class Trainer:
         self._descend(state, self.options.schedule.at(self.options.optimizer.lr, lr_step + 1), scaled=False)
         return Params(self.layout, self.flat.detach().clone())
 
-    def evaluate(self, params: Params, batches: Iterator[torch.Tensor | Batch]) -> float:
+    def evaluate(self, params: Params, batches: Iterator[torch.Tensor]) -> float:
         """Return the mean loss of `params` over all samples of `batches`; the workers' states are left alone."""
         precision = self._precision()
         self.flat.copy_(_data(params))
@@ -187,7 +186,7 @@ class Trainer:
         self.module.train()
         return float(total) / samples
 
-    def _backward(self, batches: Iterator[torch.Tensor | Batch], scaler: torch.amp.GradScaler) -> torch.Tensor:
+    def _backward(self, batches: Iterator[torch.Tensor], scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Add one batch's gradient to `grad`, micro-batch by micro-batch; return its loss, a scalar tensor."""
         accumulation, precision = self.options.batch_size // self.options.micro, self._precision()
         total = torch.zeros((), dtype=torch.float32, device=self.device)
