@@ -5,6 +5,8 @@ All that a plugin needs is imported from here (and, for its tests, from `halos.t
 
 import halos.lazy  # noqa: F401 - before all others
 from halos.data import ArrayCorpus, Corpus, DataOptions, DataSource
+from halos.data.batch import Batch
+from halos.data.dataset import DatasetCorpus
 from halos.errors import (
     ConfigError,
     Diverged,
@@ -61,6 +63,7 @@ __all__ = [
     "AdamState",
     "ArrayCorpus",
     "Backlog",
+    "Batch",
     "Bf16",
     "BySpeed",
     "Cluster",
@@ -75,6 +78,7 @@ __all__ = [
     "Corpus",
     "DataOptions",
     "DataSource",
+    "DatasetCorpus",
     "Deadlock",
     "DelayedNesterov",
     "DelayedState",

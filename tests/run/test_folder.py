@@ -103,7 +103,10 @@ def test_the_summary_has_the_documented_keys(folder):
     assert found["workers"][1] == {
         "worker": 1, "region": 0, "compute": 1.0, "transfer": 0.0, "idle": 0.0, "down": 0.0, "local_steps": 4,
     }  # fmt: skip
-    assert set(found["data"]) == {"hash", "samples", "tokens"} and found["data"]["tokens"] == 64 * 8
+    data = found["data"]
+    assert set(data) == {"hash", "samples", "train_samples", "tokens", "bytes_per_token", "epochs"}
+    assert (data["tokens"], data["train_samples"], data["bytes_per_token"]) == (64 * 8, 64 - 8, None)
+    assert data["epochs"] == 8 / 56
     assert set(found["versions"]) >= {"halos", "python", "torch"}
     assert found["final_validation_loss"] == pytest.approx(0.9**8)
 
