@@ -51,7 +51,7 @@ def ran(folder: Path, *changes: str) -> dict[str, Any]:
     if list(run.glob("events*")):
         events = EventAccumulator(str(run), size_guidance={"scalars": 0})
         events.Reload()
-        found["curves"] = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+        found["curves"] = {tag: repr(events.Scalars(tag)) for tag in events.Tags()["scalars"]}
     if (run / "results.pt").exists():
         results = torch.load(run / "results.pt", weights_only=False)
         found["results"] = {k: v.tolist() for k, v in results.items() if k.startswith("val") or k == "time_history"}

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import torch
 
 from halos.data import Corpus, DataSource, memory
+from halos.data.batch import Batch
 from halos.data.feed import Feed
-from halos.errors import ConfigError, require, under
+from halos.errors import ConfigError, UserError, require, under
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome, Task
 from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
+
+BEYOND = ("index out of range in self", "Target ")  # torch's words, of an embedding and of cross_entropy
 
 
 @dataclass
@@ -45,7 +49,7 @@ class Inline:
             with under(f"evaluate.sets.{name}"):
                 extra = source.open(task.split_seed(source))
                 refuse_other_tokens((source, extra), (task.data, corpus))
-                self._sets[name] = Feed(extra, source, task.cluster, task.seed)
+                self._sets[name] = Feed(extra, source, task.cluster, task.seed, f"evaluate.sets.{name}")
         return self._trainer.initial()
 
     def submit(self, job: Job) -> None:
@@ -53,9 +57,10 @@ class Inline:
 
     def result(self, job: Job) -> Outcome:
         batches = self._batches(job)
-        if job.gradient:
-            return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
-        return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
+        with self._indexing("data"):
+            if job.gradient:
+                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
+            return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         return self._trainer.step(params, gradient, lr_step)
@@ -65,12 +70,19 @@ class Inline:
         if feed.options.validation_samples == 0:
             return None
         own = getattr(model, "metrics", None)
-        means = self._trainer.evaluate(params, feed.validation(self._task.train.micro), own)
+        with self._indexing(feed.section):
+            means = self._trainer.evaluate(params, tensors(feed.validation(self._task.train.micro)), own)
         return derived(means, model, getattr(feed.corpus, "bytes_per_token", None))
 
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
-        return {"hash": self._corpus.hash, "samples": samples, "tokens": samples * self._task.data.sequence_length}
+        return {
+            "hash": self._corpus.hash,
+            "samples": samples,
+            "train_samples": sum(self._feed.sizes),
+            "tokens": samples * self._task.data.sequence_length,
+            "bytes_per_token": getattr(self._corpus, "bytes_per_token", None),
+        }
 
     def state(self) -> dict[str, Any]:
         """Return the state of all workers' optimizers, for a checkpoint: plain values and tensors (not copied)."""
@@ -89,8 +101,21 @@ class Inline:
 
     def _batches(self, job: Job) -> Iterator[torch.Tensor]:
         micro = self._task.train.micro
-        for first in range(job.first_sample, job.end_sample, micro):
-            yield self._feed.train(job.shard, first, micro)
+        firsts = range(job.first_sample, job.end_sample, micro)
+        return tensors(self._feed.train(job.shard, first, micro) for first in firsts)
+
+    @contextmanager
+    def _indexing(self, section: str) -> Iterator[None]:
+        """Say whose tokens a model has no row for: torch's own complaint, at the end of a traceback, names nobody."""
+        try:
+            yield
+        except IndexError as error:
+            if not str(error).startswith(BEYOND):
+                raise
+            raise UserError(
+                f"model: {type(self._task.model).__name__} cannot index what {section} holds ({error}): it needs a row"
+                f" for each of {self._corpus.vocab_size} tokens, and for each position if it numbers these"
+            ) from error
 
     def _device(self) -> torch.device:
         if self.device == "auto":
@@ -108,8 +133,19 @@ class Inline:
         return device
 
 
+def tensors(batches: Iterator[torch.Tensor | Batch]) -> Iterator[torch.Tensor]:
+    """Return the same: all that is asked of a batch, on its way to the module, is a length and `to`."""
+    return cast(Iterator[torch.Tensor], batches)
+
+
 def refuse_other_tokens(extra: tuple[DataSource, Corpus], data: tuple[DataSource, Corpus]) -> None:
-    """Raise ConfigError if an evaluation set's tokens cannot be the data's: losses would be of other things."""
+    """Raise ConfigError if an evaluation set's samples cannot be of the data's kind: losses would not compare."""
+    sizes = extra[1].vocab_size, data[1].vocab_size
+    if sizes[0] is None or sizes[1] is None:
+        if sizes[0] != sizes[1]:
+            kinds = ["are no tokens" if size is None else "are tokens" for size in sizes]
+            raise ConfigError("", f"its samples {kinds[0]}, those of the data {kinds[1]}")
+        return
     theirs, ours = (getattr(corpus, "tokenizer", None) for _, corpus in (extra, data))
     if theirs is not None and ours is not None:
         if theirs != ours:
@@ -119,7 +155,6 @@ def refuse_other_tokens(extra: tuple[DataSource, Corpus], data: tuple[DataSource
     known = there is not None and here is not None
     if known and there != here:
         raise ConfigError("", f"its tokens are other ones than the data's: there are {there}, of the data's {here}")
-    sizes = extra[1].vocab_size, data[1].vocab_size
     if sizes[0] > sizes[1]:
         raise ConfigError("", f"has {sizes[0]} different tokens, the data only {sizes[1]}")
     if theirs != ours and not known:
