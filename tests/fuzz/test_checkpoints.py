@@ -495,7 +495,7 @@ NO_RUN = "--resume: run is no run folder"
     [
         (as_a_file, f"{NO_RUN}\n"),
         (emptied, f"{NO_RUN}: there are no checkpoints in it, nor a config.yaml\n"),
-        (without_checkpoints, "run/checkpoints holds no checkpoint; set checkpoint.every_minutes"),
+        (without_checkpoints, "run/checkpoints holds no checkpoint: none was asked for"),
         (with_a_file_for_checkpoints, "run/checkpoints cannot be read: Not a directory\n"),
         (with_a_pipe_for_checkpoints, "run/checkpoints cannot be read: Not a directory\n"),
         (with_strange_checkpoints, "run/checkpoints holds no intact checkpoint: "),
