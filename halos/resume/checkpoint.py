@@ -165,7 +165,9 @@ def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
         except UserError as problem:
             problems.append(str(problem))
     if not problems:
-        raise UserError(f"{folder} holds no checkpoint: none was asked for or possible, or the run was killed before its first")
+        raise UserError(
+            f"{folder} holds no checkpoint: none was asked for or possible, or the run was killed before its first"
+        )
     raise UserError(f"{folder} holds no intact checkpoint: {'; '.join(problems)}")
 
 

@@ -112,7 +112,8 @@ def trace(
     config, found = resolved(sections, plugins)
     if policy is not None:
         config.policy = policy()
-    traced, checkpoints = into or Traced(), []
+    traced = into or Traced()
+    checkpoints: list[Checkpoint] = []
     with tempfile.TemporaryDirectory() as folder, _noting(traced):
         run = assemble(config, found, earlier)
         found.manager.register(traced)

@@ -32,7 +32,8 @@ def folder(tmp_path_factory):
 def test_the_run_folder_holds_what_it_should(folder):
     names = {path.name for path in folder.iterdir()}
     (events,) = [name for name in names if name.startswith("events.out.tfevents")]
-    assert names == {"config.yaml", *RECORDS, "summary.json", "model.pt", "results.pt", "trace.json", events, "checkpoints"}
+    results = {"summary.json", "model.pt", "results.pt", "trace.json", "checkpoints"}
+    assert names == {"config.yaml", *RECORDS, *results, events}
     assert len(list((folder / "checkpoints").iterdir())) == 1
     assert json.loads((folder / "trace.json").read_text())["traceEvents"]
 

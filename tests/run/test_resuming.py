@@ -36,7 +36,6 @@ from tests.run.cutting import (
     what_it_left,
 )
 
-
 NONE = ("checkpoint.every_minutes=null", "checkpoint.at_end=false")
 
 
