@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, Optional, Union
 import numpy as np
 
 from halos import seeds
-from halos.data import ArrayCorpus, DataOptions, memory
+from halos.data import ArrayCorpus, DataOptions, byte_level, memory
 from halos.errors import ConfigError, from_here, require
 from halos.hooks import Register, hookimpl
 
@@ -52,6 +52,9 @@ class Text(DataOptions):
 
     def vocabulary(self) -> int:
         return VOCABULARY
+
+    def tokenizer_json(self) -> str:
+        return byte_level.tokenizer_json()
 
     def open(self, seed: int) -> ArrayCorpus:
         """Read every file, in memory of their size; a sample's source is where it begins.

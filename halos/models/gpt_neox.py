@@ -138,6 +138,34 @@ class GPTNeoX:
                 weights.fill(network, tensors, self.weights)
         return network
 
+    def hugging_face(
+        self, tensors: dict[str, torch.Tensor], sequence_length: int
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """As `GPTNeoXForCausalLM`, in the names of transformers before version 5, which later ones understand."""
+        named = {"embed_out.weight" if name == "lm_head.weight" else name: each for name, each in tensors.items()}
+        size = self.dimensions(len(tensors["gpt_neox.embed_in.weight"]))
+        config = {
+            "model_type": "gpt_neox",
+            "architectures": ["GPTNeoXForCausalLM"],
+            "vocab_size": size.vocab_size,
+            "hidden_size": size.hidden_size,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.heads,
+            "intermediate_size": size.intermediate_size,
+            "hidden_act": "gelu",
+            "rotary_pct": self.rotary_pct,
+            "rotary_emb_base": self.rotary_base,
+            "layer_norm_eps": self.layer_norm_eps,
+            "use_parallel_residual": self.parallel_residual,
+            "initializer_range": self.initializer_range,
+            "max_position_embeddings": sequence_length,
+            "tie_word_embeddings": False,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "torch_dtype": "float32",
+        }
+        return config, named
+
     def _given(self, key: str) -> int:
         """A dimension as configured, or else as of `size`."""
         value: Optional[int] = getattr(self, key)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Optional, Protocol
 
+import torch
+
 from halos.sim.simulation import Simulation
 from halos.values.params import Params
 from halos.world.cluster import Cluster
@@ -59,6 +61,21 @@ class ModelMay(Protocol):
 
     wire_bytes: Optional[int]  # of the whole model in fp32; without it, or None: four per parameter
 
+    def hugging_face(
+        self, tensors: dict[str, torch.Tensor], sequence_length: int
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the `config.json` by which transformers builds the model, and `tensors` by their names there.
+
+        `tensors` are those of a run's `model.pt`. `python -m halos.export RUN --to hf FOLDER` needs it.
+        """
+
+
+class DataMay(Protocol):
+    """A data source (halos.DataSource)."""
+
+    def tokenizer_json(self) -> Optional[str]:
+        """Return the tokenizer that made its tokens, as a Hugging Face `tokenizer.json`; None if there is none."""
+
 
 class ExecutorMay(Protocol):
     """An executor (halos.Executor)."""
@@ -85,6 +102,7 @@ MAY: dict[str, type[Any]] = {
     "codec": CodecMay,
     "network model": NetworkMay,
     "model": ModelMay,
+    "data source": DataMay,
     "executor": ExecutorMay,
 }
 
