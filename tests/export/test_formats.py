@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from halos.config.config import load_config
+from halos.config.layers import read
 from halos.config.yaml_text import to_yaml
 from halos.export.__main__ import main
 from halos.run.lifecycle import run
-from halos.testing import tiny
+from halos.testing import record, tiny
 
 TEXT = "Grüße,\n\tworld\x00€"
 
@@ -68,6 +69,36 @@ def test_transformers_loads_it_and_has_the_same_loss_and_the_bytes_as_tokens(
     assert f"to a validation loss of {summary['final_validation_loss']:.4f} nats" in (folder / "README.md").read_text()
 
 
+def test_gpt_neox_by_transformers_is_our_gpt_neox(trained: Path, tmp_path: Path) -> None:
+    """The same run: from the same weights, on the same samples, to the same losses but for rounding."""
+    assert main([str(trained), "--to", "hf", str(tmp_path / "hf")]) == 0
+    config = read(trained / "config.yaml")
+    ours = config["model"] | {"weights": str(tmp_path / "hf")}
+    theirs = {"name": "transformers", "weights": str(tmp_path / "hf")}
+    one, other = (record(config | {"model": model}, ["halos_transformers"]) for model in (ours, theirs))
+    for mine, yours in zip(one.updates, other.updates):
+        assert yours.losses == pytest.approx(mine.losses, rel=1e-5)
+    before, after = (evaluation.loss for evaluation in one.evaluations)
+    assert abs(after - before) > 1e-3  # it was trained meanwhile
+    assert [evaluation.loss for evaluation in other.evaluations] == pytest.approx([before, after], rel=1e-5)
+
+
+def test_a_model_of_transformers_is_written_as_it_is(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    config = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 16, "resid_pdrop": 0.0,
+              "attn_pdrop": 0.0, "embd_pdrop": 0.0}  # fmt: skip
+    folder = bowl(tmp_path, plugins=["halos_transformers"], model={"name": "transformers", "config": config})
+    assert main([str(folder), "--to", "hf", str(tmp_path / "hf")]) == 0
+    theirs, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+    assert (type(theirs).__name__, theirs.config.vocab_size) == ("GPT2LMHeadModel", 64)  # the data's
+    assert theirs.lm_head.weight is theirs.transformer.wte.weight
+    expected = torch.load(folder / "model.pt")
+    found = theirs.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 def test_the_tensors_of_any_model_are_written_as_they_are(trained: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -78,8 +109,8 @@ def test_the_tensors_of_any_model_are_written_as_they_are(trained: Path, tmp_pat
 
 
 def bowl(folder: Path, **changes: Any) -> Path:
-    """A run of the smallest model there is."""
-    sections = tiny(observers={"progress": False, "tensorboard": False, "trace": False}, **changes)
+    """A run of the smallest model there is, or of another."""
+    sections = tiny(observers={"progress": False, "tensorboard": False, "trace": False}) | changes
     (folder / "c.yaml").write_text(to_yaml(sections), encoding="utf-8")
     run(*load_config(str(folder / "c.yaml"), [f"out={folder / 'run'}"]))
     return folder / "run"

@@ -1,4 +1,4 @@
-"""Models of transformers: their loss is transformers' own and our GPT-NeoX's, and they train and resume as others."""
+"""Models of transformers: their loss is transformers' own, and they train and resume as any other."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ import torch
 from halos_transformers import Transformers
 
 from halos import ConfigError, Model, UserError
-from halos.export.__main__ import main as export
-from halos.run.cli import main
 from halos.testing import record, resuming, tiny
 from halos.testing.conformance import ModelConformance
 
@@ -53,54 +51,10 @@ def test_its_loss_is_that_of_transformers(config: dict[str, Any]) -> None:
         assert float(model(BATCH)) == pytest.approx(math.log(64))
 
 
-def test_gpt_neox_by_transformers_is_our_gpt_neox(tmp_path: Path) -> None:
-    """The same run: from the same weights, on the same samples, to the same losses but for rounding."""
-    ours = {"name": "gpt_neox", "hidden_size": 16, "layers": 2, "heads": 2, "intermediate_size": 24}
-    quiet = {"progress": False, "tensorboard": False, "trace": False}
-    sections = tiny(observers=quiet, train={"batch_size": 4, "optimizer": {"lr": 0.5}}) | {"model": ours}
-    config = str(written(tmp_path, sections))
-    assert main([config, "budget.local_steps=1", f"out={tmp_path / 'run'}"]) == 0
-    assert export([str(tmp_path / "run"), "--to", "hf", str(tmp_path / "hf")]) == 0
-    weights = {"weights": str(tmp_path / "hf")}
-    both = (ours | weights, {"name": "transformers"} | weights)
-    one, other = (record(sections | {"model": model}, PLUGIN) for model in both)
-    for mine, theirs in zip(one.updates, other.updates):
-        assert theirs.losses == pytest.approx(mine.losses, rel=1e-5)
-    before, after = (evaluation.loss for evaluation in one.evaluations)
-    assert after < before - 0.01
-    assert [evaluation.loss for evaluation in other.evaluations] == pytest.approx([before, after], rel=1e-5)
-
-
-def written(folder: Path, sections: Any) -> Path:
-    from halos.config.yaml_text import to_yaml
-
-    (folder / "c.yaml").write_text(to_yaml(sections), encoding="utf-8")
-    return folder / "c.yaml"
-
-
 def test_a_run_that_is_cut_or_extended_is_the_run_that_was_not() -> None:
     train = {"optimizer": {"name": "adamw", "lr": 0.01}, "clip": 1.0}
     sections = tiny(train=train, budget={"local_steps": 16}) | {"model": {"name": "transformers", "config": GPT2}}
     assert resuming.problem(sections, PLUGIN) is None
-
-
-def test_a_trained_one_is_exported_as_it_is(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    quiet = {"progress": False, "tensorboard": False, "trace": False}
-    config = {"name": "transformers", "config": GPT2}
-    path = written(tmp_path, tiny(observers=quiet, train={"optimizer": {"lr": 0.5}}) | {"model": config})
-    assert main([str(path), "--plugin=halos_transformers", f"out={tmp_path / 'run'}"]) == 0
-    assert export([str(tmp_path / "run"), "--to", "hf", str(tmp_path / "hf")]) == 0
-    theirs, info = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"]
-    assert (type(theirs).__name__, theirs.config.vocab_size) == ("GPT2LMHeadModel", 64)  # the data's
-    assert theirs.lm_head.weight is theirs.transformer.wte.weight
-    trained = torch.load(tmp_path / "run/model.pt")
-    assert torch.equal(trained["transformer.wte.weight"], theirs.transformer.wte.weight)
-    again = Transformers(weights=tmp_path / "hf").build(64, seed=0)
-    with torch.no_grad():
-        assert float(again(BATCH)) == own_loss(theirs)
 
 
 def test_its_size_is_known_without_weights() -> None:
