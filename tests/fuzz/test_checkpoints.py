@@ -33,7 +33,7 @@ CHECKPOINTED: Section = merge(
         "train": {"optimizer": {"name": "adamw", "lr": 0.1}},
         "budget": {"local_steps": 12},
         "evaluate": {"every_local_steps": 4},
-        "checkpoint": {"every_local_steps": 4},
+        "checkpoint": {"every_local_steps": 4, "keep": 2},
         "out": "run",
     },
 )
@@ -41,7 +41,7 @@ CHECKPOINTED: Section = merge(
 
 @lru_cache
 def files(steps: int = 12) -> dict[str, bytes]:
-    """A finished run of so many local steps, with two checkpoints."""
+    """A finished run of so many local steps, with its last two checkpoints."""
     with here():
         Path("c.yaml").write_text(to_yaml(CHECKPOINTED), encoding="utf-8")
         outcome = ended("c.yaml", f"budget.local_steps={steps}")
@@ -305,9 +305,13 @@ def holding(**more: Any) -> Callable[[dict[Any, Any]], dict[Any, Any]]:
         ("config", holding(out=3), "its checkpoint's configuration does not say where it is"),
         ("config", holding(plugins=3), "plugins: 3 is not a list of files or modules"),
         ("config", lacking("cluster"), "cluster"),
-        ("events", lambda _: -1, "more numbers out of parameters than before"),
-        ("events", lambda _: 10**6, "more numbers out of parameters than before"),
-        ("events", lambda events: events - 1, "by 6 simulated seconds its events, "),
+        ("timeline", holding(moments=-1), "more numbers out of parameters than before"),
+        ("timeline", holding(moments=10**6), "more numbers out of parameters than before"),
+        (
+            "timeline",
+            lambda counts: counts | {"moments": counts["moments"] - 1},
+            "by 6 simulated seconds its committed, events, ",
+        ),
         ("time", lambda time: time + 1.0, "by 7 simulated seconds its time differ"),
         ("time", lambda _: math.nan, "its parts are not what they should be"),
         ("timeline", lacking("events"), "simulated seconds its events differ"),

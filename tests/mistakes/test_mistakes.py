@@ -76,7 +76,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         patch.chdir(folder)
         patch.setattr(importlib.metadata, "distributions", list)
         bad_inputs.write("tiny.yaml", FILES["tiny.yaml"])
-        assert run.main(["tiny.yaml", "checkpoint.every_local_steps=4"]) == 0
+        assert run.main(["tiny.yaml", "checkpoint.every_local_steps=4", "checkpoint.keep=2"]) == 0
         return {name: content for name, content in contents().items() if content is not None and "runs" in name}
 
 
