@@ -31,7 +31,7 @@ from halos.run.assembly import assemble
 from halos.testing.recording import UNWRITTEN
 from halos.testing.witness import content, first_difference
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Transfer, Update
+from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 
 # As if; this module says when.
 CHECKPOINTED: Section = {"checkpoint": {"every_minutes": None, "every_local_steps": 2**62, "at_end": False}}
@@ -49,6 +49,10 @@ class Traced:
     @hookimpl
     def on_update(self, update: Update) -> None:
         self.lines.append(update.as_json())
+
+    @hookimpl
+    def on_lost(self, lost: LostJob) -> None:
+        self.lines.append(lost.as_json())
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
