@@ -57,7 +57,7 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
         try:
             assembled.train()
             _refuse_fruitless(assembled)
-            save_model(assembled.simulation, config.folder)
+            save_model(assembled.simulation.params, config.executor, config.folder)
         except BaseException as error:
             if not assembled.replaying:
                 try:

@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 from halos.errors import under
 from halos.hooks import Register, hookimpl
+from halos.models.building import shapes_of
 from halos.training import Job, Outcome, Task
 from halos.values.params import Layout, Params
 
@@ -17,7 +18,7 @@ class Timing:
 
     def open(self, task: Task) -> Params:
         with under("model"):
-            self._layout = Layout(task.model.shapes(task.data.vocabulary()))
+            self._layout = Layout(shapes_of(task.model, task.data.vocabulary()))
         return Params(self._layout, None)
 
     def submit(self, job: Job) -> None:
