@@ -40,7 +40,7 @@ def look(
             with (
                 under("model"),
                 named(model),
-                told(model, f"cannot be trained on a batch {batch.dtype} {list(batch.shape)}"),
+                told(model, f"cannot be trained on a batch of {_kind(batch)}"),
             ):
                 with precision():
                     loss = _scalar(module(batch), "training")
@@ -53,7 +53,7 @@ def look(
     finally:
         for hook in hooks:
             hook.remove()
-    with under("model"), named(model), told(model, f"cannot be evaluated on a batch {batch.dtype} {list(batch.shape)}"):
+    with under("model"), named(model), told(model, f"cannot be evaluated on a batch of {_kind(batch)}"):
         if unused:
             first, more = next(name for name in parameters if name in unused), len(unused) - 1
             raise UserError(
@@ -64,6 +64,11 @@ def look(
         with torch.no_grad(), precision():
             _scalar(module(batch), "evaluation")
         module.train()
+
+
+def _kind(batch: Any) -> str:
+    """Return types and shapes of a batch's tensor, or tensors."""
+    return ", ".join(f"{tensor.dtype} {list(tensor.shape)}" for tensor in getattr(batch, "tensors", (batch,)))
 
 
 def _scalar(loss: Any, mode: str) -> torch.Tensor:
