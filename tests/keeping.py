@@ -69,27 +69,7 @@ class Counting:
         return Counter(self.seen)
 
 
-class Root(nn.Module):
-    """√θ at 0, whose gradient is infinite: in fp16 no step is ever taken."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.theta = nn.Parameter(torch.zeros(1))
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return self.theta.sqrt().sum()
-
-
-@dataclass
-class Infinite:
-    """Root."""
-
-    def build(self, vocab_size: Optional[int], seed: int) -> nn.Module:
-        return Root()
-
-
 @hookimpl
 def register_models(register: Register) -> None:
     register("keeping", Keeping)
     register("counting", Counting)
-    register("infinite", Infinite)

@@ -20,7 +20,6 @@ from halos.run.cli import main
 from halos.run.lifecycle import run
 from halos.training.inline import Inline
 from tests.faulty import HERE, crash
-from tests.keeping import HERE as HERE_KEEPING
 from tests.run.left import RECORDS, ROOT, WATCH, lines, plugin, python, summary, written
 
 
@@ -67,11 +66,11 @@ def test_a_run_in_fp16_that_takes_no_step_has_learned_nothing(command, tiny_yaml
     caplog.set_level("INFO", logger="halos")
     fp16 = ["train.precision=fp16", "train.optimizer.lr=0.1"]
     files = {"c.yaml": tiny_yaml()}
-    got = command("c.yaml", "--plugin", HERE_KEEPING, "model=infinite", *fp16, files=files)
+    got = command("c.yaml", "--plugin", str(ROOT / "tests/broken_plugins.py"), "model=Infinite", *fp16, files=files)
     assert got.code == 1
     assert got.err == (
-        "stopped: fp16's loss scaling skipped all of the 8 local steps, so nothing was learned; train.precision=bf16 has"
-        " no such limits\n"
+        "stopped: fp16's loss scaling skipped all of the 8 local steps, so nothing was learned; train.precision=bf16"
+        " has no such limits\n"
     )
     assert summary(tmp_path / "runs" / "run")["skipped_steps"] == 8
     got = command("c.yaml", *fp16, "name=good")
