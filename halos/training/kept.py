@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import torch
 
-from halos.errors import UserError
+from halos.errors import ConfigError
 
 State = dict[str, Optional[torch.Tensor]]  # what differs from the module as it was built, by buffer; None: no tensor
 
@@ -52,11 +52,11 @@ class Kept:
                 buffers[key] = None if value is None else value.clone()
 
     def take(self) -> State:
-        """Return the buffers that the module has now (copied). Raises UserError if it has changed what is frozen."""
+        """Return the buffers that the module has now (copied). Raises ConfigError if it has changed what is frozen."""
         for name, parameter, version in self._frozen:
             if parameter._version != version:
-                raise UserError(
-                    f"the module changes {name}, which is frozen; make it a buffer, of which each worker has its own"
+                raise ConfigError(
+                    "model", f"changes {name}, which is frozen; make it a buffer, of which each worker has its own"
                 )
         state: State = {}
         for name, (buffers, key) in self._places.items():

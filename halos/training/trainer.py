@@ -119,6 +119,7 @@ class Trainer:
         moved = (batch.to(self.device) for batch in batches)
         with self._as({}, "look"):
             look(model, self.module, moved, self._precision())
+            self.kept.take()  # which says if what is frozen was changed
         self.grad.zero_()
 
     def state_of(self, worker: int) -> WorkerState:

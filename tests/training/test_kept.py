@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from halos.errors import UserError
+from halos.errors import ConfigError
 from halos.training.kept import Kept
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_what_is_frozen_must_stay_as_it_is() -> None:
     kept = Kept(module)
     with torch.no_grad():
         module.weight.mul_(0.9)
-    with pytest.raises(UserError, match=r"^the module changes weight, which is frozen; make it a buffer"):
+    with pytest.raises(ConfigError, match=r"^model: changes weight, which is frozen; make it a buffer"):
         kept.take()
 
 
