@@ -37,11 +37,8 @@ def look(
     ]
     try:
         for batch in islice(batches, LOOKS):
-            with (
-                under("model"),
-                named(model),
-                told(model, f"cannot be trained on a batch of {_kind(batch)}"),
-            ):
+            what = f"cannot be trained on a batch of {_kind(batch)}"
+            with under("model"), told(model, what), named(model):
                 with precision():
                     loss = _scalar(module(batch), "training")
                 if not loss.requires_grad:
@@ -53,7 +50,7 @@ def look(
     finally:
         for hook in hooks:
             hook.remove()
-    with under("model"), named(model), told(model, f"cannot be evaluated on a batch of {_kind(batch)}"):
+    with under("model"), told(model, f"cannot be evaluated on a batch of {_kind(batch)}"), named(model):
         if unused:
             first, more = next(name for name in parameters if name in unused), len(unused) - 1
             raise UserError(

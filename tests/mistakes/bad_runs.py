@@ -209,6 +209,12 @@ PREPARED |= {
     "`observers.tensorboard=true`, but tensorboard is not installed": unavailable(
         "tensorboard.compat.proto.summary_pb2", "tiny.yaml", "observers.tensorboard=true"
     ),
+    "`train.precision=fp16`, and gradients that are not finite": both(
+        model("(y * 0).sqrt().mean()"), arguments("train.precision=fp16")
+    ),
+    "the same, with `budget.local_steps=80`": both(
+        model("(y * 0).sqrt().mean()"), arguments("train.precision=fp16", "budget.local_steps=80")
+    ),
     "a model whose loss is a tuple": model("y.mean(), y"),
     "a model whose loss is a vector": model("y[:, 0]"),
     "a model whose loss is a whole number": model("y.mean().long()"),
