@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from halos.errors import Diverged, UserError
+from halos.errors import ConfigError, Diverged, UserError
 from halos.models import Model
 from halos.models.building import trained
 from halos.seeds import drawing, seed_for
@@ -79,7 +79,7 @@ class Trainer:
 
     def __init__(self, module: torch.nn.Module, options: TrainOptions, device: torch.device, seed: int = 0) -> None:
         """Take `module` over, its draws to follow from `seed`. Raises UserError for parameters that it cannot train."""
-        named = trained(module)
+        self._trained = named = trained(module)
         dtype = next(iter(named.values())).dtype
         if options.precision == "fp16" and dtype == torch.float16:
             raise UserError(
@@ -120,6 +120,7 @@ class Trainer:
         with self._as({}, "look"):
             look(model, self.module, moved, self._precision())
             self.kept.take()  # which says if what is frozen was changed
+        self._refuse_moved()
         self.grad.zero_()
 
     def state_of(self, worker: int) -> WorkerState:
@@ -247,6 +248,14 @@ class Trainer:
         self.kept.put(self._mean())
         state = self.module.state_dict()
         return {name: value.cpu().clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+    def _refuse_moved(self) -> None:
+        """Raise ConfigError if the module gave a parameter, or its gradient, other memory: it would not be trained."""
+        for name, parameter in self._trained.items():
+            piece, grad = self.layout.slice_of(name), parameter.grad
+            here = (self.flat[piece].data_ptr(), self.grad[piece].data_ptr())
+            if grad is None or (parameter.data_ptr(), grad.data_ptr()) != here:
+                raise ConfigError("model", f"gives {name} or its gradient other memory (.data =, .grad =); use copy_()")
 
     def _mean(self) -> State:
         """The buffers of no worker: the mean over those that were trained."""

@@ -231,6 +231,9 @@ PREPARED |= {
     "a model that changes a frozen parameter": model(
         "y.mean() + self.goal.mul_(0.9).sum()", "self.goal = nn.Parameter(torch.ones(1), requires_grad=False)"
     ),
+    "a model that gives a parameter other memory": model(
+        "y.mean() + 0 * self.clamp()", "self.clamp = lambda: setattr(self.other.bias, 'data', torch.zeros(1)) or 0"
+    ),
     "a model whose `shapes` are not what it builds": model(
         "y.mean()", shapes="def shapes(self, vocab_size): return {'layer.weight': (1, 8)}"
     ),
