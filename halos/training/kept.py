@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, TypeAlias
 
 import torch
 
 from halos.errors import ConfigError
 
-State = dict[str, Optional[torch.Tensor]]  # what differs from the module as it was built, by buffer; None: no tensor
+# What differs from the module as it was built, by buffer; None: no tensor.
+State: TypeAlias = "dict[str, Optional[torch.Tensor]]"
 
 
 class Kept:

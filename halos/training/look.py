@@ -65,7 +65,8 @@ def look(
 
 def _kind(batch: Any) -> str:
     """Return types and shapes of a batch's tensor, or tensors."""
-    return ", ".join(f"{tensor.dtype} {list(tensor.shape)}" for tensor in getattr(batch, "tensors", (batch,)))
+    several = [batch] if isinstance(batch, torch.Tensor) else batch
+    return ", ".join(f"{tensor.dtype} {list(tensor.shape)}" for tensor in several)
 
 
 def _scalar(loss: Any, mode: str) -> torch.Tensor:
