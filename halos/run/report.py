@@ -64,6 +64,7 @@ def _facts(summary: Summary) -> Table:
         ("simulated time", duration(summary.get("simulated_seconds"))),
         ("wall time", duration(summary.get("wall_seconds"))),
         ("local steps", shares or f"{summary.get('local_steps', 0):,} committed"),
+        ("skipped steps", _skipped(summary)),
         ("tokens", f"{summary.get('tokens', 0):,}"),
         ("train loss", _loss(summary.get("final_train_loss"))),
         ("validation loss", _loss(summary.get("final_validation_loss"))),
@@ -79,6 +80,12 @@ def _facts(summary: Summary) -> Table:
         if value is not None and not (name.endswith("loss") and value == "-"):  # timing runs have no losses
             table.add_row(name, Text(value))
     return table
+
+
+def _skipped(summary: Summary) -> Optional[str]:
+    """Return in words how many local steps fp16's loss scaling left out; None in another precision."""
+    skipped = summary.get("skipped_steps")
+    return None if skipped is None else f"{skipped:,}, by fp16's loss scaling"
 
 
 def _lost(summary: Summary) -> Optional[str]:
