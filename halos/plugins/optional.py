@@ -59,6 +59,13 @@ class NetworkMay(Protocol):
 class ModelMay(Protocol):
     """A model (halos.Model)."""
 
+    def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of every tensor that is trained, in the module's order, for runs that only time it.
+
+        Without it the model is built to know them, on the meta device if it can be. Raises UserError for what cannot
+        be built; what differs from the module is refused.
+        """
+
     wire_bytes: Optional[int]  # of the whole model in fp32; without it, or None: four per parameter
 
     def hugging_face(
@@ -87,7 +94,16 @@ class ExecutorMay(Protocol):
         """
 
     def forget(self, worker: int) -> None:
-        """Forget a worker's optimizer state; `faults.inner_state: gone` needs it."""
+        """Forget a worker's inner state (optimizer, buffers); `faults.inner_state: gone` needs it."""
+
+    def whole(self, params: Params) -> dict[str, torch.Tensor]:
+        """Return the model's state dict at `params`, on the CPU, for `model.pt`; without it: `params.tensors()`.
+
+        What workers keep to themselves is in it as in evaluations: of buffers, the mean over workers.
+        """
+
+    def skipped_steps(self) -> Optional[int]:
+        """Return how many local steps fp16's loss scaling has left out so far, for the summary; None: not fp16."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold of it: plain values and tensors. Runs are checkpointed only with it."""

@@ -293,6 +293,11 @@ def lacking(key: Any) -> Callable[[dict[Any, Any]], dict[Any, Any]]:
     return lambda value: {each: one for each, one in value.items() if each != key}
 
 
+def workers(states: dict[str, Any]) -> dict[str, Any]:
+    """What the executor of these workers saves."""
+    return {"skipped": 0, "workers": states}
+
+
 def holding(**more: Any) -> Callable[[dict[Any, Any]], dict[Any, Any]]:
     return lambda value: {**value, **more}
 
@@ -322,8 +327,18 @@ def holding(**more: Any) -> Callable[[dict[Any, Any]], dict[Any, Any]]:
         ("numbers", lambda numbers: -numbers, "where the checkpoint should say how many"),
         ("params", lambda _: {}, "sets of parameters are in use that were not"),
         ("params", of_another_size, "its checkpoint holds 3 numbers where there are 2 parameters"),
-        ("executor", lambda _: {"0": {}}, "the executor cannot go on from what it saved: KeyError: 'optimizer'"),
-        ("executor", lambda _: {"first": {}}, "the executor cannot go on from what it saved: ValueError"),
+        ("executor", lambda _: {}, "the executor cannot go on from what it saved: KeyError: 'skipped'"),
+        (
+            "executor",
+            lambda _: workers({"0": {}}),
+            "the executor cannot go on from what it saved: KeyError: 'optimizer'",
+        ),
+        ("executor", lambda _: workers({"first": {}}), "the executor cannot go on from what it saved: ValueError"),
+        (
+            "executor",
+            lambda one: workers({"0": {**one["workers"]["0"], "kept": {"mean": torch.zeros(2)}}}),
+            "the executor cannot go on from what it saved: ValueError: mean is no buffer",
+        ),
     ],
 )
 def test_what_does_not_fit_the_run_is_said(part: str, change: Callable[[Any], Any], why: str) -> None:
@@ -337,7 +352,7 @@ def moments(**changes: Any) -> Callable[[Any], Any]:
     """The first worker's optimizer with other moments; None: without."""
 
     def change(executor: Any) -> Any:
-        state = executor["0"]["optimizer"]["state"][0]
+        state = executor["workers"]["0"]["optimizer"]["state"][0]
         state.update(changes)
         for name in [name for name, value in state.items() if value is None]:
             del state[name]

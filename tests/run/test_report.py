@@ -142,6 +142,7 @@ def test_a_trace_that_was_cut_is_said_to_be(tmp_path):
     assert "holds the first" not in printed(tmp_path)
     path.write_text('{"displayTimeUnit": "ms", "otherData": {"cut_at_seconds": 754.3}, "traceEvents": [\n]}')
     assert "holds the first 12 min 34 s of simulated time" in printed(tmp_path)
+        ("skipped steps", _skipped(summary)),
 
 
 def test_many_regions_share_a_row(tmp_path):
