@@ -94,7 +94,7 @@ def test_the_summary_has_the_documented_keys(folder):
     found = summary(folder)
     assert set(found) == {
         "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
-        "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "data", "staleness", "drift",
+        "final_train_loss", "final_validation_loss", "bytes", "workers", "skipped_steps", "steps", "data", "staleness", "drift",
         "goodput", "policy_report", "versions", "finished", "lost",
     }  # fmt: skip
     assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
