@@ -15,6 +15,7 @@ from halos.errors import UserError, from_here
 from halos.models import Model
 from halos.seeds import drawing, seed_for
 
+BEYOND = ("index out of range in self", "Target ")  # torch's words, of an embedding and of cross_entropy
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -116,6 +117,8 @@ def told(model: Model, what: str) -> Iterator[None]:
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if isinstance(error, IndexError) and str(error).startswith(BEYOND):
+            raise  # who knows what the data are has more to say
         said = next(iter(str(error).splitlines()), "")
         raise UserError(f"{title(model)} {what}: {type(error).__name__}: {said}{_line(error)}") from error
 

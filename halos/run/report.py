@@ -80,6 +80,12 @@ def _facts(summary: Summary) -> Table:
     return table
 
 
+def _skipped(summary: Summary) -> Optional[str]:
+    """Return in words how many local steps fp16's loss scaling left out; None in another precision."""
+    skipped = summary.get("skipped_steps")
+    return None if skipped is None else f"{skipped:,}, by fp16's loss scaling"
+
+
 def _steps(summary: Summary) -> str:
     """Where the local steps went; nothing of what never happened."""
     steps = summary.get("steps")
@@ -130,12 +136,6 @@ def _number(value: Any) -> str:
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.4g}"
     return f"{value:,.0f}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-
-
-def _skipped(summary: Summary) -> Optional[str]:
-    """Return in words how many local steps fp16's loss scaling left out; None in another precision."""
-    skipped = summary.get("skipped_steps")
-    return None if skipped is None else f"{skipped:,}, by fp16's loss scaling"
 
 
 def _lost(summary: Summary) -> Optional[str]:

@@ -14,12 +14,10 @@ from halos.data.batch import Batch
 from halos.data.feed import Feed
 from halos.errors import ConfigError, UserError, require, under
 from halos.hooks import Register, hookimpl
-from halos.models.building import built, named, refuse_other_shapes, shapes_of
+from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
 from halos.training import Job, Outcome, Task
 from halos.training.trainer import Trainer
 from halos.values.params import Params
-
-BEYOND = ("index out of range in self", "Target ")  # torch's words, of an embedding and of cross_entropy
 
 
 @dataclass
@@ -53,7 +51,8 @@ class Inline:
                 extra = source.open(task.seed)
                 refuse_other_tokens(extra, corpus)
                 self._sets[name] = Feed(extra, source, task.cluster, task.seed, f"evaluate.sets.{name}")
-        self._trainer.look(task.model, self._first_batches())
+        with self._indexing("data"):
+            self._trainer.look(task.model, tensors(self._first_batches()))
         return self._trainer.initial()
 
     def submit(self, job: Job) -> None:
@@ -63,8 +62,10 @@ class Inline:
         batches = self._batches(job)
         with self._indexing("data"):
             if job.gradient:
-                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
-            return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
+                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time, job.id))
+            return Outcome(
+                *self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time, job.id)
+            )
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         return self._trainer.step(params, gradient, lr_step)
@@ -127,11 +128,12 @@ class Inline:
                 f" for each of {self._corpus.vocab_size} tokens, and for each position if it numbers these"
             ) from error
 
-    def _first_batches(self) -> Iterator[torch.Tensor]:
+    def _first_batches(self) -> Iterator[torch.Tensor | Batch]:
         """Micro-batches of somebody's first samples, as training reads them; as many as there are."""
         shard, size = next((shard, size) for shard, size in enumerate(self._feed.sizes) if size)
         micro = min(self._task.train.micro, size)
-        return tensors(self._feed.train(shard, first, micro) for first in range(0, size - micro + 1, micro))
+        for first in range(0, size - micro + 1, micro):
+            yield self._feed.train(shard, first, micro)
 
     def _device(self) -> torch.device:
         if self.device == "auto":

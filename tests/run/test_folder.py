@@ -97,8 +97,8 @@ def test_the_summary_has_the_documented_keys(folder):
     found = summary(folder)
     assert set(found) == {
         "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
-        "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "data", "staleness", "drift",
-        "goodput", "policy_report", "versions", "finished", "lost", "parameters",
+        "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "skipped_steps", "data", "staleness",
+        "drift", "goodput", "policy_report", "versions", "finished", "lost", "parameters",
     }  # fmt: skip
     assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
     assert (found["simulated_seconds"], found["tokens"], found["commits"], found["updates"]) == (4.0, 64, 2, 4)

@@ -88,18 +88,6 @@ def test_parameters_are_counted_over_all_tensors() -> None:
     assert inline.sum_of({"weight": (3, 4), "bias": (3,), "scale": ()}) == 16 == 12 + 3 + math.prod(())
 
 
-def test_an_evaluation_set_of_tokens_says_nothing_about_a_model_of_images() -> None:
-    images, tokens = ArrayCorpus(np.zeros((9, 2, 2))), ArrayCorpus(np.zeros((9, 9), int), 5)
-    with pytest.raises(ConfigError, match=r"^its samples are tokens, those of the data are no tokens$"):
-        inline.refuse_other_tokens(tokens, images)
-    with pytest.raises(ConfigError, match=r"^its samples are no tokens, those of the data are tokens$"):
-        inline.refuse_other_tokens(images, tokens)
-    with pytest.raises(ConfigError, match=r"^has 5 different tokens, the data only 4$"):
-        inline.refuse_other_tokens(tokens, ArrayCorpus(np.zeros((9, 9), int), 4))
-    inline.refuse_other_tokens(tokens, tokens)
-    inline.refuse_other_tokens(images, images)
-
-
 def keeping(**changes: Any) -> dict[str, Any]:
     """A run of two workers with batch norm, in batches of four."""
     return tiny(**{"train": {"batch_size": 4}, "data": {"shuffle": False}, **changes}) | {"model": {"name": "keeping"}}
@@ -149,3 +137,15 @@ def test_a_model_without_shapes_takes_the_same_time_untrained() -> None:
                       for name in ("inline", "timing"))  # fmt: skip
     assert [each.time for each in trained.commits] == [each.time for each in timed.commits]
     assert {transfer.bytes for transfer in timed.transfers} == {2 * 148}
+
+
+def test_an_evaluation_set_of_tokens_says_nothing_about_a_model_of_images() -> None:
+    images, tokens = ArrayCorpus(np.zeros((9, 2, 2))), ArrayCorpus(np.zeros((9, 9), int), 5)
+    with pytest.raises(ConfigError, match=r"^its samples are tokens, those of the data are no tokens$"):
+        inline.refuse_other_tokens(tokens, images)
+    with pytest.raises(ConfigError, match=r"^its samples are no tokens, those of the data are tokens$"):
+        inline.refuse_other_tokens(images, tokens)
+    with pytest.raises(ConfigError, match=r"^has 5 different tokens, the data only 4$"):
+        inline.refuse_other_tokens(tokens, ArrayCorpus(np.zeros((9, 9), int), 4))
+    inline.refuse_other_tokens(tokens, tokens)
+    inline.refuse_other_tokens(images, images)
