@@ -78,10 +78,10 @@ class Jobs:
             pull, push = parts.network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, now)
             tie = worker.id * parts.cluster.tie_break
         course = plan(parts.compute, worker, steps, job.id, now, pull, push, tie)
-        course = self.running[worker.id] = self._losses.meet(course, worker, job, region)
+        course = self.running[worker.id] = self._losses.meet(course, worker, job, region, pull)
         if course.trained:
             parts.executor.submit(job)
-        return self._clock.timeout(course.seconds, partial(self._end, worker, job, region, version, mean_steps))
+        return self._clock.at(course.ends, partial(self._end, worker, job, region, version, mean_steps))
 
     def _end(
         self, worker: Worker, job: Job, region: Optional[int], version: int, mean_steps: Optional[float]
@@ -91,9 +91,8 @@ class Jobs:
         if course.loss is not None:
             raise self._losses.settle(course, worker, job)
         params, losses, chunks = self._parts.executor.result(job)
-        computes = course.began + course.pull  # as `course.computes` and `until`, without a call: every job ends here
         if region is not None:
-            params = self._carried(worker, job, params, region, course, computes)
+            params = self._carried(worker, job, params, region, course)
         average = self._latest_sum / len(self._latest)
         update = Update(  # by position: this is the most frequent record
             job.id,
@@ -109,7 +108,7 @@ class Jobs:
             job.lr_step,
             losses,
             chunks,
-            (computes, computes + course.compute),
+            (course.computes, course.until),
             region,
             self._parts.weights.factor(job.steps, mean_steps or average),
             params if job.gradient else None,
@@ -120,13 +119,12 @@ class Jobs:
             self._limits.look(self.count, average, self._clock.now)
         return update
 
-    def _carried(
-        self, worker: Worker, job: Job, params: Params, region: int, course: Course, computes: float
-    ) -> Params:
+    def _carried(self, worker: Worker, job: Job, params: Params, region: int, course: Course) -> Params:
         """Return the result as its server decodes it; report the pull, and the push that ends now, to observers."""
         wire, now, here = self._wire, self._clock.now, worker.region
         if not wire.lossless:
             params = job.start - wire.arriving(worker.id, job.start - params, wire.codec)
-        self._tell.transfer(Transfer(course.began, computes, region, here, wire.model_bytes, "pull", worker.id, region))
+        began, pulled = course.began, course.computes
+        self._tell.transfer(Transfer(began, pulled, region, here, wire.model_bytes, "pull", worker.id, region))
         self._tell.transfer(Transfer(now - course.push, now, here, region, wire.delta_bytes, "push", worker.id, region))
         return params

@@ -244,6 +244,14 @@ class Simulation:
         """Return an event `seconds` of virtual time from now. Raises ValueError for a negative time."""
         return self.clock.timeout(seconds)
 
+    def at(self, moment: float, last: bool = False) -> Event[None]:
+        """Return an event at that very `moment`, in virtual seconds: for one that is known, rather than how far it is.
+
+        With `last` it happens after all that is due then, also by a rounding error later: the end of a period. Raises
+        ValueError for a moment that is over.
+        """
+        return self.clock.at(moment, last=last)
+
     def event(self, key: Hashable) -> Event[Any]:
         """Return the event named `key`, the same for all who ask: one process lets it `succeed`, others await it.
 
