@@ -35,6 +35,7 @@ from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
 from halos.values.records import Commit, Contribution, Evaluation, Share, Summary, Transfer, Update
+from halos.values.rounding import rounded, rounded_down, rounded_up
 from halos.world.cluster import LONGEST_MS, SLOWEST, Cluster, Region, Worker
 from halos.world.compute import ComputeModel, Constant
 from halos.world.faults import NEVER, FaultModel, FaultOptions, NoFaults, Outage, first_after, share_at
@@ -121,6 +122,9 @@ __all__ = [
     "mean",
     "positive",
     "require",
+    "rounded",
+    "rounded_down",
+    "rounded_up",
     "seed_for",
     "share_at",
     "shown",

@@ -112,6 +112,7 @@ class Jobs:
             region,
             self._parts.weights.factor(job.steps, mean_steps or average),
             params if job.gradient else None,
+            course.compute,
         )
         self._ledger.add(update)
         self._tell.update(update)

@@ -52,6 +52,13 @@ class Update(NamedTuple):
     server: Optional[int] = None  # the region of its server, of an asynchronous round trip
     factor: float = 1.0  # of `weights:`
     gradient: Optional[Params] = None  # the gradient at `start`, if that was all the job was asked for
+    computed: Optional[float] = None  # seconds, as the compute model says; None: what is between the two moments
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that it computed, also where they are too few to move the clock."""
+        began, ended = self.compute
+        return ended - began if self.computed is None else self.computed
 
     @property
     def delta(self) -> Params:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
-from halos import ConfigError
+from halos import ConfigError, Register, UserError, hookimpl
 from halos.testing import Recording, record, two_workers
 from halos.testing.conformance import ComputeConformance, StepsConformance, WeightsConformance
 
@@ -41,6 +42,37 @@ def test_measured_steps_find_the_right_allocation_after_one_round_and_again_afte
 def test_measured_steps_settle_within_three_rounds_under_smoothing_too() -> None:
     recording = run(steps={"name": "measured", "base": 8}, budget={"local_steps": 80})
     assert by_round(recording)[1:] == [[8, 4]] * (len(by_round(recording)) - 1)
+
+
+@pytest.mark.parametrize(("speeds", "expected"), [([0.6, 0.2], [30, 10]), ([1.0, 0.75], [30, 22]), ([1, 0.05], [30, 2])])
+def test_measured_steps_are_those_on_paper_though_the_clock_rounds(speeds: list[float], expected: list[int]) -> None:
+    """30 · 0.75 = 22.5 and 30 · 0.05 = 1.5 are in the middle of two, of which the even one is taken, round after round."""
+    cluster = {"regions": [{"workers": speeds}], "step_time_ms": 100.0}
+    recording = run(cluster=cluster, steps={"name": "measured", "base": 30}, budget={"local_steps": 2000})
+    assert by_round(recording)[1:] == [expected] * (len(by_round(recording)) - 1)
+
+
+@dataclass
+class Instant:
+    """Takes no time at all."""
+
+    def connect(self, cluster: Any, seed: int) -> None:
+        pass
+
+    def seconds(self, worker: Any, steps: int, time: float, job: int) -> float:
+        return 0.0
+
+
+@hookimpl
+def register_compute_models(register: Register) -> None:
+    register("instant", Instant)
+
+
+@pytest.mark.parametrize("name", ["measured", "deadline"])
+def test_of_jobs_that_take_no_time_at_all_no_speed_is_measured_and_that_is_said(name: str) -> None:
+    sections = two_workers(20, steps={"name": name}, compute={"name": "instant"})
+    with pytest.raises(UserError, match=r"^compute: \d+ local steps of worker 0 took 0 s, from which no speed can be m"):
+        record(sections, [*PLUGIN, __file__])
 
 
 def test_weights_by_steps_and_per_step_by_hand() -> None:
