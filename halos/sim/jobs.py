@@ -11,6 +11,7 @@ from halos.sim.faults.losses import Losses
 from halos.sim.ledger import Ledger
 from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
+from halos.sim.lr_clock import LrClock
 from halos.sim.parts import Parts
 from halos.sim.transit.wire import Wire
 from halos.training import Job
@@ -27,7 +28,15 @@ class Jobs:
     """
 
     def __init__(
-        self, parts: Parts, clock: Clock, wire: Wire, ledger: Ledger, limits: Limits, tell: Listeners, losses: Losses
+        self,
+        parts: Parts,
+        clock: Clock,
+        wire: Wire,
+        ledger: Ledger,
+        limits: Limits,
+        tell: Listeners,
+        losses: Losses,
+        lr_clock: LrClock,
     ) -> None:
         self.running: dict[int, Course] = {}  # by worker
         self.count = 0
@@ -39,6 +48,7 @@ class Jobs:
         self._limits = limits
         self._tell = tell
         self._losses = losses
+        self._lr_clock = lr_clock
         self._latest: dict[int, int] = {}  # steps of each worker's latest job
         self._latest_sum = 0
 
@@ -64,9 +74,8 @@ class Jobs:
         if steps < 1:
             raise ValueError(f"worker {worker.id} is to take {steps} local steps; a job has at least one")
         parts, wire, now = self._parts, self._wire, self._clock.now
-        if lr_step is None:
-            counted = parts.order.taken - self._ledger.lost * parts.batch_size
-            lr_step = counted // parts.global_batch_size
+        counted = parts.order.taken - self._ledger.lost * parts.batch_size
+        lr_step = self._lr_clock.job(worker.id, counted, lr_step)
         dealt = parts.order.take(worker, steps * parts.batch_size)
         job = Job(self.count, worker.id, start, steps, dealt.shard, dealt.first, dealt.end, lr_step, now, gradient)
         self.count += 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Optional
 
 from halos.sim.ledger import Ledger
-
-LrStep = Union[int, tuple[int, ...], None]
+from halos.sim.lr_clock import LrClock, LrStep
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,16 @@ class Rounds:
     def __init__(
         self,
         steps: Callable[[], list[int]],
-        batch_size: int,
-        global_batch_size: int,
+        clock: LrClock,
         budget: float,
         ledger: Ledger,
     ) -> None:
         self._steps = steps  # of every worker, in the round about to be opened
-        self._batch_size = batch_size
-        self._global_batch_size = global_batch_size
+        self._clock = clock
         self._budget = budget  # local steps
         self._ledger = ledger
         self._rounds: list[Optional[Round]] = []
-        self._planned = 0  # local steps of all rounds opened
+        self._planned = [0]  # local steps before every round opened, and of all of them
 
     @property
     def closed(self) -> bool:
@@ -66,24 +64,13 @@ class Rounds:
 
     def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
         if index == len(self._rounds):
-            before = max(self._planned, spent()) - self._ledger.lost
+            before = max(self._planned[-1], spent()) - self._ledger.lost
             if before - self._ledger.dropped - self._ledger.undelivered >= self._budget:
                 self._rounds.append(None)
             else:
                 steps = self._steps()
-                self._rounds.append(Round(index, self._lr_step(steps, int(before)), tuple(steps)))
-                self._planned += sum(steps)
+                # Learning rates go by whole rounds: one that lost jobs is repeated by what makes up for it.
+                whole = self._planned[bisect_right(self._planned, before) - 1]
+                self._rounds.append(Round(index, self._clock.round(steps, whole), tuple(steps)))
+                self._planned.append(self._planned[-1] + sum(steps))
         return self._rounds[index]
-
-    def _lr_step(self, steps: list[int], before: int) -> LrStep:
-        """Learning-rate steps after `before` local steps, rounded down to a multiple of a round's steps.
-
-        None if these differ between workers.
-        """
-        if any(count != steps[0] for count in steps):
-            return None
-        samples = steps[0] * self._batch_size
-        first = before * self._batch_size
-        clocks = [(first + worker * samples) // self._global_batch_size for worker in range(len(steps))]
-        rounded = tuple(clock - clock % steps[0] for clock in clocks)
-        return rounded[0] if len(set(rounded)) == 1 else rounded

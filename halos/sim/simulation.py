@@ -16,8 +16,9 @@ from halos.sim.jobs import Jobs
 from halos.sim.ledger import Ledger
 from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
+from halos.sim.lr_clock import LrClock, LrStep
 from halos.sim.parts import Parts
-from halos.sim.rounds import LrStep, Round, Rounds
+from halos.sim.rounds import Round, Rounds
 from halos.sim.servers import GLOBAL, Servers
 from halos.sim.transit.collectives import Collective, Collectives
 from halos.sim.transit.transfers import Transfers
@@ -59,11 +60,11 @@ class Simulation:
         )
         self.losses = Losses(parts, self.clock, hazards, self.ledger, self._forget)
         self.faults = Watch(cluster, self.clock, hazards, self.losses, self.ledger)
-        self.jobs = Jobs(parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses)
+        lr_clock = LrClock(parts.batch_size, parts.global_batch_size)
+        self.jobs = Jobs(parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses, lr_clock)
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
-            parts.batch_size,
-            parts.global_batch_size,
+            lr_clock,
             self.limits.steps,
             self.ledger,
         )
