@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Optional
 
+from halos.rules.weights import Uniform, factor
 from halos.sim.clock import Clock, Event
 from halos.sim.course import Course, plan
 from halos.sim.faults.losses import Losses
@@ -13,6 +15,7 @@ from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
 from halos.sim.lr_clock import LrClock
 from halos.sim.parts import Parts
+from halos.sim.rounds import Round
 from halos.sim.transit.wire import Wire
 from halos.training import Job
 from halos.values.params import Params
@@ -49,7 +52,8 @@ class Jobs:
         self._tell = tell
         self._losses = losses
         self._lr_clock = lr_clock
-        self._latest: dict[int, int] = {}  # steps of each worker's latest job
+        self._uniform = type(parts.weights) is Uniform
+        self._latest: dict[int, int] = {}  # steps of each worker's latest job, unless that was lost
         self._latest_sum = 0
 
     def start(
@@ -61,13 +65,13 @@ class Jobs:
         *,
         region: Optional[int],
         lr_step: Optional[int],
-        mean_steps: Optional[float],
+        round: Optional[Round],
         gradient: bool,
     ) -> Event[Update]:
         """Start a job of `worker` from `start`, version `version` of its server; see Simulation.train.
 
-        `mean_steps` is what the workers take on average, their latest jobs' steps unless given. Raises RuntimeError
-        if the worker is busy, ValueError for no steps.
+        Its update is weighed among all of its `round`, or without one among the workers' latest jobs. Raises
+        RuntimeError if the worker is busy, ValueError for no steps.
         """
         if worker.id in self.running:
             raise RuntimeError(f"worker {worker.id} already has a job (one at a time)")
@@ -90,14 +94,13 @@ class Jobs:
         course = self.running[worker.id] = self._losses.meet(course, worker, job, region, pull)
         if course.trained:
             parts.executor.submit(job)
-        return self._clock.at(course.ends, partial(self._end, worker, job, region, version, mean_steps))
+        return self._clock.at(course.ends, partial(self._end, worker, job, region, version, round))
 
-    def _end(
-        self, worker: Worker, job: Job, region: Optional[int], version: int, mean_steps: Optional[float]
-    ) -> Update:
+    def _end(self, worker: Worker, job: Job, region: Optional[int], version: int, round: Optional[Round]) -> Update:
         """Return the update, which arrives at this moment; raises Lost if it does not."""
         course = self.running.pop(worker.id)
         if course.loss is not None:
+            self._latest_sum -= self._latest.pop(worker.id)  # nobody is weighed against who is not heard
             raise self._losses.settle(course, worker, job)
         params, losses, chunks = self._parts.executor.result(job)
         if region is not None:
@@ -119,7 +122,7 @@ class Jobs:
             chunks,
             (course.computes, course.until),
             region,
-            self._parts.weights.factor(job.steps, mean_steps or average),
+            self._factor(worker, job.steps, round),
             params if job.gradient else None,
             course.compute,
         )
@@ -128,6 +131,27 @@ class Jobs:
         if self._ledger.trained > self._limits.patience:
             self._limits.look(self.count, average, self._clock.now)
         return update
+
+    def weigh(self, brought: Iterable[Sequence[Update]]) -> list[Update]:
+        """Return the last of the updates that each one brings, weighed among each other; see Simulation.weigh."""
+        workers = self._parts.cluster.workers
+        several = [(each[-1], sum([update.steps for update in each])) for each in brought]
+        among = [(workers[last.worker], steps) for last, steps in several]
+        weights = self._parts.weights
+        return [
+            last._replace(factor=factor(weights, worker, steps, among))
+            for (last, _), (worker, steps) in zip(several, among)
+        ]
+
+    def _factor(self, worker: Worker, steps: int, round: Optional[Round]) -> float:
+        if self._uniform:  # without asking, for each of a million jobs, who else there is
+            return 1.0
+        workers = self._parts.cluster.workers
+        if round is None:
+            among = [(workers[id], count) for id, count in self._latest.items()]
+        else:
+            among = [(workers[id], round.steps[id]) for id in round.members]
+        return factor(self._parts.weights, worker, steps, among)
 
     def _carried(self, worker: Worker, job: Job, params: Params, region: int, course: Course) -> Params:
         """Return the result as its server decodes it; report the pull, and the push that ends now, to observers."""

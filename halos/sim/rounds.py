@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from halos.sim.ledger import Ledger
 from halos.sim.lr_clock import LrClock, LrStep
+from halos.world.cluster import Worker
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,21 @@ class Round:
     index: int  # from 0 on
     lr_step: LrStep  # learning-rate steps before it: of all, of each worker, or None
     steps: tuple[int, ...]  # of every worker
+    chosen: Optional[tuple[int, ...]] = None  # the ids of those who take part, in order; None: all
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The ids of the workers that take part, in order."""
+        return tuple(range(len(self.steps))) if self.chosen is None else self.chosen
 
     @property
     def mean_steps(self) -> float:
-        """Mean local steps of a worker, against which `weights:` weighs unequal contributions."""
-        return sum(self.steps) / len(self.steps)
+        """Mean local steps of those who take part."""
+        return sum([self.steps[member] for member in self.members]) / len(self.members)
+
+    def among(self, *workers: Worker) -> Round:
+        """Return this round as it is for `workers` who average with each other only, and so are weighed together."""
+        return replace(self, chosen=tuple(sorted(worker.id for worker in workers)))
 
 
 class Rounds:

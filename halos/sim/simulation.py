@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Optional, Protocol, TypeVar, Union
 
 from halos.errors import Diverged, UserError
@@ -160,11 +160,9 @@ class Simulation:
         `gradient` with a `server`, UserError if the executor computes no gradients. The event raises Lost, at the
         moment at which that is detected, if a fault takes the job or its message; Diverged if its loss is not finite.
         """
-        mean_steps = None
         if round is not None:
             steps = round.steps[worker.id] if steps is None else steps
             lr_step = round.lr_step if lr_step is None else lr_step
-            mean_steps = round.mean_steps
         elif steps is None:
             steps = self._parts.steps.steps(worker, self)
         if isinstance(lr_step, tuple):
@@ -186,9 +184,18 @@ class Simulation:
             version,
             region=region,
             lr_step=lr_step,
-            mean_steps=mean_steps,
+            round=round,
             gradient=gradient,
         )
+
+    def weigh(self, updates: Iterable[Union[Update, Sequence[Update]]]) -> list[Update]:
+        """Return the updates as `weights:` weighs them among each other: those that are about to be averaged.
+
+        An update comes weighed among all workers of its round (or, without a round, among their latest jobs), of whom
+        not everybody may be heard. Who brings several, those of jobs one after the other, is weighed by all of their
+        steps; returned is the last, of which `since` gives the difference.
+        """
+        return self.jobs.weigh([[each] if isinstance(each, Update) else each for each in updates])
 
     def inner_step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one step of the inner optimizer along `gradient`; takes no virtual time.
@@ -197,6 +204,18 @@ class Simulation:
         """
         stepped: Params = getattr(self._parts.executor, "step")(params, gradient, lr_step)  # noqa: B009
         return stepped
+
+    def samples(self, worker: Worker) -> Optional[float]:
+        """Return how many training samples are the worker's: of its shard, in equal parts of all workers that share it.
+
+        None if the executor does not know, as where nothing is trained.
+        """
+        sizes: Optional[Callable[[], Optional[list[int]]]] = getattr(self._parts.executor, "shard_sizes", None)
+        known = None if sizes is None else sizes()
+        if known is None:
+            return None
+        shards = [self._parts.order.shard(other) for other in self.workers]
+        return known[shards[worker.id]] / shards.count(shards[worker.id])
 
     def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
         """Seconds that a whole model's exchange would take now: pull and push, or without a server an all-reduce."""

@@ -66,6 +66,10 @@ class Inline:
             return None
         return self._trainer.evaluate(params, feed.validation(self._task.train.micro))
 
+    def shard_sizes(self) -> list[int]:
+        """Return the number of training samples in every shard, in an epoch."""
+        return self._feed.sizes
+
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
         return {"hash": self._corpus.hash, "samples": samples, "tokens": samples * self._task.data.sequence_length}
