@@ -112,6 +112,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             batch_size=config.train.batch_size,
             global_batch_size=config.train.global_batch_size or len(cluster.workers) * config.train.batch_size,
             tokens_per_step=tokens_per_step,
+            seed=config.seed,
             wire_bytes=wire_bytes,
             evaluate_every=config.evaluate.every_local_steps,
             evaluation_sets=("validation", *config.evaluate.sets),

@@ -25,16 +25,17 @@ class LrClock:
         self._of[worker] = step
         return step
 
-    def round(self, steps: list[int], before: int) -> LrStep:
+    def round(self, steps: list[int], before: int, shared: bool = False) -> LrStep:
         """Return the learning-rate step of a round of these `steps`, by worker, that begins after `before` local steps.
 
         It is the same for all; but as in the original, a multiple of a round's steps, which differs between workers
-        where the global batch is not all their batches. None (each job's own) if they take unequal steps.
+        where the global batch is not all their batches, unless it must be `shared`. None (each job's own) if they take
+        unequal steps.
         """
         if any(count != steps[0] for count in steps):
             return None
         samples, first = steps[0] * self._batch_size, before * self._batch_size
-        if before % (steps[0] * len(steps)):  # rounds had other steps before
+        if shared or before % (steps[0] * len(steps)):  # or rounds had other steps before
             step = max(self._latest, first // self._global_batch_size)
             self._latest = step
             return step

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Optional
 
+from halos.seeds import generator
 from halos.sim.ledger import Ledger
 from halos.sim.lr_clock import LrClock, LrStep
+from halos.values.rounding import rounded
 from halos.world.cluster import Worker
 
 
@@ -50,11 +52,13 @@ class Rounds:
         clock: LrClock,
         budget: float,
         ledger: Ledger,
+        seed: int,
     ) -> None:
         self._steps = steps  # of every worker, in the round about to be opened
         self._clock = clock
         self._budget = budget  # local steps
         self._ledger = ledger
+        self._seed = seed  # the run's
         self._rounds: list[Optional[Round]] = []
         self._planned = [0]  # local steps before every round opened, and of all of them
 
@@ -63,25 +67,37 @@ class Rounds:
         """Whether a round was refused."""
         return bool(self._rounds) and self._rounds[-1] is None
 
-    def each(self, spent: Callable[[], float]) -> Iterator[Round]:
+    def each(self, spent: Callable[[], float], fraction: float = 1.0) -> Iterator[Round]:
         """Yield the rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
 
-        Of these steps, lost ones count for nothing, and dropped or undelivered ones only for learning rates.
+        Of these steps, lost ones count for nothing, and dropped or undelivered ones only for learning rates. In each
+        the same `fraction` of the workers takes part, at least one, drawn anew.
         """
         index = 0
-        while (current := self._at(index, spent)) is not None:
+        while (current := self._at(index, spent, fraction)) is not None:
             yield current
             index += 1
 
-    def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
+    def _at(self, index: int, spent: Callable[[], float], fraction: float) -> Optional[Round]:
         if index == len(self._rounds):
             before = max(self._planned[-1], spent()) - self._ledger.lost
             if before - self._ledger.dropped - self._ledger.undelivered >= self._budget:
                 self._rounds.append(None)
             else:
                 steps = self._steps()
+                chosen = self._chosen(index, len(steps), fraction)
+                taken = steps if chosen is None else [steps[worker] for worker in chosen]
                 # Learning rates go by whole rounds: one that lost jobs is repeated by what makes up for it.
                 whole = self._planned[bisect_right(self._planned, before) - 1]
-                self._rounds.append(Round(index, self._clock.round(steps, whole), tuple(steps)))
-                self._planned.append(self._planned[-1] + sum(steps))
+                lr_step = self._clock.round(taken, whole, shared=chosen is not None)
+                self._rounds.append(Round(index, lr_step, tuple(steps), chosen))
+                self._planned.append(self._planned[-1] + sum(taken))
         return self._rounds[index]
+
+    def _chosen(self, index: int, workers: int, fraction: float) -> Optional[tuple[int, ...]]:
+        """Who takes part in a round, drawn by the run's seed; None: all."""
+        count = max(1, rounded(fraction * workers))
+        if count >= workers:
+            return None
+        drawn = generator(self._seed, "participants", index).choice(workers, count, replace=False)
+        return tuple(sorted(drawn.tolist()))

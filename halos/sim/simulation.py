@@ -67,6 +67,7 @@ class Simulation:
             lr_clock,
             self.limits.steps,
             self.ledger,
+            parts.seed,
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
         self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards)
@@ -124,13 +125,15 @@ class Simulation:
         if self._evaluated != self.params.serial:
             self._evaluate_global()
 
-    def rounds(self) -> Iterator[Round]:
+    def rounds(self, fraction: float = 1.0) -> Iterator[Round]:
         """The rounds still to open, from the first; whoever asks, the same rounds.
 
         A round is opened or refused once, for all, when first asked for: refused as soon as the
-        rounds before it (or the jobs dispatched) make up the budget's local steps.
+        rounds before it (or the jobs dispatched) make up the budget's local steps. With a `fraction`, only so many of
+        the workers take part in each, rounded, at least one, drawn anew by the run's seed: its `members`. Of a round,
+        the first to ask decides.
         """
-        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
+        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched, fraction)
 
     def steps(self, worker: Worker) -> int:
         """Ask the step allocation (`steps:`) for the local steps of the worker's next job."""
