@@ -34,7 +34,7 @@ from halos.training.inline import Inline
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
-from halos.values.records import Commit, Contribution, Evaluation, Share, Summary, Transfer, Update
+from halos.values.records import Commit, Contribution, EndToEnd, Evaluation, Share, Summary, Transfer, Update
 from halos.values.rounding import rounded, rounded_down, rounded_up
 from halos.world.cluster import LONGEST_MS, SLOWEST, Cluster, Region, Worker
 from halos.world.compute import ComputeModel, Constant
@@ -70,6 +70,7 @@ __all__ = [
     "DelayedNesterov",
     "DelayedState",
     "Diverged",
+    "EndToEnd",
     "Evaluation",
     "Event",
     "Executor",

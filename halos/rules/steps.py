@@ -60,8 +60,8 @@ class BySpeed:
 
     base: int = 32  # H of the fastest worker
     round: str = "ceil"  # or `floor`
-    # Of what base · speed is on paper; false: of what it is in double precision, as in the original, where 30 · 0.2 / 0.6
-    # is a little more than 10, and rounded up 11.
+    # Of what base · speed is on paper; false: of what double precision makes of it, as in the original, where
+    # 30 · 0.2 / 0.6 is a little more than 10, and rounded up 11.
     exact: bool = True
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Optional
@@ -14,6 +15,7 @@ from halos.sim.ledger import Ledger
 from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
 from halos.sim.lr_clock import LrClock
+from halos.sim.origins import Origins
 from halos.sim.parts import Parts
 from halos.sim.rounds import Round
 from halos.sim.transit.wire import Wire
@@ -40,6 +42,7 @@ class Jobs:
         tell: Listeners,
         losses: Losses,
         lr_clock: LrClock,
+        origins: Origins,
     ) -> None:
         self.running: dict[int, Course] = {}  # by worker
         self.count = 0
@@ -51,6 +54,7 @@ class Jobs:
         self._limits = limits
         self._tell = tell
         self._losses = losses
+        self._origins = origins
         self._lr_clock = lr_clock
         self._uniform = type(parts.weights) is Uniform
         self._latest: dict[int, int] = {}  # steps of each worker's latest job, unless that was lost
@@ -62,13 +66,15 @@ class Jobs:
         start: Params,
         steps: int,
         version: int,
+        global_version: int,
         *,
         region: Optional[int],
         lr_step: Optional[int],
         round: Optional[Round],
         gradient: bool,
     ) -> Event[Update]:
-        """Start a job of `worker` from `start`, version `version` of its server; see Simulation.train.
+        """Start a job of `worker` from `start`, version `version` of its server and `global_version` of the global one;
+        see Simulation.train.
 
         Its update is weighed among all of its `round`, or without one among the workers' latest jobs. Raises
         RuntimeError if the worker is busy, ValueError for no steps.
@@ -94,9 +100,12 @@ class Jobs:
         course = self.running[worker.id] = self._losses.meet(course, worker, job, region, pull)
         if course.trained:
             parts.executor.submit(job)
-        return self._clock.at(course.ends, partial(self._end, worker, job, region, version, round))
+        ends = partial(self._end, worker, job, region, (version, global_version), round)
+        return self._clock.at(course.ends, ends)
 
-    def _end(self, worker: Worker, job: Job, region: Optional[int], version: int, round: Optional[Round]) -> Update:
+    def _end(
+        self, worker: Worker, job: Job, region: Optional[int], versions: tuple[int, int], round: Optional[Round]
+    ) -> Update:
         """Return the update, which arrives at this moment; raises Lost if it does not."""
         course = self.running.pop(worker.id)
         if course.loss is not None:
@@ -115,7 +124,7 @@ class Jobs:
             job.steps,
             course.began,
             self._clock.now,
-            version,
+            versions[0],
             (job.first_sample, job.end_sample),
             job.lr_step,
             losses,
@@ -124,9 +133,12 @@ class Jobs:
             region,
             self._factor(worker, job.steps, round),
             params if job.gradient else None,
+            versions[1],
+            self._norm(job, params),
             course.compute,
         )
         self._ledger.add(update)
+        self._origins.add(update)
         self._tell.update(update)
         if self._ledger.trained > self._limits.patience:
             self._limits.look(self.count, average, self._clock.now)
@@ -152,6 +164,12 @@ class Jobs:
         else:
             among = [(workers[id], round.steps[id]) for id in round.members]
         return factor(self._parts.weights, worker, steps, among)
+
+    def _norm(self, job: Job, params: Params) -> float:
+        """The norm of what the job brings."""
+        if not self._parts.real:
+            return math.nan
+        return params.norm() if job.gradient else job.start.distance(params)
 
     def _carried(self, worker: Worker, job: Job, params: Params, region: int, course: Course) -> Params:
         """Return the result as its server decodes it; report the pull, and the push that ends now, to observers."""

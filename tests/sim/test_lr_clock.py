@@ -104,7 +104,9 @@ def test_a_worker_that_is_gone_for_ever_leaves_the_others_at_one_step_by_the_dat
 def test_messages_that_are_lost_do_not_set_anybody_back() -> None:
     """What was trained is data, whether it arrives or not."""
     run = record(
-        tiny(cluster=CLUSTER, steps={"base": 4}, budget={"local_steps": 24}, faults={"name": "losing", "messages": [1]}),
+        tiny(
+            cluster=CLUSTER, steps={"base": 4}, budget={"local_steps": 24}, faults={"name": "losing", "messages": [1]}
+        ),
         plugins=[HERE],
     )
     assert by_worker(run) == [[0, 4, 8], [0, 4, 8]]

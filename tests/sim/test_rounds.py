@@ -120,7 +120,9 @@ def test_of_a_fraction_of_the_workers_others_take_part_in_every_round() -> None:
 
 
 def test_in_rounds_of_a_fraction_the_schedule_goes_by_the_data_and_is_the_same_for_all() -> None:
-    by_round = [{update.lr_step for share in commit.shares for update in share.updates} for commit in sampled(4).commits]
+    by_round = [
+        {update.lr_step for share in commit.shares for update in share.updates} for commit in sampled(4).commits
+    ]
     assert by_round == [{0}, {1}, {2}, {3}]  # four samples of global batches of four
     sections = tiny()["train"] | {"global_batch_size": 2}
     by_round = [
@@ -130,7 +132,9 @@ def test_in_rounds_of_a_fraction_the_schedule_goes_by_the_data_and_is_the_same_f
     assert by_round == [{0}, {2}, {4}, {6}]
 
 
-@pytest.mark.parametrize(("fraction", "count"), [(0.01, 1), (0.3, 1), (0.375, 2), (0.6, 2), (0.625, 2), (0.9, 4), (1.0, 4)])
+@pytest.mark.parametrize(
+    ("fraction", "count"), [(0.01, 1), (0.3, 1), (0.375, 2), (0.6, 2), (0.625, 2), (0.9, 4), (1.0, 4)]
+)
 def test_a_fraction_is_rounded_to_workers_and_is_at_least_one(fraction: float, count: int) -> None:
     run = sampled(2, policy={"name": "diloco", "fraction": fraction})
     assert {len(pair) for pair in who(run)} == {count}

@@ -44,7 +44,12 @@ class Policies(PolicyConformance):
             {},
             r"2 workers, slow: parameters were modified in place, those made at .*training",
         ),
-        ("Weightless", "obeys_weights_or_refuses_them", {}, r"2 workers, slow: `weights:` make no difference; it should"),
+        (
+            "Weightless",
+            "obeys_weights_or_refuses_them",
+            {},
+            r"2 workers, slow: `weights:` make no difference; it should",
+        ),
         ("NoCommit", "spends_the_budget", {}, r"24 local steps trained, 0 committed, 0 dropped; it has forgotten"),
         ("NeverEnds", "spends_the_budget", {}, r"\d+ local steps trained, 0 committed, .* forgotten sim.commit"),
         ("Forgets", "steps_add_up", {}, r"neither committed nor dropped by \d+ s: update 0 of worker 0, there at 2 s;"),

@@ -85,7 +85,9 @@ class Hazards:
     def crash(self, worker: Worker, start: float, end: float) -> Optional[Loss]:
         """Return the loss of `worker` in [start, end), at the moment it goes down (perhaps before), or None."""
         begins, _ = self._outage(worker, start)
-        return Loss(begins, f"worker {worker.id} was down") if begins < earliest(end) or begins <= latest(start) else None
+        return (
+            Loss(begins, f"worker {worker.id} was down") if begins < earliest(end) or begins <= latest(start) else None
+        )
 
     def stays_up(self, worker: Worker, start: float, end: float) -> bool:
         """Whether `worker` is up all the time from `start` to `end`, both included."""

@@ -152,11 +152,11 @@ class PolicyConformance(Suite):
 
     @pytest.mark.parametrize("situation", [Situation(2, "slow")], ids=str)
     def test_obeys_weights_or_refuses_them(self, section: Section, situation: Situation) -> None:
-        """`weights:` of two workers that differ make another model; what has no part in it must say `weighs = False`."""
+        """Weights of two workers that differ make another model; where they have no part, `weighs = False` says so."""
         weights = {"name": "by_worker", "workers": [1.0, 3.0]}
         if getattr(self.build(section), "weighs", True) is False:
             sections = situation.sections(2 * self.least_steps(section), self.rounds)
-            with pytest.raises(ConfigError, match="^weights: 'by_worker' has no part in policy "):
+            with pytest.raises(ConfigError, match=r"^weights: 'by_worker' has no part in policy "):
                 record(sections | {"policy": section, "weights": weights}, [*self.plugins, JITTER])
             return
         without = self.observe(section, situation).recording.simulation.params

@@ -35,8 +35,8 @@ class WeightsConformance(Suite):
     def test_weights_of_workers_are_positive(self, section: Section) -> None:
         """Of those that have `weight`."""
         run = self.record(section, Situation(2, "jitter").sections(2, 1) | {"weights": section})
-        weight = getattr(run.config.weights, "weight", None)
-        for worker in run.simulation.workers if weight is not None else ():
+        weight = getattr(run.config.weights, "weight", lambda worker: 1.0)
+        for worker in run.simulation.workers:
             counts = weight(worker)
             self.check(0.0 < counts < math.inf, section, f"worker {worker.id} counts {counts!r}; it must be positive")
 

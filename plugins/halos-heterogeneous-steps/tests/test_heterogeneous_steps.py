@@ -45,9 +45,11 @@ def test_measured_steps_settle_within_three_rounds_under_smoothing_too() -> None
     assert by_round(recording)[1:] == [[8, 4]] * (len(by_round(recording)) - 1)
 
 
-@pytest.mark.parametrize(("speeds", "expected"), [([0.6, 0.2], [30, 10]), ([1.0, 0.75], [30, 22]), ([1, 0.05], [30, 2])])
+@pytest.mark.parametrize(
+    ("speeds", "expected"), [([0.6, 0.2], [30, 10]), ([1.0, 0.75], [30, 22]), ([1, 0.05], [30, 2])]
+)
 def test_measured_steps_are_those_on_paper_though_the_clock_rounds(speeds: list[float], expected: list[int]) -> None:
-    """30 · 0.75 = 22.5 and 30 · 0.05 = 1.5 are in the middle of two, of which the even one is taken, round after round."""
+    """30 · 0.75 = 22.5 and 30 · 0.05 = 1.5 are in the middle of two, and the even one is taken, round after round."""
     cluster = {"regions": [{"workers": speeds}], "step_time_ms": 100.0}
     recording = run(cluster=cluster, steps={"name": "measured", "base": 30}, budget={"local_steps": 2000})
     assert by_round(recording)[1:] == [expected] * (len(by_round(recording)) - 1)
@@ -72,7 +74,9 @@ def register_compute_models(register: Register) -> None:
 @pytest.mark.parametrize("name", ["measured", "deadline"])
 def test_of_jobs_that_take_no_time_at_all_no_speed_is_measured_and_that_is_said(name: str) -> None:
     sections = two_workers(20, steps={"name": name}, compute={"name": "instant"})
-    with pytest.raises(UserError, match=r"^compute: \d+ local steps of worker 0 took 0 s, from which no speed can be m"):
+    with pytest.raises(
+        UserError, match=r"^compute: \d+ local steps of worker 0 took 0 s, from which no speed can be m"
+    ):
         record(sections, [*PLUGIN, __file__])
 
 
@@ -137,7 +141,7 @@ def test_who_is_heard_again_is_weighed_by_all_the_steps_it_brings(weights: Any, 
 
 
 def test_three_that_are_heard_and_one_that_is_not_by_hand() -> None:
-    """8, 4 and 2 steps, and the worker of 4 is lost: 8/10 of one and 2/10 of the other; per step, 5/8 and 5/2, halved."""
+    """8, 4 and 2 steps, and the worker of 4 is lost: 8/10 of one and 2/10 of the other; per step, 5/8 and 5/2."""
     cluster = {"regions": [{"workers": [1.0, 0.5, 0.25]}], "step_time_ms": 1000.0}
     eight, two = 1 - 0.9**8, 1 - 0.9**2
     for weights, expected in (
@@ -168,9 +172,7 @@ def register_contribution_weights(register: Register) -> None:
 
 def test_an_asynchronous_worker_is_weighed_against_those_that_are_not_lost() -> None:
     """Of four and two steps; worker 1 is down from 5 s on, in its second job: then worker 0's factor is 4 / 4."""
-    recording = run(
-        weights="steps", policy={"name": "async_local_sgd", "outer": OUTER}, faults=crash(1, 5.0, 1e6)
-    )
+    recording = run(weights="steps", policy={"name": "async_local_sgd", "outer": OUTER}, faults=crash(1, 5.0, 1e6))
     factors = [update.factor for update in recording.updates]
     assert factors[:3] == pytest.approx([4 / 3, 2 / 3, 1.0])
     assert set(factors[2:]) == {1.0}
