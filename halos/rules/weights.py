@@ -32,9 +32,8 @@ class Uniform:
 class ByWorker(Uniform):
     """A pseudo-gradient counts in proportion to its worker's weight, among those that it is averaged with."""
 
-    workers: list[float] = field(
-        default_factory=list
-    )  # a positive weight for each, in order of id; empty: all the same
+    # A positive weight for each, in order of id; empty: all the same.
+    workers: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for index, weight in enumerate(self.workers):
