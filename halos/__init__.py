@@ -5,6 +5,8 @@ All that a plugin needs is imported from here (and, for its tests, from `halos.t
 
 import halos.lazy  # noqa: F401 - before all others
 from halos.data import ArrayCorpus, Corpus, DataOptions, DataSource
+from halos.data.batch import Batch
+from halos.data.dataset import DatasetCorpus
 from halos.errors import (
     ConfigError,
     Diverged,
@@ -34,7 +36,17 @@ from halos.training.inline import Inline
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
-from halos.values.records import Commit, Contribution, EndToEnd, Evaluation, Share, Summary, Transfer, Update
+from halos.values.records import (
+    Commit,
+    Contribution,
+    EndToEnd,
+    Evaluation,
+    LostJob,
+    Share,
+    Summary,
+    Transfer,
+    Update,
+)
 from halos.values.rounding import rounded, rounded_down, rounded_up
 from halos.world.cluster import LONGEST_MS, SLOWEST, Cluster, Region, Worker
 from halos.world.compute import ComputeModel, Constant
@@ -52,6 +64,7 @@ __all__ = [
     "AdamState",
     "ArrayCorpus",
     "Backlog",
+    "Batch",
     "Bf16",
     "BySpeed",
     "Cluster",
@@ -66,6 +79,7 @@ __all__ = [
     "Corpus",
     "DataOptions",
     "DataSource",
+    "DatasetCorpus",
     "Deadlock",
     "DelayedNesterov",
     "DelayedState",
@@ -85,6 +99,7 @@ __all__ = [
     "Job",
     "Layout",
     "Lost",
+    "LostJob",
     "Matrix",
     "MergeRule",
     "Model",

@@ -21,11 +21,13 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
     ledger = simulation.ledger
     courses = [*simulation.losses.spent, *simulation.jobs.running.items()]
     cut_short = [CutShort(worker, *course.moments) for worker, course in courses]
+    data, dealt = config.executor.describe(), ledger.trained * config.train.batch_size
     books = tally.finish(simulation.now, cut_short, simulation.collectives.since, simulation.faults.outages())
     return {
         "name": experiment.name,
         "policy": experiment.policy,
         "seed": experiment.seed,
+        "parameters": experiment.parameters,
         **books,
         "wall_seconds": wall_seconds,
         "tokens": ledger.trained * experiment.tokens_per_step,
@@ -37,7 +39,7 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
             "lost": ledger.lost,
         },
         "lost": simulation.faults.lost(),
-        "data": config.executor.describe(),
+        "data": {**data, "epochs": dealt / data["train_samples"]} if "train_samples" in data else data,
         "goodput": tally.goodput(simulation.now),
         "policy_report": _policy_report(config.policy, finished),
         "versions": experiment.versions,

@@ -21,7 +21,7 @@ from halos.sim.rounds import Round
 from halos.sim.transit.wire import Wire
 from halos.training import Job
 from halos.values.params import Params
-from halos.values.records import Transfer, Update
+from halos.values.records import LostJob, Transfer, Update
 from halos.world.cluster import Worker
 
 
@@ -110,7 +110,10 @@ class Jobs:
         course = self.running.pop(worker.id)
         if course.loss is not None:
             self._latest_sum -= self._latest.pop(worker.id)  # nobody is weighed against who is not heard
-            raise self._losses.settle(course, worker, job)
+            error = self._losses.settle(course, worker, job)
+            began, _, _, lost = course.moments
+            self._tell.lost(LostJob(self._clock.now, worker.id, worker.region, job.steps, began, lost, course.loss.why))
+            raise error
         params, losses, chunks = self._parts.executor.result(job)
         if region is not None:
             params = self._carried(worker, job, params, region, course)

@@ -13,7 +13,7 @@ from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.run.assembly import assemble
 from halos.sim.simulation import Simulation
-from halos.values.records import Commit, Evaluation, Transfer, Update
+from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 
 # Two workers of one region, a quadratic with its optimum at 1, free communication: change what matters.
 TINY: Section = {
@@ -34,7 +34,7 @@ TINY: Section = {
 }
 
 
-Heard = Union[Update, Transfer, Commit, Evaluation]
+Heard = Union[Update, LostJob, Transfer, Commit, Evaluation]
 
 
 class Recording:
@@ -46,6 +46,7 @@ class Recording:
         self.simulation = simulation
         self.heard: list[Heard] = []
         self.updates: list[Update] = []
+        self.lost: list[LostJob] = []
         self.transfers: list[Transfer] = []
         self.commits: list[Commit] = []
         self.evaluations: list[Evaluation] = []
@@ -64,6 +65,11 @@ class Recording:
     def on_update(self, update: Update) -> None:
         self.heard.append(update)
         self.updates.append(update)
+
+    @hookimpl
+    def on_lost(self, lost: LostJob) -> None:
+        self.heard.append(lost)
+        self.lost.append(lost)
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:

@@ -29,7 +29,7 @@ from halos.resume.checkpointer import ours
 from halos.run.assembly import assemble
 from halos.testing.witness import content, first_difference
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Transfer, Update
+from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 
 CHECKPOINTED: Section = {"checkpoint": {"every_local_steps": 2**62}}  # as if; this module says when
 
@@ -45,6 +45,10 @@ class Traced:
     @hookimpl
     def on_update(self, update: Update) -> None:
         self.lines.append(update.as_json())
+
+    @hookimpl
+    def on_lost(self, lost: LostJob) -> None:
+        self.lines.append(lost.as_json())
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:

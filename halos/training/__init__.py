@@ -77,7 +77,10 @@ class Executor(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return what the summary notes under `data`: `{"hash", "samples", "tokens"}`; empty if nothing is known."""
+        """Return what the summary notes under `data`, for the whole run; empty if nothing is known.
+
+        `hash`, `samples`, `train_samples` (all of them but those that are held out), `tokens`, `bytes_per_token`.
+        """
         ...
 
     def close(self) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from halos.run import cli as run
 from halos.run.folder import locked
@@ -358,9 +360,47 @@ SHORT = (
     "        corpus = super().open(seed)\n        return ArrayCorpus(corpus.samples[:, :5], 64, corpus.hash)\n\n"
     "@hookimpl\ndef register_data_sources(register): register('short', Short)\n"
 )
+SETS = (
+    "evaluate.sets={other: {name: tokens, path: tokens.npy, sequence_length: 8, vocab_size: 3, validation_samples: 2}}"
+)
+
+
+def high_tokens(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    np.save("tokens.npy", np.arange(99) % 10)
+    return ["tiny.yaml", SETS]
+
+
+SMALL = (
+    "from dataclasses import dataclass\nimport torch\nfrom halos import hookimpl\n\n"
+    "@dataclass\nclass Small:\n    def shapes(self, vocab_size):\n        return {'0.weight': (5, 1)}\n"
+    "    def build(self, vocab_size, seed):\n        return torch.nn.Sequential(torch.nn.Embedding(5, 1), Mean())\n\n"
+    "class Mean(torch.nn.Module):\n    def forward(self, x):\n        return x.mean()\n\n"
+    "@hookimpl\ndef register_models(register): register('small', Small)\n"
+)
+
+
+def few_rows(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    np.save("tokens.npy", np.repeat(np.array([0, 0, 0, 0, 0, 0, 9, 0]), 9).reshape(8, 9))
+    data = "data={name: tokens, path: tokens.npy, sequence_length: 8, validation_samples: 1, shuffle: false}"
+    return plugin(SMALL, "model=small", data)(patch, stack)
+
+
+def nowhere_to_keep(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    letters = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    letters.save("tokenizer.json")
+    write("a.txt", 99 * "ab")
+    write("kept", "")
+    options = "tokenizer: tokenizer.json, cache: kept, sequence_length: 8, validation_samples: 1"
+    return ["tiny.yaml", f"data={{name: text, path: a.txt, {options}}}"]
+
+
 CRASH = "faults={name: crashes, at: [{worker: 1, at_seconds: 1, seconds: 9}]}"
 
 PREPARED |= {
+    "a model whose embedding has fewer rows than the data has tokens": few_rows,
+    "an evaluation set with `vocab_size: 3`, where tokens go up to 9": high_tokens,
+    "tokenised text, and a `data.cache` that is no folder": nowhere_to_keep,
     "a data source of another length than it says": plugin(
         SHORT, "data={name: short, samples: 64, sequence_length: 8, validation_samples: 8}"
     ),

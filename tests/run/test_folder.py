@@ -95,7 +95,7 @@ def test_the_summary_has_the_documented_keys(folder):
     assert set(found) == {
         "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
         "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "data", "staleness", "drift",
-        "goodput", "policy_report", "versions", "finished", "lost",
+        "goodput", "policy_report", "versions", "finished", "lost", "parameters",
     }  # fmt: skip
     assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
     assert (found["simulated_seconds"], found["tokens"], found["commits"], found["updates"]) == (4.0, 64, 2, 4)
@@ -103,7 +103,10 @@ def test_the_summary_has_the_documented_keys(folder):
     assert found["workers"][1] == {
         "worker": 1, "region": 0, "compute": 1.0, "transfer": 0.0, "idle": 0.0, "down": 0.0, "local_steps": 4,
     }  # fmt: skip
-    assert set(found["data"]) == {"hash", "samples", "tokens"} and found["data"]["tokens"] == 64 * 8
+    data = found["data"]
+    assert set(data) == {"hash", "samples", "train_samples", "tokens", "bytes_per_token", "epochs"}
+    assert (data["tokens"], data["train_samples"], data["bytes_per_token"]) == (64 * 8, 64 - 8, None)
+    assert data["epochs"] == 8 / 56
     assert set(found["versions"]) >= {"halos", "python", "torch"}
     assert found["final_validation_loss"] == pytest.approx(0.9**8)
 

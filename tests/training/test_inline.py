@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
-from halos import all_of
+from halos import ArrayCorpus, all_of
 from halos.errors import ConfigError
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
@@ -79,3 +80,15 @@ def test_an_evaluation_set_has_no_tokens_that_the_data_have_not() -> None:
 
 def test_parameters_are_counted_over_all_tensors() -> None:
     assert inline.sum_of({"weight": (3, 4), "bias": (3,), "scale": ()}) == 16 == 12 + 3 + math.prod(())
+
+
+def test_an_evaluation_set_of_tokens_says_nothing_about_a_model_of_images() -> None:
+    images, tokens = ArrayCorpus(np.zeros((9, 2, 2))), ArrayCorpus(np.zeros((9, 9), int), 5)
+    with pytest.raises(ConfigError, match=r"^its samples are tokens, those of the data are no tokens$"):
+        inline.refuse_other_tokens(tokens, images)
+    with pytest.raises(ConfigError, match=r"^its samples are no tokens, those of the data are tokens$"):
+        inline.refuse_other_tokens(images, tokens)
+    with pytest.raises(ConfigError, match=r"^has 5 different tokens, the data only 4$"):
+        inline.refuse_other_tokens(tokens, ArrayCorpus(np.zeros((9, 9), int), 4))
+    inline.refuse_other_tokens(tokens, tokens)
+    inline.refuse_other_tokens(images, images)
