@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from halos import Params, Register, Update, all_of, hookimpl
+from halos import Params, Register, Update, all_of, hookimpl, mean
 from halos.data import ArrayCorpus
 from halos.data.synthetic import Synthetic
 from halos.models.toy import Quadratic
@@ -53,6 +54,15 @@ class Sound:
 
     async def pause(self, sim: Simulation) -> None:
         pass
+
+
+class Weightless(Sound):
+    """Averages what its workers ended at, however they are weighed."""
+
+    async def run(self, sim: Simulation) -> None:
+        for r in sim.rounds():
+            updates = await all_of([sim.train(worker, sim.params, round=r) for worker in sim.workers])
+            sim.commit(mean(update.params for update in updates), updates)
 
 
 class InPlace(Sound):
@@ -233,6 +243,15 @@ class Alternates:
 
 
 @dataclass
+class Negative:
+    def factor(self, steps: int, mean_steps: float) -> float:
+        return 1.0
+
+    def weight(self, worker: Worker) -> float:
+        return 1.0 if worker.id == 0 else -0.5
+
+
+@dataclass
 class Doubles:
     def factor(self, steps: int, mean_steps: float) -> float:
         return 2.0 * steps / mean_steps
@@ -296,10 +315,13 @@ class Misshapen(Quadratic):
         return {"theta": (self.size + 1,)}
 
 
+NUMBERS = itertools.count()
+
+
 class Seedless(Quadratic):
     def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
         module = super().build(vocab_size, seed)
-        nn.init.normal_(module.theta)
+        nn.init.normal_(module.theta, generator=torch.Generator().manual_seed(next(NUMBERS)))
         return module
 
 
@@ -324,7 +346,68 @@ class Noisy(Quadratic):
 
 class NoisyModule(QuadraticModule):
     def forward(self, batch: Tensor) -> Tensor:
-        return super().forward(batch) * torch.rand(())
+        return super().forward(batch) * (1 + next(NUMBERS))
+
+
+class Infinite(Quadratic):
+    """√θ at 0, whose gradient is infinite: in fp16 no step is ever taken."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
+        module = super().build(vocab_size, seed)
+        module.__class__ = RootModule
+        return module
+
+
+class RootModule(QuadraticModule):
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.theta.sqrt().sum()
+
+
+class Counts(Quadratic):
+    """The second time it is asked, its loss is another; one of its own knows how often that was."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
+        module = super().build(vocab_size, seed)
+        module.__class__ = CountingModule
+        module.count = torch.zeros(())
+        return module
+
+
+class CountingModule(QuadraticModule):
+    def forward(self, batch: Tensor) -> Tensor:
+        self.count += 1
+        return super().forward(batch) * self.count
+
+
+class Overlooked(Quadratic):
+    """It draws from a generator that is its own, and none of PyTorch's."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
+        module = super().build(vocab_size, seed)
+        module.__class__ = DrawingModule
+        module.generator = np.random.default_rng(0)
+        return module
+
+
+class DrawingModule(QuadraticModule):
+    def forward(self, batch: Tensor) -> Tensor:
+        return super().forward(batch) * self.generator.random()
+
+
+class Slides(Quadratic):
+    """What it has frozen moves, behind the back of autograd."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
+        module = super().build(vocab_size, seed)
+        module.__class__ = SlidingModule
+        module.frozen = nn.Parameter(torch.ones(()), requires_grad=False)
+        return module
+
+
+class SlidingModule(QuadraticModule):
+    def forward(self, batch: Tensor) -> Tensor:
+        self.frozen.data.mul_(0.9)
+        return super().forward(batch) * self.frozen
 
 
 @dataclass(kw_only=True)
@@ -376,7 +459,7 @@ class Reuses(Inline):
 
 @hookimpl
 def register_sync_policies(register: Register) -> None:
-    several = (InPlace, NoCommit, NeverEnds, Forgets, Twice, StopsEarly, Draws, Remembers, KeepsTensors)
+    several = (Weightless, InPlace, NoCommit, NeverEnds, Forgets, Twice, StopsEarly, Draws, Remembers, KeepsTensors)
     for cls in (Sound, *several, TurnsBack, LooksAtValues, Uphill, Raises):
         register(cls.__name__, cls)
 
@@ -402,6 +485,7 @@ def register_step_allocations(register: Register) -> None:
 @hookimpl
 def register_contribution_weights(register: Register) -> None:
     register("Doubles", Doubles)
+    register("Negative", Negative)
 
 
 @hookimpl
@@ -418,7 +502,7 @@ def register_codecs(register: Register) -> None:
 
 @hookimpl
 def register_models(register: Register) -> None:
-    for cls in (Misshapen, Seedless, Flat, Noisy):
+    for cls in (Misshapen, Seedless, Flat, Noisy, Infinite, Counts, Overlooked, Slides):
         register(cls.__name__, cls)
 
 

@@ -21,13 +21,13 @@ ROWS = (
     "sim",
     "__init__ plugins policies",
     "config",
-    "resume utilization",
+    "resume utilization export",
     "run",
     "testing",
 )
 NEVER = {("sim", "observers")}  # though the row would allow it
 SIM = (  # the same inside sim
-    "clock ledger origins servers listeners course",
+    "clock ledger origins servers listeners course lr_clock",
     "rounds limits",
     "parts",
     "faults",

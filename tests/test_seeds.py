@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from halos.errors import ConfigError
-from halos.seeds import generator, own_seed, seed_for
+from halos.seeds import drawing, generator, own_seed, seed_for
 from halos.testing import Recording, record, tiny
 from halos.testing.situations import TestingJitter
 from halos.training.inline import Inline
@@ -31,6 +34,27 @@ def test_a_generator_begins_anew_each_time_it_is_asked_for() -> None:
     first, again, other = (generator(1, "data", each).random(3).tolist() for each in (2, 2, 3))
     assert first == again
     assert not set(first) & set(other)
+
+
+def test_what_is_drawn_from_global_generators_follows_from_the_seed_and_leaves_them_alone() -> None:
+    def draws() -> tuple[float, ...]:
+        return torch.rand(1).item(), random.random(), float(np.random.rand())
+
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    first, second = draws(), draws()
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    assert draws() == first
+    with drawing(7):
+        inside = draws()
+        with drawing(8):
+            assert draws() != inside
+    assert draws() == second
+    with drawing(7):
+        assert draws() == inside
 
 
 def test_a_seed_of_its_own_counts_more_than_the_runs() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional, Union
 import numpy as np
 
 from halos import seeds
-from halos.data import ArrayCorpus, DataOptions, arrays, cache, memory
+from halos.data import ArrayCorpus, DataOptions, arrays, byte_level, cache, memory
 from halos.data.documents import documents, is_whole
 from halos.data.files import STDLIB, File, find, unreadable
 from halos.data.tokenizing import Tiktoken, Tokenizer, load
@@ -64,6 +64,10 @@ class Text(DataOptions):
     def vocabulary(self) -> int:
         """Return 256, or the tokenizer's number of tokens, for which that is loaded."""
         return VOCABULARY if self.tokenizer is None else load(self.tokenizer).vocab_size
+
+    def tokenizer_json(self) -> Optional[str]:
+        """Return bytes as a tokenizer, or the local one; None for tiktoken's, which have no such form."""
+        return byte_level.tokenizer_json() if self.tokenizer is None else load(self.tokenizer).json
 
     def open(self, seed: int) -> ArrayCorpus:
         """Read every file, in memory of their size; a sample's source is where it begins.

@@ -24,6 +24,7 @@ class Tokenizer(Protocol):
     vocab_size: int  # tokens are below it
     identity: str  # hexadecimal: two tokenizers of one identity give the same tokens
     end: Optional[int]  # the token that ends a text; None: it has none
+    json: Optional[str]  # as a `tokenizer.json`; None: it has no such form
 
     def encode(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
         """Return each text's tokens, nothing added and nothing cut off. Raises ConfigError if it cannot."""
@@ -53,7 +54,8 @@ class HuggingFace:
             raise ConfigError("tokenizer", f"{str(file)!r}: tokenizers is not installed; {EXTRA}") from None
         try:
             content = file.read_bytes()
-            self._tokenizer = tokenizers.Tokenizer.from_str(content.decode())
+            self.json: Optional[str] = content.decode()
+            self._tokenizer = tokenizers.Tokenizer.from_str(self.json)
         except Exception as error:  # the library's own are plain Exceptions
             reason = " ".join(str(error).split())
             raise ConfigError("tokenizer", f"{str(file)!r} cannot be read as a tokenizer.json: {reason}") from None
@@ -101,6 +103,7 @@ class ByTiktoken:
             reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
             raise ConfigError("tokenizer", f"{name!r} cannot be loaded by tiktoken: {reason}") from None
         self.vocab_size = self._encoding.n_vocab
+        self.json: Optional[str] = None
         special = ENDS[0] in self._encoding.special_tokens_set
         self.end = self._encoding.encode_single_token(ENDS[0]) if special else None
         parts = f"tiktoken {tiktoken.__version__} {name} {self.vocab_size} {self.end}"

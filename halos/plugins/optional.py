@@ -13,7 +13,7 @@ import torch
 
 from halos.sim.simulation import Simulation
 from halos.values.params import Params
-from halos.world.cluster import Cluster
+from halos.world.cluster import Cluster, Worker
 
 
 class PolicyMay(Protocol):
@@ -24,6 +24,8 @@ class PolicyMay(Protocol):
 
     def prepare(self, sim: Simulation) -> None:
         """Called once, before anything is written, with all there is; raises ConfigError if something does not fit."""
+
+    weighs: bool  # false: what `weights:` says has no part in it, and is refused
 
     def report(self) -> Any:
         """Return its own numbers for the summary (`policy_report`), however the run ended; plain values."""
@@ -37,6 +39,22 @@ class StepsMay(Protocol):
 
     def prepare(self, sim: Simulation) -> None:
         """As a policy's."""
+
+
+class WeightsMay(Protocol):
+    """Contribution weights (halos.ContributionWeights)."""
+
+    def connect(self, cluster: Cluster) -> None:
+        """Called once, first. Raises ConfigError if the weights do not fit the cluster."""
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's."""
+
+    def weight(self, worker: Worker) -> float:
+        """Return what the worker's contributions count, positive, against those of others they are averaged with.
+
+        The factor is then also times this, over its mean among these.
+        """
 
 
 class CodecMay(Protocol):
@@ -59,6 +77,13 @@ class NetworkMay(Protocol):
 class ModelMay(Protocol):
     """A model (halos.Model)."""
 
+    def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of every tensor that is trained, in the module's order, for runs that only time it.
+
+        Without it the model is built to know them, on the meta device if it can be. Raises UserError for what cannot
+        be built; what differs from the module is refused.
+        """
+
     wire_bytes: Optional[int]  # of the whole model in fp32; without it, or None: four per parameter
     seed: Optional[int]  # what it is built with; without it, or None: the run's
     language_model: bool  # whether its loss is in nats per token; then perplexity and bits per byte follow from it
@@ -69,11 +94,26 @@ class ModelMay(Protocol):
         Numbers or tensors. If `loss` is among them, the module is not asked for it as well.
         """
 
+    def hugging_face(
+        self, tensors: dict[str, torch.Tensor], sequence_length: int
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the `config.json` by which transformers builds the model, and `tensors` by their names there.
+
+        `tensors` are those of a run's `model.pt`. `python -m halos.export RUN --to hf FOLDER` needs it.
+        """
+
 
 class ComputeMay(Protocol):
     """A compute model (halos.ComputeModel)."""
 
     seed: Optional[int]  # what it is connected with; without it, or None: the run's
+
+
+class DataMay(Protocol):
+    """A data source (halos.DataSource)."""
+
+    def tokenizer_json(self) -> Optional[str]:
+        """Return the tokenizer that made its tokens, as a Hugging Face `tokenizer.json`; None if there is none."""
 
 
 class ExecutorMay(Protocol):
@@ -85,8 +125,20 @@ class ExecutorMay(Protocol):
         Jobs that ask for a `gradient` come only to executors that have it.
         """
 
+    def shard_sizes(self) -> list[int]:
+        """Return the number of training samples in every shard of the data order; without it, they are not known."""
+
     def forget(self, worker: int) -> None:
-        """Forget a worker's optimizer state; `faults.inner_state: gone` needs it."""
+        """Forget a worker's inner state (optimizer, buffers); `faults.inner_state: gone` needs it."""
+
+    def whole(self, params: Params) -> dict[str, torch.Tensor]:
+        """Return the model's state dict at `params`, on the CPU, for `model.pt`; without it: `params.tensors()`.
+
+        What workers keep to themselves is in it as in evaluations: of buffers, the mean over workers.
+        """
+
+    def skipped_steps(self) -> Optional[int]:
+        """Return how many local steps fp16's loss scaling has left out so far, for the summary; None: not fp16."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold of it: plain values and tensors. Runs are checkpointed only with it."""
@@ -98,10 +150,12 @@ class ExecutorMay(Protocol):
 MAY: dict[str, type[Any]] = {
     "policy": PolicyMay,
     "step allocation": StepsMay,
+    "contribution weights": WeightsMay,
     "codec": CodecMay,
     "network model": NetworkMay,
     "model": ModelMay,
     "compute model": ComputeMay,
+    "data source": DataMay,
     "executor": ExecutorMay,
 }
 

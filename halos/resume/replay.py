@@ -67,6 +67,10 @@ class Taped:
             self._tape.add(mean)
         return means or None
 
+    def shard_sizes(self) -> Optional[list[int]]:
+        sizes: Optional[list[int]] = call(self._executor, "shard_sizes")
+        return sizes
+
     def describe(self) -> dict[str, Any]:
         return self._executor.describe()
 

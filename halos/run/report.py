@@ -60,6 +60,7 @@ def _facts(summary: Summary) -> Table:
         ("wall time", duration(summary.get("wall_seconds"))),
         ("parameters", None if parameters is None else f"{parameters:,}"),
         ("local steps", _steps(summary)),
+        ("skipped steps", _skipped(summary)),
         ("tokens", f"{summary.get('tokens', 0):,}"),
         *_losses(summary),
         ("commits", commits),
@@ -77,6 +78,12 @@ def _facts(summary: Summary) -> Table:
         if value:
             table.add_row(Text(name), Text(value))
     return table
+
+
+def _skipped(summary: Summary) -> Optional[str]:
+    """Return in words how many local steps fp16's loss scaling left out; None in another precision."""
+    skipped = summary.get("skipped_steps")
+    return None if skipped is None else f"{skipped:,}, by fp16's loss scaling"
 
 
 def _steps(summary: Summary) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Union
 
 from halos.errors import Diverged, Lost, UserError
 from halos.observers.tally import Tally
-from halos.plugins.optional import has
+from halos.plugins.optional import call, has
 from halos.run.assembly import Run
 from halos.sim.clock import Deadlock
 from halos.values.records import CutShort, Summary
@@ -38,6 +38,7 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
             "in_flight": ledger.in_flight,
             "lost": ledger.lost,
         },
+        "skipped_steps": call(config.executor, "skipped_steps"),
         "lost": simulation.faults.lost(),
         "data": {**data, "epochs": dealt / data["train_samples"]} if "train_samples" in data else data,
         "goodput": tally.goodput(simulation.now),

@@ -17,6 +17,7 @@ from halos.sim.servers import GLOBAL, Servers
 from halos.training.metrics import KNOWN as KNOWN_METRICS
 from halos.values.params import Params, mean
 from halos.values.records import Evaluation
+from halos.values.rounding import latest
 
 Measures = dict[str, dict[str, float]]  # by set, the loss and other means
 KNOWN = (GLOBAL, LOCAL_SERVERS, WORKERS)
@@ -74,15 +75,16 @@ class Evaluations:
                 losses = found if name == GLOBAL else losses
         return losses
 
-    def before(self, time: float, reached: Callable[[dict[str, float]], bool]) -> bool:
-        """Evaluate all models as they are at each moment that is due before virtual `time`; it becomes that moment.
+    def before(self, event: float, end: float, reached: Callable[[dict[str, float]], bool]) -> bool:
+        """Evaluate all models as they are at each moment before the next `event` and the `end`; it becomes that moment.
 
-        Returns whether, and stops when, the global model's losses have `reached` what is wanted.
+        (An event that is a rounding error later is one of that moment.) Returns whether, and stops when, the global
+        model's losses have `reached` what is wanted.
         """
-        while (moment := self._moments * self._every) < time:
+        while (moment := self._moments * self._every) < end and latest(moment) < event:
             self._moments += 1
-            self._clock.now = moment
-            if self._latest == (moment, self._servers.main.params.serial):
+            self._clock.now = max(self._clock.now, moment)
+            if self._latest == (self._clock.now, self._servers.main.params.serial):
                 continue  # by local steps, too
             if reached(self.now() or {}):
                 return True

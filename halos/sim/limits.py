@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Optional
+from typing import Any, Optional
 
 from halos.data import DataSource
 from halos.errors import ConfigError, positive, require
@@ -66,7 +67,7 @@ class BudgetOptions:
 
 def _fewer(steps: Optional[int], tokens: Optional[int], tokens_per_step: int) -> float:
     """Return the fewer local steps of two limits."""
-    by_tokens = math.inf if tokens is None else math.ceil(tokens / tokens_per_step)
+    by_tokens = math.inf if tokens is None else -(-tokens // tokens_per_step)
     return min(math.inf if steps is None else steps, by_tokens)
 
 
@@ -112,6 +113,9 @@ class Limits:
         self.trained = budget.trained(tokens_per_step)
         self.seconds = budget.seconds
         self.first_round = FIRST_ROUND * workers  # jobs, generously
+        # Told whether the budget is spent whenever that is asked, before anything comes of the answer: up to the first
+        # yes, the run is the one with any larger budget.
+        self.asked: Callable[[bool], Any] = lambda over: None
         # Trained local steps, after which `look` is to be called.
         self.patience = self._allowed = GENEROUS * min(self.steps, self.trained)
         self._target = budget.target_loss
@@ -120,6 +124,12 @@ class Limits:
         self._ledger = ledger
         self._unreliable = unreliable
         self._looked = self._committed = 0  # local steps trained and committed when this was last looked at
+
+    def spent(self, local_steps: float, trained: float) -> bool:
+        """Whether so many committed (or planned) local steps spend the budget, or so many that are trained."""
+        over = local_steps >= self.steps or trained >= self.trained
+        self.asked(over)
+        return over
 
     def due(self, local_steps: int) -> bool:
         """Whether `local_steps` committed so far make an evaluation due (and note that it is made)."""
@@ -130,7 +140,9 @@ class Limits:
 
     def reached(self, losses: dict[str, float]) -> bool:
         """Whether `losses`, by evaluation set, meet the target loss: that on `validation` counts."""
-        return self._target is not None and losses.get("validation", math.inf) <= self._target
+        over = self._target is not None and losses.get("validation", math.inf) <= self._target
+        self.asked(over)
+        return over
 
     def look(self, jobs: int, steps_per_job: float, now: float) -> None:
         """Warn, once, if several times the budget was trained and nothing committed; called when `patience` is over.

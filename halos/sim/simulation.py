@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Optional, Protocol, TypeVar, Union
 
@@ -19,9 +19,10 @@ from halos.sim.jobs import Jobs
 from halos.sim.ledger import Ledger
 from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
+from halos.sim.lr_clock import LrClock, LrStep
 from halos.sim.origins import Origins
 from halos.sim.parts import Parts
-from halos.sim.rounds import LrStep, Round, Rounds
+from halos.sim.rounds import Round, Rounds
 from halos.sim.servers import GLOBAL, Servers
 from halos.sim.transit.collectives import Collective, Collectives
 from halos.sim.transit.transfers import Transfers
@@ -70,16 +71,16 @@ class Simulation:
         )
         self.losses = Losses(parts, self.clock, hazards, self.ledger, self._forget)
         self.faults = Watch(cluster, self.clock, hazards, self.losses, self.ledger)
+        lr_clock = LrClock(parts.batch_size, parts.global_batch_size)
         self.jobs = Jobs(
-            parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses, self._origins
+            parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses, lr_clock, self._origins
         )
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
-            parts.batch_size,
-            parts.global_batch_size,
-            self.limits.steps,
+            lr_clock,
+            self.limits.spent,
             self.ledger,
-            self.limits.trained,
+            parts.seed,
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
         self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards)
@@ -131,9 +132,6 @@ class Simulation:
         self.clock.spawn(policy.run(self))
         try:
             self.clock.run(self.limits.seconds, between)
-            end = self.now
-            if not self._evaluate_before(end):
-                self.clock.now = end
         except Deadlock as error:
             raise type(error)(f"{error}{self.faults.gone()}") from None
         finally:
@@ -143,13 +141,15 @@ class Simulation:
         for name in self.evaluations.missing:
             logger.warning("evaluate.of: there were no %s in this run", name.replace("_", " "))
 
-    def rounds(self) -> Iterator[Round]:
+    def rounds(self, fraction: float = 1.0) -> Iterator[Round]:
         """The rounds still to open, from the first; whoever asks, the same rounds.
 
         A round is opened or refused once, for all, when first asked for: refused as soon as the
-        rounds before it (or the jobs dispatched) make up the budget's local steps.
+        rounds before it (or the jobs dispatched) make up the budget's local steps. With a `fraction`, only so many of
+        the workers take part in each, rounded, at least one, drawn anew by the run's seed: its `members`. Of a round,
+        the first to ask decides.
         """
-        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
+        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched, fraction)
 
     def steps(self, worker: Worker) -> int:
         """Ask the step allocation (`steps:`) for the local steps of the worker's next job."""
@@ -179,11 +179,9 @@ class Simulation:
         `gradient` with a `server`, UserError if the executor computes no gradients. The event raises Lost, at the
         moment at which that is detected, if a fault takes the job or its message; Diverged if its loss is not finite.
         """
-        mean_steps = None
         if round is not None:
             steps = round.steps[worker.id] if steps is None else steps
             lr_step = round.lr_step if lr_step is None else lr_step
-            mean_steps = round.mean_steps
         elif steps is None:
             steps = self._parts.steps.steps(worker, self)
         if isinstance(lr_step, tuple):
@@ -206,9 +204,18 @@ class Simulation:
             global_version,
             region=region,
             lr_step=lr_step,
-            mean_steps=mean_steps,
+            round=round,
             gradient=gradient,
         )
+
+    def weigh(self, updates: Iterable[Union[Update, Sequence[Update]]]) -> list[Update]:
+        """Return the updates as `weights:` weighs them among each other: those that are about to be averaged.
+
+        An update comes weighed among all workers of its round (or, without a round, among their latest jobs), of whom
+        not everybody may be heard. Who brings several, those of jobs one after the other, is weighed by all of their
+        steps; returned is the last, of which `since` gives the difference.
+        """
+        return self.jobs.weigh([[each] if isinstance(each, Update) else each for each in updates])
 
     def inner_step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one step of the inner optimizer along `gradient`; takes no virtual time.
@@ -217,6 +224,18 @@ class Simulation:
         """
         stepped: Params = getattr(self._parts.executor, "step")(params, gradient, lr_step)  # noqa: B009
         return stepped
+
+    def samples(self, worker: Worker) -> Optional[float]:
+        """Return how many training samples are the worker's: of its shard, in equal parts of all workers that share it.
+
+        None if the executor does not know, as where nothing is trained.
+        """
+        sizes: Optional[Callable[[], Optional[list[int]]]] = getattr(self._parts.executor, "shard_sizes", None)
+        known = None if sizes is None else sizes()
+        if known is None:
+            return None
+        shards = [self._parts.order.shard(other) for other in self.workers]
+        return known[shards[worker.id]] / shards.count(shards[worker.id])
 
     def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
         """Seconds that a whole model's exchange would take now: pull and push, or without a server an all-reduce."""
@@ -265,6 +284,14 @@ class Simulation:
         """Return an event `seconds` of virtual time from now. Raises ValueError for a negative time."""
         return self.clock.timeout(seconds)
 
+    def at(self, moment: float, last: bool = False) -> Event[None]:
+        """Return an event at that very `moment`, in virtual seconds: for one that is known, rather than how far it is.
+
+        With `last` it happens after all that is due then, also by a rounding error later: the end of a period. Raises
+        ValueError for a moment that is over.
+        """
+        return self.clock.at(moment, last=last)
+
     def event(self, key: Hashable) -> Event[Any]:
         """Return the event named `key`, the same for all who ask: one process lets it `succeed`, others await it.
 
@@ -306,7 +333,7 @@ class Simulation:
         self._tell.commit(commit)
         if server != GLOBAL:
             return False
-        over = commit.local_steps >= self.limits.steps or self._trained_enough()
+        over = self.limits.spent(commit.local_steps, self._trained())
         due = self.limits.due(commit.local_steps) or over
         if (due and self._evaluate()) or over:
             self._finish()
@@ -351,23 +378,19 @@ class Simulation:
         """Evaluate all models; return whether the global one has reached the target loss."""
         return self.limits.reached(self.evaluations.now() or {})
 
-    def _evaluate_before(self, time: float) -> bool:
-        """Evaluate what is due before `time`; the run is over at the moment at which the target loss is reached."""
-        reached = self.evaluations.before(time, self.limits.reached)
-        if reached:
-            self._finish()
-        return reached
-
     def _between(self, between: Optional[Callable[[], None]]) -> None:
-        if not self._evaluate_before(min(self.clock.next, self.limits.seconds)) and between is not None:
+        """Before the next event, evaluate what is due until then; checkpoints come first, as they know of no end."""
+        if between is not None:
             between()
+        if self.evaluations.before(self.clock.next, self.limits.seconds, self.limits.reached):
+            self._finish()
 
-    def _trained_enough(self) -> bool:
-        """Whether the budget of trained local steps is spent, and of rounds that were opened nothing is outstanding."""
-        if self.ledger.trained < self.limits.trained:
-            return False
-        outstanding = self.ledger.in_flight > self.ledger.undelivered or self.jobs.running
-        return not self._rounds.opened or (self._rounds.closed and not outstanding)
+    def _trained(self) -> int:
+        """The trained local steps that the budget counts: none while something of a round is outstanding."""
+        ledger, rounds = self.ledger, self._rounds
+        if rounds.opened and (not rounds.closed or self.jobs.running or ledger.in_flight > ledger.undelivered):
+            return 0
+        return ledger.trained
 
     def _forget(self, worker: int) -> None:
         """Forget a worker's inner state, if the executor can, and what its codec's error feedback has kept."""

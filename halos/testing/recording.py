@@ -15,6 +15,9 @@ from halos.run.assembly import assemble
 from halos.sim.simulation import Simulation
 from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 
+# Nothing is written.
+UNWRITTEN: Section = {"checkpoint": {"every_minutes": None, "at_end": False}}
+
 # Two workers of one region, a quadratic with its optimum at 1, free communication: change what matters.
 TINY: Section = {
     "cluster": {"regions": [{"workers": [1.0, 1.0]}], "step_time_ms": 1000.0},
@@ -108,7 +111,7 @@ def two_workers(rounds: int = 5, **changes: Any) -> Section:
 
 def record(sections: Section, plugins: Sequence[str] = (), policy: Optional[Any] = None) -> Recording:
     """Run a configuration, writing nothing; `policy` (an instance) takes the place of the configured one."""
-    config, found = resolved(sections, plugins)
+    config, found = resolved(merge(sections, UNWRITTEN), plugins)
     if policy is not None:
         config.policy = policy
     run = assemble(config, found)

@@ -67,7 +67,8 @@ Measured = Union[float, dict[str, float], None]
 class Executor(Protocol):
     """Trains jobs for real (or pretends to); the virtual clock is none of its business.
 
-    A worker has one job at a time; its optimizer state lives here, for the whole run. Jobs that ask for a
+    A worker has one job at a time; its inner state (optimizer, the module's buffers) lives here, for the whole run.
+    What the module draws follows from (seed, worker, job id), as `inline` does it. Jobs that ask for a
     `gradient` come only to executors that also have `step(params, gradient, lr_step) → params`: one step
     of the inner optimizer along a gradient, with a state that is no worker's. Runs are checkpointed only if
     it has `state() → dict` (plain values and tensors) and `restore(state)`; `faults.inner_state: gone` needs

@@ -14,12 +14,11 @@ from halos.data.batch import Batch
 from halos.data.feed import Feed
 from halos.errors import ConfigError, UserError, require, under
 from halos.hooks import Register, hookimpl
+from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
 from halos.training import Job, Outcome, Task
 from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
-
-BEYOND = ("index out of range in self", "Target ")  # torch's words, of an embedding and of cross_entropy
 
 
 @dataclass
@@ -39,10 +38,13 @@ class Inline:
         torch.set_num_threads(self.threads)
         device = self._device()
         with under("model"):
-            check_memory(task, sum_of(task.model.shapes(corpus.vocab_size)), device)
-            module = task.model.build(corpus.vocab_size, task.model_seed)
+            shapes = shapes_of(task.model, corpus.vocab_size)
+            check_memory(task, sum_of(shapes), device)
+            module = built(task.model, corpus.vocab_size, task.model_seed)
+            with named(task.model):
+                refuse_other_shapes(shapes, module)
+                self._trainer = Trainer(module, task.train, device, task.model_seed)
         self._task = task
-        self._trainer = Trainer(module, task.train, device)
         self._corpus = corpus
         self._sets = {"validation": self._feed}
         for name, source in task.evaluation_sets.items():
@@ -50,6 +52,8 @@ class Inline:
                 extra = source.open(task.split_seed(source))
                 refuse_other_tokens((source, extra), (task.data, corpus))
                 self._sets[name] = Feed(extra, source, task.cluster, task.seed, f"evaluate.sets.{name}")
+        with self._indexing("data"):
+            self._trainer.look(task.model, tensors(self._first_batches()))
         return self._trainer.initial()
 
     def submit(self, job: Job) -> None:
@@ -59,8 +63,10 @@ class Inline:
         batches = self._batches(job)
         with self._indexing("data"):
             if job.gradient:
-                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
-            return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
+                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time, job.id))
+            return Outcome(
+                *self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time, job.id)
+            )
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         return self._trainer.step(params, gradient, lr_step)
@@ -74,6 +80,10 @@ class Inline:
             means = self._trainer.evaluate(params, tensors(feed.validation(self._task.train.micro)), own)
         return derived(means, model, getattr(feed.corpus, "bytes_per_token", None))
 
+    def shard_sizes(self) -> list[int]:
+        """Return the number of training samples in every shard, in an epoch."""
+        return self._feed.sizes
+
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
         return {
@@ -84,8 +94,16 @@ class Inline:
             "bytes_per_token": getattr(self._corpus, "bytes_per_token", None),
         }
 
+    def whole(self, params: Params) -> dict[str, torch.Tensor]:
+        """Return the model's state dict at `params`, on the CPU, with buffers (their mean over workers)."""
+        return self._trainer.whole(params)
+
+    def skipped_steps(self) -> Optional[int]:
+        """Return how many local steps fp16's loss scaling has left out so far; None in another precision."""
+        return self._trainer.skipped if self._task.train.precision == "fp16" else None
+
     def state(self) -> dict[str, Any]:
-        """Return the state of all workers' optimizers, for a checkpoint: plain values and tensors (not copied)."""
+        """Return all workers' inner state (optimizers, buffers): plain values and tensors (not copied)."""
         return self._trainer.state()
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -93,7 +111,7 @@ class Inline:
         self._trainer.restore(state)
 
     def forget(self, worker: int) -> None:
-        """Forget a worker's optimizer state; its next job begins with a new one."""
+        """Forget a worker's inner state; its next job begins with a new one."""
         self._trainer.forget(worker)
 
     def close(self) -> None:
@@ -116,6 +134,13 @@ class Inline:
                 f"model: {type(self._task.model).__name__} cannot index what {section} holds ({error}): it needs a row"
                 f" for each of {self._corpus.vocab_size} tokens, and for each position if it numbers these"
             ) from error
+
+    def _first_batches(self) -> Iterator[torch.Tensor | Batch]:
+        """Micro-batches of somebody's first samples, as training reads them; as many as there are."""
+        shard, size = next((shard, size) for shard, size in enumerate(self._feed.sizes) if size)
+        micro = min(self._task.train.micro, size)
+        for first in range(0, size - micro + 1, micro):
+            yield self._feed.train(shard, first, micro)
 
     def _device(self) -> torch.device:
         if self.device == "auto":

@@ -276,6 +276,7 @@ def tokenised(path: Any, words: Path, **options: Any) -> Text:
 def test_documents_are_tokenised_and_joined_with_the_end_of_text(tmp_path: Path, words: Path) -> None:
     source = tokenised(files(tmp_path, {"t/b.txt": "deff", "t/a.txt": "abé"}) + "/t", words)
     assert source.vocabulary() == 8
+    assert source.tokenizer_json() == words.read_text()
     opened = source.open(1)
     assert opened.read(slice(0, 9)).tolist() == [[1, 2, 0, 7], [7, 4, 5, 6]]  # and 6, 7, which fill no window
     assert (opened.vocab_size, sources(opened)) == (8, [0, 0])  # the second begins with what ends the first

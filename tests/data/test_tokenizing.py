@@ -40,6 +40,7 @@ def test_a_tokenizer_json_gives_its_own_tokens_and_nothing_else(tmp_path: Path) 
 def test_a_folder_is_that_of_its_tokenizer_json(tmp_path: Path) -> None:
     path = saved(tmp_path, words("a"))
     assert load(tmp_path).identity == load(path).identity
+    assert load(tmp_path).json == path.read_text()
     assert load(path).end is None
     other = tmp_path / "other"
     other.mkdir()

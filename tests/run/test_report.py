@@ -89,6 +89,12 @@ def test_what_faults_have_taken_is_shown_if_there_were_any(tmp_path):
     assert row.split() == ["region", "0", "2", "75.0%", "12.5%", "0.0%", "12.5%", 15 * "#" + 3 * "=" + 2 * "x"]
 
 
+@pytest.mark.parametrize(("skipped", "shown"), [(1234, True), (0, True), (None, False)])
+def test_steps_that_fp16_skipped_are_told_in_its_runs_alone(tmp_path, skipped, shown):
+    text = printed(tmp_path, skipped_steps=skipped)
+    assert (f"skipped steps    {skipped or 0:,}, by fp16's loss scaling" in text) is shown
+
+
 def test_the_marks_of_the_bars_are_named_in_the_heads(tmp_path):
     workers = [{**WORKERS[0], "idle": 0.125, "down": 0.125}]
     head = next(line for line in printed(tmp_path, workers=workers).splitlines() if line.startswith("region"))

@@ -25,6 +25,7 @@ from halos.testing.conformance import (
     StepsConformance,
     WeightsConformance,
 )
+from tests.keeping import HERE
 
 ROOT = Path(__file__).parents[2]
 MODULES = [ROOT / "third_party/example-variant/noloco_gossip.py"]
@@ -96,6 +97,11 @@ class TestModels(ModelConformance):
         {"name": "sized", "parameters": 10},
         {"name": "quadratic", "noise": 0.5},
     )
+
+
+class TestModelsThatKeepSomething(ModelConformance):
+    plugins = (HERE,)
+    sections = ({"name": "keeping", "dropout": 0.5, "noise": 0.1},)
 
 
 class TestData(DataConformance):

@@ -44,6 +44,12 @@ class Policies(PolicyConformance):
             {},
             r"2 workers, slow: parameters were modified in place, those made at .*training",
         ),
+        (
+            "Weightless",
+            "obeys_weights_or_refuses_them",
+            {},
+            r"2 workers, slow: `weights:` make no difference; it should",
+        ),
         ("NoCommit", "spends_the_budget", {}, r"24 local steps trained, 0 committed, 0 dropped; it has forgotten"),
         ("NeverEnds", "spends_the_budget", {}, r"\d+ local steps trained, 0 committed, .* forgotten sim.commit"),
         ("Forgets", "steps_add_up", {}, r"neither committed nor dropped by \d+ s: update 0 of worker 0, there at 2 s;"),
@@ -144,6 +150,7 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
         ),
         (Allocations, "Halves", "allots_whole_steps_and_does_so_again", ALLOTTED, r"2\.0 local steps|float"),
         (Allocations, "Alternates", "allots_whole_steps_and_does_so_again", ALLOTTED, r"asked twice in a row, it says"),
+        (Weightings, "Negative", "weights_of_workers_are_positive", {}, r"worker 1 counts -0\.5; it must be positive"),
         (Weightings, "Doubles", "over_equal_steps_they_are_one", {}, r"1 steps of 1 on average count 2\.0, not 1"),
         (
             Weightings,
@@ -179,7 +186,14 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
             {"part": "a part"},
             r"a part: the error is 2 of",
         ),
-        (Models, "Misshapen", "builds_what_it_says", {}, r"says \{'theta': \(3,\)\}, builds \{'theta': \(2,\)\}"),
+        (Models, "Misshapen", "builds_what_it_says", {}, r"says \[3\] of theta, but build\(\) makes it \[2\]"),
+        (
+            Models,
+            "Infinite",
+            "loss_is_a_finite_number_with_a_gradient_everywhere",
+            {},
+            r"no finite gradient reaches theta",
+        ),
         (
             Models,
             "Seedless",
@@ -192,9 +206,14 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
             "Flat",
             "loss_is_a_finite_number_with_a_gradient_everywhere",
             {},
-            r"no finite gradient reaches unused",
+            r"its loss does not depend on unused, which would only be decayed",
         ),
-        (Models, "Noisy", "loss_is_a_finite_number_with_a_gradient_everywhere", {}, r"the loss of one batch is \["),
+        (Models, "Noisy", "loss_is_a_finite_number_with_a_gradient_everywhere", {}, r"the loss of one batch is \("),
+        *(
+            (Models, name, test, {}, r"a job comes out otherwise .*: it keeps something that is neither parameter")
+            for name in ("Counts", "Overlooked", "Slides")
+            for test in ("a_job_does_not_depend_on_those_of_other_workers", "goes_on_from_what_is_saved")
+        ),
         (
             Data,
             "Unknown",
@@ -265,7 +284,7 @@ def test_three_lines_test_a_plugin_file(pytester: pytest.Pytester, monkeypatch: 
         """,
     )
     result = pytester.runpytest_subprocess("-v", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=9)
+    result.assert_outcomes(passed=10)
     result.stdout.fnmatch_lines(["*TestMine::test_over_equal_steps_they_are_one?mine? PASSED*"])
 
 
@@ -279,7 +298,7 @@ def test_a_suite_of_nothing_is_an_error() -> None:
 
 def test_without_plugins_a_suite_is_of_all_there_is() -> None:
     assert {each["name"] for each in MergeRuleConformance.subjects()} >= {"sgd", "nesterov", "delayed_nesterov", "adam"}
-    assert [each["name"] for each in Weightings.subjects()] == ["Doubles"]
+    assert [each["name"] for each in Weightings.subjects()] == ["Doubles", "Negative"]
 
 
 def test_a_section_that_is_needed_is_asked_for() -> None:
