@@ -65,7 +65,7 @@ class ModelConformance(Suite):
             torch.manual_seed(state)
             with self.about(section):
                 gradient, losses = trainer.gradient(0, start, 2, self.batches(), 0.0)[:2]
-                evaluation = trainer.evaluate(start, iter([self.batch()]))
+                evaluation = trainer.evaluate(start, iter([self.batch()]))["loss"]
             finite = torch.isfinite(torch.tensor([*losses, evaluation])).all()
             self.check(bool(finite), section, f"its losses are {losses} in training, {evaluation} in evaluation")
             bad = [name for name, tensor in gradient.tensors().items() if not tensor.isfinite().all()]
