@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
-from halos.run.cli import main, terminate
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, terminate)
-    sys.exit(main())
+    sys.path.append(sys.path.pop(0))  # the working directory: a plugin file there may be called as a library's module
+
+    from halos.run.cli import command
+
+    command()

@@ -24,7 +24,9 @@ FREE = ("observers", "checkpoint", "executor.device", "executor.threads")  # may
 LIMITS = ("budget.local_steps", "budget.tokens", "budget.simulated_hours")  # may grow
 
 
-def load_run(folder: Path, changes: Sequence[str], plugins: Sequence[str] = ()) -> tuple[Config, Plugins, Checkpoint]:
+def load_run(
+    folder: Path, changes: Sequence[str], plugins: Sequence[str] = (), without: Sequence[str] = ()
+) -> tuple[Config, Plugins, Checkpoint]:
     """The configuration of the run in `folder`, with `key=value` changes, and its newest intact checkpoint.
 
     UserError names what stands in the way: no checkpoint, a key that must not change, another version
@@ -44,7 +46,7 @@ def load_run(folder: Path, changes: Sequence[str], plugins: Sequence[str] = ()) 
     section = merge(before, overrides(changes))
     if section["out"] != before["out"]:
         raise ConfigError("out", f"is {folder}, where the run is, and cannot become {shown(section['out'])}")
-    config, found = resolved(section, plugins)
+    config, found = resolved(section, plugins, without)
     free = (*FREE, *(f"data.{name}" for name in path_fields(type(config.data))))  # the data's hash decides
     _check_keys(checkpoint.config, to_sections(config, found), free)
     _check_budget(checkpoint, config)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Optional, Union
 import pytest
 
 from halos.config.builder import Builder, path_fields, to_sections
-from halos.config.paths import Written, written
+from halos.config.written import Written, written
 from halos.errors import ConfigError, require
 from halos.plugins.registry import Plugins
 from halos.rules.merge import SGD, Adam, MergeRule, Nesterov
@@ -158,7 +158,7 @@ def test_a_value_becomes_what_its_field_is_annotated_with(build, section, expect
         ({"bare": []}, "top.bare: [] is not a section of keys and values"),
         ({"inner": 3}, "top.inner: 3 is not a section of keys and values"),
         ({"inner": {"lr": -1}}, "top.inner.lr: -1.0 is not non-negative"),
-        ({"inner": {"rl": 1}}, "top.inner.rl: no such key; there are: lr (did you mean 'lr'?)"),
+        ({"inner": {"rl": 1}}, "top.inner.rl: no such key (did you mean 'lr'?); there are: lr"),
         ({"inner": "x"}, "top.inner: 'x' is not a section of keys and values"),
         ({"hidden": 1}, "top.hidden: no such key; there are: "),
         ({"rules": [{"name": "sgd", "lr": -1}]}, "top.rules[0].lr: -1.0 is not zero or a positive, finite number"),

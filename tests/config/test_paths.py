@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from halos.config.paths import Written, absolute, plain, written
+from halos.config.paths import absolute
+from halos.config.written import Written, plain, written
 
 
 def text(value: str, folder: Path) -> Written:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from halos.config.layers import merge, overrides, read
-from halos.config.paths import written
 from halos.config.references import RESOLVED, interpolate
+from halos.config.written import written
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halos.config.layers import read
-from halos.config.paths import written
+from halos.config.written import written
 from halos.config.yaml_text import MOST_NESTED, check_depth, parse, to_yaml
 
 
