@@ -35,6 +35,10 @@ WORDS: dict[Any, str] = {
 }
 
 
+class Unwritable(ConfigError):
+    """A text that config.yaml could not hold: a folder's name may be any bytes."""
+
+
 class Builder:
     """Turns sections into dataclasses, fields annotated with a Protocol into the component they name."""
 
@@ -204,6 +208,8 @@ class Builder:
         for option in fitting:
             try:
                 return self.convert(option, value, key)
+            except Unwritable:
+                raise
             except ConfigError:
                 continue
         raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}")
@@ -294,11 +300,11 @@ def _section(cls: type[Any], value: Any) -> Any:
 
 
 def _in_utf8(text: str, key: str) -> str:
-    """Return `text`. Raises ConfigError if no file could hold it: a folder's name may be any bytes."""
+    """Return `text`. Raises Unwritable if it is no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(
+        raise Unwritable(
             key, f"{shown(text)} is no UTF-8, and config.yaml could not hold it; rename what is so called"
         ) from None
     return text

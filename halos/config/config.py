@@ -84,6 +84,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2^63 - 1")
+        self.out = None if self.out is None else expanded(self.out)
         plain = self.name not in ("", ".", "..") and not any(character in self.name for character in "/\\\0")
         require(plain, "name", self.name, "the name of a folder (no slashes); `out` takes a path")
         if self.budget.target_loss is not None and self.evaluate.every_local_steps is None:
@@ -92,7 +93,7 @@ class Config:
     @property
     def folder(self) -> Path:
         """Where the run writes."""
-        return Path("runs") / self.name if self.out is None else Path(expanded(self.out))
+        return Path("runs") / self.name if self.out is None else Path(self.out)
 
 
 def load_config(

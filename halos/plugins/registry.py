@@ -222,9 +222,9 @@ class Plugins:
                 raise UserError(f"plugin {origin}: {kind} {name!r} {problem}{self._way_out(implementation.plugin)}")
             other = self.components[kind].get(name)
             if other is not None:
-                way_out = self._way_out(implementation.plugin) or "; load only one of them"
                 raise UserError(
-                    f"two plugins bring a {kind} named {name!r}: {other.origin} and {origin}{way_out}, or rename one"
+                    f"two plugins bring a {kind} named {name!r}: {other.origin} and {origin}; rename one,"
+                    f" or load only one of them{self._way_out(implementation.plugin)}"
                 )
             self.components[kind][name] = Component(kind, name, cls, origin)
             self._names.setdefault(cls, name)
@@ -245,7 +245,7 @@ def canonical(package: str) -> str:
 
 
 def _left_out(package: str) -> str:
-    return f"; leave it out: --without-plugin {package}"
+    return f"; to leave it out: --without-plugin {package}"
 
 
 def versions(plugins: Plugins) -> dict[str, str]:

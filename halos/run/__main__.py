@@ -1,12 +1,8 @@
-"""`python -m halos.run`."""
+"""`python -m halos.run`, which is `halos`."""
 
 from __future__ import annotations
 
-import sys
+from halos.run.cli import command
 
 if __name__ == "__main__":
-    sys.path.append(sys.path.pop(0))  # the working directory: a plugin file there may be called as a library's module
-
-    from halos.run.cli import command
-
     command()

@@ -1,4 +1,4 @@
-"""The command line of `python -m halos.run`: what was asked for, done, and its end as an exit code."""
+"""The command line of `halos`, or `python -m halos.run`: what was asked for, done, and its end as an exit code."""
 
 from __future__ import annotations
 
@@ -133,7 +133,12 @@ def _config_file(named: Optional[str]) -> str:
 
 
 def command() -> NoReturn:
-    """`halos`, and `python -m halos.run`: the process ends with the exit code."""
+    """`halos`, and `python -m halos.run`: the process ends with the exit code.
+
+    Plugins that are modules are looked for in the working directory as well, but last.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())
 

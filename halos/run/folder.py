@@ -15,7 +15,6 @@ import torch
 
 from halos.config.config import Config
 from halos.config.layers import read
-from halos.config.paths import expanded
 from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError, UserError, shown
 from halos.observers.experiment import Experiment
@@ -55,7 +54,7 @@ def holds_run(folder: Path) -> bool:
             config = read(place / "config.yaml")
             named = config.get("out") or config.get("name")
             if sections <= config.keys() and isinstance(named, str):
-                return Path(expanded(named)).resolve().name == folder.resolve().name
+                return Path(named).resolve().name == folder.resolve().name
     return False
 
 

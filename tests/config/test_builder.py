@@ -160,7 +160,7 @@ def test_a_value_becomes_what_its_field_is_annotated_with(build, section, expect
         ({"inner": {"lr": -1}}, "top.inner.lr: -1.0 is not non-negative"),
         ({"inner": {"rl": 1}}, "top.inner.rl: no such key (did you mean 'lr'?); there are: lr"),
         ({"inner": "x"}, "top.inner: 'x' is not a section of keys and values"),
-        ({"hidden": 1}, "top.hidden: no such key; there are: "),
+        ({"hidden": 1}, "top.hidden: no such key (did you mean 'choice'?); there are: "),
         ({"rules": [{"name": "sgd", "lr": -1}]}, "top.rules[0].lr: -1.0 is not zero or a positive, finite number"),
         ({"by_name": {"a": {"name": "sgd", "lr": -1}}}, "top.by_name.a.lr: -1.0 is not zero or a positive, finite nu"),
         ({"rules": [{"lr": 1}]}, "top.rules[0].name: missing; it must be a merge rule: {name: …}, one of "),

@@ -1,4 +1,4 @@
-"""Layers: defaults ← extends ← file ← key=value, and a changed name discards what lies below it."""
+"""Layers: defaults ← extends ← file ← key=value, and what is left of a component that another takes the place of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_upper_layer_wins_and_what_it_leaves_out_stays():
     assert below == {"a": 1, "b": {"c": 2, "d": 3}}
 
 
-def test_a_changed_name_discards_what_lies_below_it():
+def test_a_changed_name_discards_what_lies_below_it_if_that_was_not_written():
     below = {"policy": {"name": "halos", "local_updates": 4, "outer": {"name": "sgd", "lr": 1}}}
     assert merge(below, {"policy": {"name": "diloco"}}) == {"policy": {"name": "diloco"}}
     assert merge(below, {"policy": {"outer": {"name": "adam"}}})["policy"] == {
@@ -148,7 +148,8 @@ def test_all_four_layers_together(tmp_path):
     assert config.budget.local_steps == 100  # extends
     assert config.train.batch_size == 8  # file over extends
     assert config.train.clip == 3.0  # key=value over extends
-    assert (type(config.steps).__name__, config.steps.base) == ("Fixed", 32)  # another name: nothing left below
+    assert (type(config.steps).__name__, config.steps.base) == ("Fixed", 16)  # another name: what it has as well
+    assert config.dropped == ["steps: dropped round, written of by_speed: fixed has no such key"]
 
 
 def test_a_section_without_a_name_is_its_default_component_also_below_a_layer_that_names_another() -> None:

@@ -377,5 +377,7 @@ PREPARED |= {
     "a disk that is full when a checkpoint is due": patched(
         "halos.resume.checkpoint.os.fsync", raising(FULL), "checkpoint.every_local_steps=4"
     ),
-    "a policy whose `report` raises": policy("pass", more="    def report(self):\n        return 1 / 0\n"),
+    "a policy whose `report` raises": policy(
+        "pass", more="    outer: dict = None  # as in tiny.yaml\n\n    def report(self):\n        return 1 / 0\n"
+    ),
 }
