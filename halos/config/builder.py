@@ -200,6 +200,7 @@ class Builder:
             return None
         some = [argument for argument in arguments if argument is not type(None)]
         own = str if isinstance(value, str) else type(value)
+        own = float if own is int and int not in some else own
         if own in some:  # Union[str, int] of 5 is 5
             return self.convert(own, value, key)
         fitting = [option for option in some if not isinstance(value, (list, dict)) or self._may_hold(option, value)]

@@ -118,12 +118,16 @@ def _mixed(below: Section, above: Section, defaults: dict[str, str], one: bool) 
 
 
 def _of(name: str, value: Any) -> Any:
-    """`value`, in which all keys but `name` and those inside lists are remembered to be of component `name`."""
+    """`value`, in which all keys but `name` and those inside lists are remembered to be of component `name`.
+
+    Those of a component inside it are of that one.
+    """
     if not isinstance(value, Layer):
         return value
+    own = value["name"] if isinstance(value.get("name"), str) else name
     return Layer(
-        ((key, _of(name, inner)) for key, inner in inside(value)),
-        {key: name for key in value if key != "name"} | value.others,
+        ((key, _of(own, inner)) for key, inner in inside(value)),
+        {key: own for key in value if key != "name"} | value.others,
     )
 
 

@@ -137,8 +137,8 @@ def command() -> NoReturn:
 
     Plugins that are modules are looked for in the working directory as well, but last.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    if "" not in sys.path:
+        sys.path.append("")
     signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())
 
