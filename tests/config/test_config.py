@@ -384,7 +384,7 @@ def test_a_tilde_is_the_home_folder_in_every_path(command, tiny_yaml, tmp_path, 
     assert not (tmp_path / "~").exists()
     model = "model={name: gpt_neox, hidden_size: 8, layers: 1, heads: 1, weights: ~/nowhere}"
     refused = command("~/c.yaml", model, "name=other")
-    assert refused.err == "error: model.weights: home/nowhere does not exist\n"
+    assert refused.err == "error: model.weights: weights home/nowhere: no such file or folder (nothing is downloaded)\n"
 
 
 def test_a_folder_that_is_not_called_in_utf8_works_where_its_name_is_not_kept_and_is_one_line_elsewhere(

@@ -53,7 +53,16 @@ def test_show_config_shows_what_would_run_and_runs_nothing(command, tiny_yaml, t
 def test_help_names_every_option(command):
     got = command("--help")
     assert (got.code, got.err) == (0, "")
-    for part in ("CONFIG", "key=value", "--plugin FILE|MODULE", "--without-plugin PACKAGE", "--overwrite", "--list-plugins", "--show-config", "--help"):
+    for part in (
+        "CONFIG",
+        "key=value",
+        "--plugin FILE|MODULE",
+        "--without-plugin PACKAGE",
+        "--overwrite",
+        "--list-plugins",
+        "--show-config",
+        "--help",
+    ):
         assert part in got.out
 
 

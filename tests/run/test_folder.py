@@ -109,7 +109,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(command, tiny_yaml, tmp_path)
     said = (
         "out: runs/run exists already and is not empty; choose another name=… or out=…, or replace it with --overwrite"
     )
-    assert got.err == f"error: out: {said}\n"
+    assert got.err == f"error: {said}\n"
     assert {path: path.read_bytes() for path in (tmp_path / "runs" / "run").iterdir()} == before
 
 
