@@ -34,8 +34,8 @@ REFERENCE = ROOT / "docs/reference"
 MADE = "Made from the code by `python docs/make.py`; what is wrong here is wrong there."
 
 SEEN = [Simulation, Watch, Event, Process, Collective, Round, Worker, Region, Cluster, Params, Layout]
-TOLD = [*(getattr(records, name) for name in ("Update", "Contribution", "Share", "Commit", "Transfer", "Evaluation"))]
-TOLD += [Experiment]
+NAMES = ("Update", "Contribution", "Share", "EndToEnd", "Commit", "Transfer", "Evaluation")
+TOLD = [*(getattr(records, name) for name in NAMES), Experiment]
 
 # Text
 

@@ -39,7 +39,7 @@ from halos.training.inline import Inline
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
-from halos.values.records import Commit, Contribution, Evaluation, Share, Summary, Transfer, Update
+from halos.values.records import Commit, Contribution, EndToEnd, Evaluation, Share, Summary, Transfer, Update
 from halos.world.cluster import LONGEST_MS, SLOWEST, Cluster, Region, Worker
 from halos.world.compute import ComputeModel, Constant
 from halos.world.faults import NEVER, FaultModel, FaultOptions, NoFaults, Outage, first_after, share_at
@@ -74,6 +74,7 @@ __all__ = [
     "DelayedNesterov",
     "DelayedState",
     "Diverged",
+    "EndToEnd",
     "Evaluation",
     "Event",
     "Executor",

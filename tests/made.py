@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from halos.values.params import Layout, Params
-from halos.values.records import Update
+from halos.values.records import EndToEnd, Share, Update
 
 LAYOUT = Layout({"theta": (2,)})
 
@@ -35,3 +35,8 @@ def update(id: int = 0, steps: int = 1, **changes: Any) -> Update:
         compute=(0.0, 2.0),
     )
     return made._replace(**changes)
+
+
+def share(*updates: Update, staleness: int = 0, drift: float = 0.0, ways: tuple[EndToEnd, ...] = ()) -> Share:
+    """Of updates that were computed from version 0 at (1, 1)."""
+    return Share(updates, 0, staleness, drift, params(1.0, 1.0), params(1.0, 1.0), ways)

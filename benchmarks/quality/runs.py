@@ -99,7 +99,7 @@ def gather(run: Run, out: Path) -> dict[str, Any]:
         "tokens": summary["tokens"],
         "commits": summary["commits"],
         "gigabytes": round(sum(summary["bytes"].values()) / 1e9, 1),
-        "staleness": summary["staleness"],
+        "staleness": summary["staleness"]["hop"],
         "goodput": round(summary["goodput"] or 0.0, 4),
         "final_losses_of": others,
         "data": summary["data"],

@@ -25,6 +25,7 @@ from halos.rules.codecs import Codec
 from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
 from halos.sim.limits import BudgetOptions, EvaluateOptions
+from halos.sim.origins import RecordOptions
 from halos.sim.simulation import SyncPolicy
 from halos.training import Executor
 from halos.training.options import TrainOptions
@@ -77,6 +78,7 @@ class Config:
     plugins: list[str] = field(default_factory=list)
     train: TrainOptions = field(default_factory=TrainOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    record: RecordOptions = field(default_factory=RecordOptions)
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     observers: ObserverOptions = field(default_factory=ObserverOptions)
     # What was written of a component that another took the place of, and does not fit that: to be told, once it runs.

@@ -6,6 +6,7 @@ Writes nothing itself.
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -41,8 +42,8 @@ class Tally:
         self._own_transfer = [0.0] * count
         self._useful = 0.0  # seconds of computing what was committed
         self._bytes: dict[tuple[Optional[int], Optional[int]], int] = {}
-        self._staleness_sum = self._staleness_max = self._shares = 0
-        self._drift_sum, self._drifts = 0.0, 0
+        self._hop = Way()  # what the global server merged, from its own base
+        self._end_to_end = Way()  # from where its workers began
         # Collectives as they end, and the time they took up to each one's end.
         self._starts, self._ends, self._taken = array("d"), array("d"), array("d")
         # Per worker: busy intervals [a, b, a, b, …] that a collective yet to be heard of may overlap, and
@@ -80,17 +81,12 @@ class Tally:
         self.commits += 1
         self.committed_steps = commit.local_steps
         for share in commit.shares:
-            staleness, drift = share.staleness, share.drift
-            self._shares += 1
+            self._hop.add(share.hop_staleness, share.hop_drift)
+            for way in share.end_to_end:
+                self._end_to_end.add(way.staleness, way.drift)
             for update in share.updates:
                 start, end = update.compute
                 self._useful += end - start
-            self._staleness_sum += staleness
-            if staleness > self._staleness_max:
-                self._staleness_max = staleness
-            if drift == drift:  # hollow parameters have none
-                self._drift_sum += drift
-                self._drifts += 1
         self.final_train_loss = mean_loss(commit)
 
     @hookimpl
@@ -148,7 +144,6 @@ class Tally:
                     "local_steps": self._steps[index],
                 }
             )
-        staleness = self._staleness_sum / self._shares if self._shares else None
         links = sorted(self._bytes, key=lambda link: (link[0] is None, link))
         return {
             "simulated_seconds": now,
@@ -159,8 +154,8 @@ class Tally:
             "final_validation_loss": self.final_validation_loss,
             "bytes": {_link(*link): self._bytes[link] for link in links},
             "workers": workers,
-            "staleness": {"mean": staleness, "max": self._staleness_max if self._shares else None},
-            "drift": self._drift_sum / self._drifts if self._drifts else None,
+            "staleness": {"hop": self._hop.staleness.summary(), "end_to_end": self._end_to_end.staleness.summary()},
+            "drift": {"hop": self._hop.drift.summary(), "end_to_end": self._end_to_end.drift.summary()},
         }
 
     def _busy(self, worker: int, start: float, end: float) -> None:
@@ -207,6 +202,41 @@ class Tally:
         if index < 0:
             return 0.0
         return self._taken[index] - max(0.0, self._ends[index] - time)
+
+
+class Spread:
+    """Mean and maximum of what is known."""
+
+    __slots__ = ("_count", "_max", "_sum")
+
+    def __init__(self) -> None:
+        self._count, self._sum, self._max = 0, 0.0, -math.inf
+
+    def add(self, value: float) -> None:
+        """Count a number; NaN is none."""
+        if value == value:
+            self._count += 1
+            self._sum += value
+            if value > self._max:
+                self._max = value
+
+    def summary(self) -> dict[str, Optional[float]]:
+        """`mean` and `max`; None of nothing."""
+        return {"mean": self._sum / self._count, "max": self._max} if self._count else {"mean": None, "max": None}
+
+
+class Way:
+    """How stale contributions are, and how far the model has moved meanwhile."""
+
+    __slots__ = ("drift", "staleness")
+
+    def __init__(self) -> None:
+        self.staleness, self.drift = Spread(), Spread()
+
+    def add(self, staleness: int, drift: float) -> None:
+        """Count one of them."""
+        self.staleness.add(staleness)
+        self.drift.add(drift)
 
 
 def _link(src: Optional[int], dst: Optional[int]) -> str:

@@ -119,9 +119,9 @@ class TensorBoard:
         if commit.server != "global" or commit.kind != "update":
             return
         for share in commit.shares:
-            self._staleness.add(share.staleness)
-            if share.drift == share.drift:
-                self._drift.add(share.drift)
+            self._staleness.add(share.hop_staleness)
+            if share.hop_drift == share.hop_drift:
+                self._drift.add(share.hop_drift)
         if self._real:
             loss = mean_loss(commit)
             if loss is not None:

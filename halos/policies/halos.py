@@ -58,9 +58,9 @@ class Halos:
             for worker in workers:
                 sim.spawn(self._work(sim, server, worker))
 
-    def report(self) -> dict[str, float]:
+    def report(self) -> dict[str, Optional[float]]:
         """For the summary: which share of the updates local servers merged was never sent to the global one."""
-        return {"unsent_share": self._unsent / self._merged if self._merged else 0.0}
+        return {"unsent_share": self._unsent / self._merged if self._merged else None}
 
     async def _work(self, sim: Simulation, server: LocalServer, worker: Worker) -> None:
         while not sim.done:

@@ -135,7 +135,7 @@ class Checkpointer:
     def checkpoint(self) -> Checkpoint:
         """This moment."""
         simulation = self._simulation
-        live = sorted((self._live or {}).items())
+        live = sorted(self._alive().items())
         tensors = {serial: params.flat for serial, params in live if params.flat is not None}
         return Checkpoint(
             **self._facts,
@@ -170,9 +170,13 @@ class Checkpointer:
             "version": simulation.version,
         }
 
+    def _alive(self) -> dict[int, Params]:
+        """Return the parameters in use by serial number; of a copy made by keys, one might be freed half-way."""
+        return dict(({} if self._live is None else self._live).items())
+
     def _lacking(self, earlier: Checkpoint) -> list[int]:
         """Return the serial numbers of parameters in use that the checkpoint does not hold."""
-        return [serial for serial in dict(self._live or {}) if serial not in earlier.params]
+        return [serial for serial in self._alive() if serial not in earlier.params]
 
     def _go_live(self, earlier: Checkpoint) -> None:
         ours = self._timeline()
@@ -189,7 +193,7 @@ class Checkpointer:
             raise ReplayDiffers(
                 f"{len(lacking)} sets of parameters are in use that were not; does an observer keep them?"
             )
-        live = dict(self._live or {})
+        live = self._alive()
         for serial, params in live.items():
             if len(earlier.params[serial]) != params.size:
                 raise UserError(

@@ -114,6 +114,8 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             hook=plugins.manager.hook,
             components=tuple(plugins.listening),
             faults=config.faults,
+            record=config.record,
+            real=real,
             aside=unchanged if checkpointer is None else checkpointer.aside,
         )
         experiment = Experiment(

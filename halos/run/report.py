@@ -57,7 +57,7 @@ def _facts(summary: Summary) -> Table:
     if links and len(links) > 1:
         busiest = max(links, key=lambda link: links[link])
         sent += f" over {len(links)} links, most over {busiest}: {size(links[busiest])}"
-    staleness = summary.get("staleness") or {}
+    staleness = (summary.get("staleness") or {}).get("end_to_end") or {}
     stale = f"mean {staleness['mean']:.2f}, at most {staleness['max']}" if staleness.get("mean") is not None else "-"
     commits = f"{summary.get('commits', 0):,} of the global model, from {summary.get('updates', 0):,} updates"
     rows = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Optional
 
@@ -11,6 +12,7 @@ from halos.sim.faults.losses import Losses
 from halos.sim.ledger import Ledger
 from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
+from halos.sim.origins import Origins
 from halos.sim.parts import Parts
 from halos.sim.transit.wire import Wire
 from halos.training import Job
@@ -27,7 +29,15 @@ class Jobs:
     """
 
     def __init__(
-        self, parts: Parts, clock: Clock, wire: Wire, ledger: Ledger, limits: Limits, tell: Listeners, losses: Losses
+        self,
+        parts: Parts,
+        clock: Clock,
+        wire: Wire,
+        ledger: Ledger,
+        limits: Limits,
+        tell: Listeners,
+        losses: Losses,
+        origins: Origins,
     ) -> None:
         self.running: dict[int, Course] = {}  # by worker
         self.count = 0
@@ -39,6 +49,7 @@ class Jobs:
         self._limits = limits
         self._tell = tell
         self._losses = losses
+        self._origins = origins
         self._latest: dict[int, int] = {}  # steps of each worker's latest job
         self._latest_sum = 0
 
@@ -48,13 +59,15 @@ class Jobs:
         start: Params,
         steps: int,
         version: int,
+        global_version: int,
         *,
         region: Optional[int],
         lr_step: Optional[int],
         mean_steps: Optional[float],
         gradient: bool,
     ) -> Event[Update]:
-        """Start a job of `worker` from `start`, version `version` of its server; see Simulation.train.
+        """Start a job of `worker` from `start`, version `version` of its server and `global_version` of the global one;
+        see Simulation.train.
 
         `mean_steps` is what the workers take on average, their latest jobs' steps unless given. Raises RuntimeError
         if the worker is busy, ValueError for no steps.
@@ -81,10 +94,12 @@ class Jobs:
         course = self.running[worker.id] = self._losses.meet(course, worker, job, region)
         if course.trained:
             parts.executor.submit(job)
-        return self._clock.timeout(course.seconds, partial(self._end, worker, job, region, version, mean_steps))
+        return self._clock.timeout(
+            course.seconds, partial(self._end, worker, job, region, (version, global_version), mean_steps)
+        )
 
     def _end(
-        self, worker: Worker, job: Job, region: Optional[int], version: int, mean_steps: Optional[float]
+        self, worker: Worker, job: Job, region: Optional[int], versions: tuple[int, int], mean_steps: Optional[float]
     ) -> Update:
         """Return the update, which arrives at this moment; raises Lost if it does not."""
         course = self.running.pop(worker.id)
@@ -104,7 +119,7 @@ class Jobs:
             job.steps,
             course.began,
             self._clock.now,
-            version,
+            versions[0],
             (job.first_sample, job.end_sample),
             job.lr_step,
             losses,
@@ -113,12 +128,21 @@ class Jobs:
             region,
             self._parts.weights.factor(job.steps, mean_steps or average),
             params if job.gradient else None,
+            versions[1],
+            self._norm(job, params),
         )
         self._ledger.add(update)
+        self._origins.add(update)
         self._tell.update(update)
         if self._ledger.trained > self._limits.patience:
             self._limits.look(self.count, average, self._clock.now)
         return update
+
+    def _norm(self, job: Job, params: Params) -> float:
+        """The norm of what the job brings."""
+        if not self._parts.real:
+            return math.nan
+        return params.norm() if job.gradient else job.start.distance(params)
 
     def _carried(
         self, worker: Worker, job: Job, params: Params, region: int, course: Course, computes: float

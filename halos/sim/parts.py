@@ -13,6 +13,7 @@ from halos.rules.codecs import Codec
 from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
 from halos.sim.limits import BudgetOptions
+from halos.sim.origins import RecordOptions
 from halos.training import Executor
 from halos.world.cluster import Cluster
 from halos.world.compute import ComputeModel
@@ -46,5 +47,7 @@ class Parts:
     evaluation_sets: tuple[str, ...]
     hook: pluggy.HookRelay
     faults: FaultModel
+    record: RecordOptions
+    real: bool  # whether training is (also while a replay's parameters are hollow)
     aside: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = unchanged  # how observers are called
     components: tuple[Any, ...] = ()  # of the run, that hear what happens

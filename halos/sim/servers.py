@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Optional, Union
 
 from halos.values.params import Params
-from halos.values.records import Commit, Contribution, Share, Update
+from halos.values.records import Commit, Contribution, EndToEnd, Share, Update
 
 GLOBAL = "global"
 
@@ -22,13 +23,19 @@ class Server:
 
 
 class Servers:
-    """All servers of a run by name; a local one exists from its first commit, starting where the global one did."""
+    """All servers of a run by name; a local one exists from its first commit, starting where the global one did.
 
-    def __init__(self, params: Params) -> None:
+    `origin` tells where an update that is committed to the global server began; without `real` training, nothing is
+    known of any distance.
+    """
+
+    def __init__(self, params: Params, origin: Callable[[Update], Params], real: bool) -> None:
         params.versions = {GLOBAL: 0}
         self._initial = params
+        self._origin = origin
         self.main = Server(params)
         self._servers = {GLOBAL: self.main}
+        self._distances = Distances(real)
 
     def commit(
         self, name: str, params: Params, contributions: Iterable[Union[Update, Contribution]], time: float
@@ -39,16 +46,19 @@ class Servers:
         state = self._servers.get(name)
         if state is None:
             state = self._servers[name] = Server(self._initial)
-        shares = tuple([self._share(contribution, name, state) for contribution in contributions])
+        shares = tuple([self._share(contribution, name, state, time) for contribution in contributions])
         if shares:
             state.version += 1
         for share in shares:
             state.local_steps += share.steps
+        norm, step = self._distances.norm(params), self._distances.between(state.params, params)
+        self._distances.forget()
         state.params = params
         params.versions = {**params.versions, name: state.version}
-        return Commit(time, state.version, name, "update" if shares else "merge", state.local_steps, shares, params)
+        kind = "update" if shares else "merge"
+        return Commit(time, state.version, name, kind, state.local_steps, shares, params, norm, step)
 
-    def _share(self, contribution: Union[Update, Contribution], name: str, state: Server) -> Share:
+    def _share(self, contribution: Union[Update, Contribution], name: str, state: Server, time: float) -> Share:
         version: Optional[int] = None
         if isinstance(contribution, Update):
             updates: tuple[Update, ...] = (contribution,)
@@ -62,5 +72,42 @@ class Servers:
             version = base.versions.get(name)
         if version is None:
             version = min([update.start_version for update in updates], default=state.version)
-        drift = 0.0 if base is target else base.distance(target)
-        return Share(updates, version, state.version - version, drift)
+        # The whole ways first: an update without its tensors may have begun from the base, and origins know it.
+        ways = () if name != GLOBAL else tuple([self._way(update, time) for update in updates])
+        drift = self._distances.between(base, target)
+        return Share(updates, version, state.version - version, drift, base, target, ways)
+
+    def _way(self, update: Update, time: float) -> EndToEnd:
+        """An update's whole way, to the global model as it is before it takes it in."""
+        drift = self._distances.between(self._origin(update), self.main.params)
+        return EndToEnd(self.main.version - update.global_version, time - update.start_time, drift)
+
+
+class Distances:
+    """Distances between parameters, each worked out once a commit; NaN, without `real` training, and for what is gone.
+
+    In a replay, where all parameters are hollow, the numbers are those of the run that is replayed.
+    """
+
+    def __init__(self, real: bool) -> None:
+        self._real = real
+        self._known: dict[tuple[int, int], float] = {}
+
+    def norm(self, params: Params) -> float:
+        """Return ‖params‖₂."""
+        return params.norm() if self._real else math.nan
+
+    def between(self, one: Params, other: Params) -> float:
+        """Return ‖one − other‖₂."""
+        if not self._real:
+            return math.nan
+        if one.serial == other.serial:
+            return 0.0
+        pair = one.serial, other.serial
+        if pair not in self._known:
+            self._known[pair] = one.distance(other)
+        return self._known[pair]
+
+    def forget(self) -> None:
+        """The commit is over."""
+        self._known.clear()

@@ -16,6 +16,7 @@ from halos.sim.jobs import Jobs
 from halos.sim.ledger import Ledger
 from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
+from halos.sim.origins import Origins
 from halos.sim.parts import Parts
 from halos.sim.rounds import LrStep, Round, Rounds
 from halos.sim.servers import GLOBAL, Servers
@@ -50,7 +51,8 @@ class Simulation:
         self.done = False  # whether the budget is spent
         self._parts = parts
         self._tell = Listeners(parts.hook, parts.aside, parts.components)
-        self._servers = Servers(params)
+        self._origins = Origins(parts.record)
+        self._servers = Servers(params, self._origins.take, parts.real)
         self._wire = Wire(parts.codec, params, parts.wire_bytes)
         hazards = hazards_of(parts.faults)
         workers = len(cluster.workers)
@@ -59,7 +61,9 @@ class Simulation:
         )
         self.losses = Losses(parts, self.clock, hazards, self.ledger, self._forget)
         self.faults = Watch(cluster, self.clock, hazards, self.losses, self.ledger)
-        self.jobs = Jobs(parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses)
+        self.jobs = Jobs(
+            parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses, self._origins
+        )
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
             parts.batch_size,
@@ -174,15 +178,16 @@ class Simulation:
         if gradient and not hasattr(self._parts.executor, "step"):
             raise UserError("executor: this one computes no gradients (it has no method `step`); inline and timing do")
         versions = start.versions
-        if GLOBAL in versions:
-            version = versions[GLOBAL]
-        else:  # of the only server it was committed to, if any
-            version = next(iter(versions.values())) if versions else self.version
+        global_version = versions.get(GLOBAL, self.version)
+        version = global_version
+        if versions and GLOBAL not in versions:  # of the only server it was committed to
+            version = next(iter(versions.values()))
         return self.jobs.start(
             worker,
             start,
             steps,
             version,
+            global_version,
             region=region,
             lr_step=lr_step,
             mean_steps=mean_steps,
@@ -298,7 +303,10 @@ class Simulation:
         """
         if isinstance(updates, Update):
             raise TypeError("updates are a list, also when there is one")
+        updates = list(updates)
         self.ledger.drop(updates)
+        for update in updates:
+            self._origins.take(update)
 
     def scalar(self, compute: Callable[[], float]) -> float:
         """Compute a number out of parameters, to branch on: `sim.scalar(delta.norm)`. A resumed run gets the same."""

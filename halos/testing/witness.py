@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 from halos.testing.recording import Recording
 from halos.values import params
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Update
+from halos.values.records import Commit, Evaluation, Share, Update
 
 
 class Witness:
@@ -94,15 +95,19 @@ def timeline(recording: Recording) -> list[Any]:
     found: list[Any] = []
     for record in recording.heard:
         if isinstance(record, Update):
-            found.append(record._replace(losses=()).as_json())
+            found.append(record._replace(losses=(), delta_norm=math.nan).as_json())
         elif isinstance(record, Commit):
-            shares = [
-                (share.from_version, share.staleness, [one.id for one in share.updates]) for share in record.shares
-            ]
-            found.append((record._replace(shares=()).as_json(), shares))
+            shares = [untrained(share).as_json() for share in record.shares]
+            found.append((record._replace(shares=(), norm=math.nan, step_norm=math.nan).as_json(), shares))
         elif not isinstance(record, Evaluation):
             found.append(record.as_json())
     return found
+
+
+def untrained(share: Share) -> Share:
+    """Return a share without what only training can know."""
+    ways = tuple(way._replace(drift=math.nan) for way in share.end_to_end)
+    return share._replace(hop_drift=math.nan, end_to_end=ways)
 
 
 def first_difference(one: Sequence[Any], other: Sequence[Any]) -> Optional[str]:

@@ -14,6 +14,7 @@ from typing import Optional
 import torch
 
 Fragment = tuple[slice, ...]  # slices of the flat vector, in order
+BLOCK = 1 << 17  # numbers converted to float64 at a time, so that they stay in a processor's cache
 NO_VERSIONS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -218,7 +219,7 @@ class Params:
     def _norm(self) -> float:
         if self.flat is None:
             return math.nan
-        return float(torch.linalg.vector_norm(self.flat, dtype=torch.float64))
+        return length(self.flat)
 
     def _dot(self, other: Params) -> float:
         if self.flat is None or other.flat is None:
@@ -228,12 +229,27 @@ class Params:
     def _distance(self, other: Params) -> float:
         if self.flat is None or other.flat is None:
             return math.nan
-        return float(torch.linalg.vector_norm(self.flat - other.flat, dtype=torch.float64))
+        return length(self.flat, other.flat)
 
     def _data(self) -> torch.Tensor:
         if self.flat is None:
             raise ValueError("these parameters are hollow (timing mode): they have a size, but no values")
         return self.flat
+
+
+def length(flat: torch.Tensor, other: Optional[torch.Tensor] = None) -> float:
+    """Return the Euclidean norm of `flat`, or of `flat − other`, accumulated in float64.
+
+    In blocks where that is faster: torch's own sum in float64 over single precision is several times slower.
+    """
+    if flat.is_cuda or len(flat) <= BLOCK:
+        return float(torch.linalg.vector_norm(flat if other is None else flat - other, dtype=torch.float64))
+    total = 0.0
+    for first in range(0, len(flat), BLOCK):
+        block = flat[first : first + BLOCK]
+        block = (block if other is None else block - other[first : first + BLOCK]).double()
+        total += float(torch.dot(block, block))
+    return math.sqrt(total)
 
 
 def mean(several: Iterable[Params]) -> Params:

@@ -52,6 +52,8 @@ class Update(NamedTuple):
     server: Optional[int] = None  # the region of its server, of an asynchronous round trip
     factor: float = 1.0  # of `weights:`
     gradient: Optional[Params] = None  # the gradient at `start`, if that was all the job was asked for
+    global_version: int = 0  # of the global model: of `start`, if that is one; else as it was at the dispatch
+    delta_norm: float = math.nan  # ‖start − params‖₂ (of a gradient, its norm), before `factor`; NaN in timing mode
 
     @property
     def delta(self) -> Params:
@@ -77,9 +79,11 @@ class Update(NamedTuple):
 
     def as_json(self) -> str:
         return (
-            f'{{"time": {self.time!r}, "worker": {self.worker}, "region": {self.region}, "steps": {self.steps}, '
-            f'"start_time": {self.start_time!r}, "start_version": {self.start_version}, '
-            f'"first_sample": {self.samples[0]}, "end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
+            f'{{"id": {self.id}, "time": {self.time!r}, "worker": {self.worker}, "region": {self.region}, '
+            f'"steps": {self.steps}, "start_time": {self.start_time!r}, "start_version": {self.start_version}, '
+            f'"global_version": {self.global_version}, "factor": {number(self.factor)}, '
+            f'"delta_norm": {number(self.delta_norm)}, "first_sample": {self.samples[0]}, '
+            f'"end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
             f'"losses": [{", ".join(map(number, self.losses)) if self.losses else ""}], '
             f'"server": {"null" if self.server is None else self.server}}}'
         )
@@ -126,17 +130,32 @@ class Contribution:
     from_version: Optional[int] = None  # the version that `base` belongs to, where it was not committed itself
 
 
+class EndToEnd(NamedTuple):
+    """One update on its whole way: from where a worker began to the global model that takes it in."""
+
+    staleness: int  # versions of the global model since `Update.global_version`
+    seconds: float  # simulated, since the dispatch
+    drift: float  # ‖the global model before this commit − the worker's start‖₂; NaN where that is not known
+
+    def as_json(self) -> str:
+        return f'{{"staleness": {self.staleness}, "seconds": {self.seconds!r}, "drift": {number(self.drift)}}}'
+
+
 class Share(NamedTuple):
     """One contribution as it was committed: how old, and how far the model had moved meanwhile.
 
-    `drift` = ‖target − base‖₂ (NaN when parameters are hollow); `staleness` in versions of the
-    committing server.
+    The *hop* is what this server merged, from its own base: `hop_drift` = ‖target − base‖₂, `hop_staleness` in
+    versions of the committing server. `end_to_end` tells it of each update, at the global server. Parameters are to
+    be looked at, not kept: whoever keeps them keeps their memory.
     """
 
     updates: tuple[Update, ...]  # that it brought in
     from_version: int  # the server's version that `base` was; the oldest `start_version` if it was none
-    staleness: int  # versions that server has had since
-    drift: float  # how far it had moved meanwhile
+    hop_staleness: int  # versions that server has had since
+    hop_drift: float  # how far it had moved meanwhile; NaN in timing mode
+    base: Params  # what it was computed from
+    target: Params  # what it was applied to
+    end_to_end: tuple[EndToEnd, ...] = ()  # of each update, in their order; none at other servers than the global one
 
     @property
     def steps(self) -> int:
@@ -146,12 +165,15 @@ class Share(NamedTuple):
 
     def as_json(self) -> str:
         if len(self.updates) == 1:  # by far the most frequent
-            workers = str(self.updates[0].worker)
+            updates, workers = str(self.updates[0].id), str(self.updates[0].worker)
         else:
+            updates = ", ".join([str(update.id) for update in self.updates])
             workers = ", ".join([str(update.worker) for update in self.updates])
         return (
-            f'{{"workers": [{workers}], "steps": {self.steps}, "from_version": {self.from_version}, '
-            f'"staleness": {self.staleness}, "drift": {number(self.drift)}}}'
+            f'{{"updates": [{updates}], "workers": [{workers}], "steps": {self.steps}, '
+            f'"from_version": {self.from_version}, "hop_staleness": {self.hop_staleness}, '
+            f'"hop_drift": {number(self.hop_drift)}, '
+            f'"end_to_end": [{", ".join([each.as_json() for each in self.end_to_end])}]}}'
         )
 
 
@@ -169,11 +191,14 @@ class Commit(NamedTuple):
     local_steps: int  # this server has committed so far
     shares: tuple[Share, ...]  # what was contributed
     params: Params  # the server's model now
+    norm: float = math.nan  # ‖params‖₂; NaN in timing mode
+    step_norm: float = math.nan  # ‖params − the server's model before‖₂; likewise
 
     def as_json(self) -> str:
         return (
             f'{{"time": {self.time!r}, "version": {self.version}, "server": {quoted(self.server)}, '
             f'"kind": "{self.kind}", "local_steps": {self.local_steps}, '
+            f'"norm": {number(self.norm)}, "step_norm": {number(self.step_norm)}, '
             f'"contributions": [{", ".join([share.as_json() for share in self.shares])}]}}'
         )
 

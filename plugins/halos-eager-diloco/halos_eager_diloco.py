@@ -30,7 +30,7 @@ class EagerDiLoCo:
     Worker m ends round r with Δ_m^r and steps at once with Δ̃_m = Δ̄^{r−k} + (Δ_m^r − Δ_m^{r−k}) / M: its own term
     of the mean is fresh, the others' are k rounds old (means before the first round are zero). When no round is
     left it awaits what is outstanding and takes its last outer step again, with all that was missing. The global
-    model is the mean of the replicas.
+    model is the mean of the replicas; each worker's own is the server `replica-0`, … in the records.
     """
 
     outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))  # of every worker
@@ -61,6 +61,7 @@ class EagerDiLoCo:
                 mixed = await arrival + (delta - old) / m
             last = theta, state, mixed
             theta, state = self.outer.step(theta, mixed, state)
+            sim.commit(theta, [update], server=f"replica-{worker.id}")  # its own term, fresh: no drift
             self._ended(sim, r.index, worker, theta)
         if last is not None:  # the last step again, with Σ (Δ̄^j − Δ_m^j / M) of what had not arrived
             before, state, mixed = last

@@ -179,7 +179,7 @@ def check_asynchronous(run: dict[str, Any], ours: Recording) -> None:
         assert commit.server == servers.format(**pushed)
         assert (commit.version, commit.time) == (pushed["ps_version_after"], near(pushed["t"]))
         (share,) = commit.shares
-        assert share.staleness == pushed["ps_version_before"] - update.start_version
+        assert share.hop_staleness == pushed["ps_version_before"] - update.start_version
         check_norm(commit.params, pushed, "param_l2")
 
 
@@ -220,7 +220,7 @@ def check_rounds(run: dict[str, Any], ours: Recording) -> None:
         assert commit.time == near(event["end_time"])
         assert commit.local_steps == event["ps_num_trained_steps"]
         check_norm(commit.params, event, "param_l2")
-        assert all(share.drift == 0.0 and share.staleness == 0 for share in commit.shares)
+        assert all(share.hop_drift == 0.0 and share.hop_staleness == 0 for share in commit.shares)
         updates = sorted(ours.updates[number * count : (number + 1) * count], key=lambda update: update.worker)
         for update, worker in zip(updates, event["workers"], strict=True):
             assert update.worker == worker["worker_id"] and update.steps == worker["num_local_steps"]

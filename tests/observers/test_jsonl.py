@@ -10,14 +10,15 @@ from halos.errors import UserError
 from halos.observers.experiment import Experiment
 from halos.observers.jsonl import Lines, read, recorder, write_summary
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.values.records import Commit, EndToEnd, Evaluation, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
+from tests.made import share
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKER = Worker(0, 0, 1.0)
 UPDATE = Update(0, 0, 0, PARAMS, PARAMS, 8, 0.0, 1.5, 0, (0, 64), 0, (3.5, math.nan), (4, 4), (0.0, 1.5))
 TRANSFER = Transfer(1.5, 2.0, None, None, 16, "all_reduce")
-COMMIT = Commit(2.0, 1, "global", "update", 8, (Share((UPDATE,), 0, 0, 0.0),), PARAMS)
+COMMIT = Commit(2.0, 1, "global", "update", 8, (share(UPDATE, ways=(EndToEnd(0, 1.5, 0.25),)),), PARAMS)
 EVALUATION = Evaluation(2.0, 1, 8, 8, 512, 3.25, "validation")
 
 
@@ -43,7 +44,12 @@ def test_every_record_becomes_a_line_of_its_file(tmp_path):
     (transfer,) = read(tmp_path / "transfers.jsonl")
     assert (transfer["src"], transfer["kind"], transfer["bytes"]) == (None, "all_reduce", 16)
     (commit,) = read(tmp_path / "commits.jsonl")
-    assert commit["contributions"] == [{"workers": [0], "steps": 8, "from_version": 0, "staleness": 0, "drift": 0.0}]
+    assert commit["contributions"] == [
+        {
+            "updates": [0], "workers": [0], "steps": 8, "from_version": 0, "hop_staleness": 0, "hop_drift": 0.0,
+            "end_to_end": [{"staleness": 0, "seconds": 1.5, "drift": 0.25}],
+        }
+    ]  # fmt: skip
     (evaluation,) = read(tmp_path / "evaluations.jsonl")
     assert (evaluation["loss"], evaluation["set"]) == (3.25, "validation")
 

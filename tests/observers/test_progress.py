@@ -9,8 +9,9 @@ from halos.observers.experiment import Experiment
 from halos.observers.progress import Progress
 from halos.sim.limits import BudgetOptions
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Share, Update
+from halos.values.records import Commit, Evaluation, Update
 from halos.world.cluster import Cluster, Region, Worker
+from tests.made import share
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKER = Worker(0, 0, 1.0)
@@ -46,7 +47,7 @@ def update(time, loss=3.5):
 
 
 def commit(time, local_steps, loss=3.5):
-    return Commit(time, 1, "global", "update", local_steps, (Share((update(time, loss),), 0, 0, 0.0),), PARAMS)
+    return Commit(time, 1, "global", "update", local_steps, (share(update(time, loss)),), PARAMS)
 
 
 def test_the_line_has_time_steps_tokens_losses_and_what_is_left(monkeypatch, clock):

@@ -12,8 +12,9 @@ import torch
 from halos.observers.experiment import Experiment
 from halos.observers.results import Results
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Share, Update
+from halos.values.records import Commit, Evaluation, Update
 from halos.world.cluster import Cluster, Region, Worker
+from tests.made import share
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKER = Worker(0, 0, 1.0)
@@ -33,7 +34,7 @@ def update(losses, chunks, worker=0):
 
 def commit(time, updates, version=1, server="global", kind="update"):
     steps = sum(each.steps for each in updates)
-    return Commit(time, version, server, kind, steps, tuple(Share((each,), 0, 0, 0.0) for each in updates), PARAMS)
+    return Commit(time, version, server, kind, steps, tuple(share(each) for each in updates), PARAMS)
 
 
 def results(folder, records, resumed_at=None):

@@ -7,9 +7,10 @@ import pytest
 
 from halos.observers.tally import Tally
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, CutShort, Evaluation, Share, Transfer, Update
+from halos.values.records import Commit, CutShort, EndToEnd, Evaluation, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
 from halos.world.faults import Outage
+from tests.made import share
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 
@@ -30,9 +31,9 @@ def collective(start, end, size=8):
     return Transfer(start, end, None, None, size, "all_reduce")
 
 
-def commit(updates, time=0.0, staleness=0, drift=0.0, server="global", kind="update"):
-    share = Share(tuple(updates), 0, staleness, drift)
-    return Commit(time, 1, server, kind, sum(update.steps for update in updates), (share,), PARAMS)
+def commit(updates, time=0.0, staleness=0, drift=0.0, server="global", kind="update", ways=()):
+    shares = (share(*updates, staleness=staleness, drift=drift, ways=ways),)
+    return Commit(time, 1, server, kind, sum(update.steps for update in updates), shares, PARAMS)
 
 
 def shares(books, worker):
@@ -161,13 +162,16 @@ def test_bytes_are_summed_per_link_with_collectives_last():
 
 def test_staleness_and_drift_are_those_of_contributions_to_the_global_model():
     tally = Tally(cluster())
-    tally.on_commit(commit([job(0, 0, 1, losses=(3.0, 5.0))], staleness=1, drift=2.0))
-    tally.on_commit(commit([job(0, 0, 1, losses=(1.0,)), job(1, 0, 1, losses=(2.0, 3.0))], staleness=4, drift=math.nan))
+    first = [EndToEnd(3, 2.0, 0.5)]
+    second = [EndToEnd(5, 2.0, 1.5), EndToEnd(7, 2.0, math.nan)]
+    tally.on_commit(commit([job(0, 0, 1, losses=(3.0, 5.0))], staleness=1, drift=2.0, ways=first))
+    both = [job(0, 0, 1, losses=(1.0,)), job(1, 0, 1, losses=(2.0, 3.0))]
+    tally.on_commit(commit(both, staleness=4, drift=math.nan, ways=second))
     tally.on_commit(commit([job(0, 0, 1, losses=(9.0,))], staleness=9, drift=9.0, server="local-0"))
     tally.on_commit(commit([], staleness=9, drift=9.0, kind="merge"))
     books = tally.finish(1.0)
-    assert books["staleness"] == {"mean": 2.5, "max": 4}
-    assert books["drift"] == 2.0
+    assert books["staleness"] == {"hop": {"mean": 2.5, "max": 4}, "end_to_end": {"mean": 5.0, "max": 7}}
+    assert books["drift"] == {"hop": {"mean": 2.0, "max": 2.0}, "end_to_end": {"mean": 1.0, "max": 1.5}}
     assert books["commits"] == 2
     assert books["local_steps"] == 2
     assert books["final_train_loss"] == 2.0
@@ -182,8 +186,9 @@ def test_the_final_validation_loss_is_the_last_of_the_global_model_on_the_valida
 
 def test_a_run_with_nothing_committed_has_no_averages():
     books = Tally(cluster()).finish(1.0)
-    assert books["staleness"] == {"mean": None, "max": None}
-    assert (books["drift"], books["final_train_loss"], books["final_validation_loss"]) == (None, None, None)
+    nothing = {"mean": None, "max": None}
+    assert books["staleness"] == books["drift"] == {"hop": nothing, "end_to_end": nothing}
+    assert (books["final_train_loss"], books["final_validation_loss"]) == (None, None)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -8,8 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from halos.observers.experiment import Experiment
 from halos.observers.tensorboard import POINTS, TensorBoard, Thinning
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.values.records import Commit, Evaluation, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
+from tests.made import share
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 1, 0.5))
@@ -31,7 +32,7 @@ def update(time, losses, lr_step=0):
 
 
 def commit(time, version, updates, staleness=0, drift=0.0, server="global"):
-    shares = tuple(Share((each,), 0, staleness, drift) for each in updates)
+    shares = tuple(share(each, staleness=staleness, drift=drift) for each in updates)
     return Commit(time, version, server, "update", 8 * version, shares, PARAMS)
 
 

@@ -8,9 +8,10 @@ from collections import defaultdict
 from halos.observers.experiment import Experiment
 from halos.observers.trace import LANES, Trace, lanes
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Share, Transfer, Update
+from halos.values.records import Commit, Evaluation, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
 from halos.world.faults import Crash, Crashes
+from tests.made import share
 
 PARAMS = Params(Layout({"a": (2, 2)}), None)
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 1, 0.5))
@@ -29,8 +30,7 @@ def job(worker, start, end, steps=1, pull=0.0, push=0.0, server=None):
 
 
 def commit(time, version, updates):
-    share = Share(tuple(updates), 0, 0, 0.0)
-    return Commit(time, version, "global", "update", version * 8, (share,), PARAMS)
+    return Commit(time, version, "global", "update", version * 8, (share(*updates),), PARAMS)
 
 
 def round_trip(worker, start, end, steps=1):
@@ -142,7 +142,7 @@ def test_slices_that_touch_share_a_lane():
 
 def test_commits_are_instants_and_steps_and_losses_are_counters(tmp_path):
     update = job(0, 0, 2)
-    local = Commit(1.0, 5, "local-0", "update", 1, (Share((update,), 0, 0, 0.0),), PARAMS)
+    local = Commit(1.0, 5, "local-0", "update", 1, (share(update),), PARAMS)
     evaluation = Evaluation(2.0, 1, 8, 8, 64, 3.5, "validation")
     picture = trace(tmp_path, [local, update, commit(2.0, 1, [update]), evaluation])
     instants = [(each["ts"], each["name"]) for each in picture.events if each["ph"] == "i"]

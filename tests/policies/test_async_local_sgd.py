@@ -25,7 +25,7 @@ def test_without_grace_an_asynchronous_worker_restarts_at_once() -> None:
         (1, 4.0, 8.0),
         (0, 6.0, 8.0),
     ]
-    assert [commit.shares[0].staleness for commit in run.commits] == [0, 1, 1, 0, 2, 1]
+    assert [commit.shares[0].hop_staleness for commit in run.commits] == [0, 1, 1, 0, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,34 @@ def test_halos_credits_updates_that_arrive_during_an_exchange_with_the_next_one(
     assert (ledger.trained, ledger.committed, ledger.in_flight) == (14, 12, 2)
 
 
+def test_halos_records_an_updates_whole_way_to_the_global_model_beside_the_exchanges_own_hop() -> None:
+    # The timeline of the test above. An update takes x = 1 − θ to 0.81 x; the second exchange is merged at 15 s.
+    run = record(
+        tiny(
+            cluster=speeds([], [1]),
+            network={"bandwidth_gbps": float("inf"), "latency_ms": [[0, 3000], [3000, 0]]},
+            model={"dtype": "float64", "size": 1},
+            policy=HALOS,
+            budget={"local_steps": 12},
+        )
+    )
+    first, second = (commit.shares[0] for commit in run.global_commits)
+    # At 7 s, into Θ = 0: what began at 0 s from 0, and at 2 s from 0.19. The hop: Θ has not moved since the start.
+    assert (first.hop_staleness, first.hop_drift) == (0, 0.0)
+    assert [(way.staleness, way.seconds) for way in first.end_to_end] == [(0, 7.0), (0, 5.0)]
+    assert [way.drift for way in first.end_to_end] == pytest.approx([0.0, 0.19], abs=1e-12)
+    # At 15 s, into x = .81²: what began at 4, 6, 8 s, while updates went on, and at 10 s after Θ was taken over.
+    q = 0.81
+    z = 0.75 * q**4 + 0.25 * q**2 - (q**4 - q**5)
+    assert (second.hop_staleness, second.hop_drift) == (0, 0.0)
+    assert [(way.staleness, way.seconds) for way in second.end_to_end] == [(1, 11.0), (1, 9.0), (0, 7.0), (0, 5.0)]
+    starts = [q**2, q**3, q**4, z]
+    assert [way.drift for way in second.end_to_end] == pytest.approx([q**2 - x for x in starts], abs=1e-12)
+    # Local servers record their hop only: the whole way is not over.
+    local = [commit.shares[0] for commit in run.commits if commit.server == "local-0" and commit.shares]
+    assert all(share.end_to_end == () for share in local)
+
+
 def test_halos_as_published_never_sends_what_it_merged_during_an_exchange_and_says_so() -> None:
     def final(rebase: str) -> Any:
         return record(

@@ -48,9 +48,13 @@ def test_the_config_is_written_first_and_is_the_resolved_one(folder):
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("updates", "time worker region steps start_time start_version first_sample end_sample lr_step losses server"),
+        (
+            "updates",
+            "id time worker region steps start_time start_version global_version factor delta_norm first_sample"
+            " end_sample lr_step losses server",
+        ),
         ("transfers", "start_time time src dst bytes kind worker server"),
-        ("commits", "time version server kind local_steps contributions"),
+        ("commits", "time version server kind local_steps norm step_norm contributions"),
         ("evaluations", "time version local_steps trained_steps tokens loss set of"),
     ],
 )
@@ -69,7 +73,19 @@ def test_the_records_tell_the_story_of_two_rounds_of_two_workers(folder):
     commits = lines(folder / "commits.jsonl")
     assert [(c["time"], c["version"], c["local_steps"]) for c in commits] == [(2.0, 1, 4), (4.0, 2, 8)]
     assert commits[1]["contributions"] == [
-        {"workers": [worker], "steps": 2, "from_version": 1, "staleness": 0, "drift": 0.0} for worker in (0, 1)
+        {
+            "updates": [2 + worker], "workers": [worker], "steps": 2, "from_version": 1, "hop_staleness": 0,
+            "hop_drift": 0.0, "end_to_end": [{"staleness": 0, "seconds": 2.0, "drift": 0.0}],
+        }
+        for worker in (0, 1)
+    ]  # fmt: skip
+    # Both of two parameters go from 0 to 1 − 0.9² and to 1 − 0.9⁴.
+    sizes = [(c["norm"], c["step_norm"]) for c in commits]
+    assert sizes == [
+        pytest.approx(pair) for pair in ((2**0.5 * 0.19, 2**0.5 * 0.19), (2**0.5 * 0.3439, 2**0.5 * 0.1539))
+    ]
+    assert [(u["factor"], u["delta_norm"]) for u in updates] == [
+        (1.0, pytest.approx(2**0.5 * size)) for size in (0.19, 0.19, 0.1539, 0.1539)
     ]
     # Evaluated at step 0, at the interval, at the end. The loss is ½ Σ (θ − 1)² = (1 − θ)², each step takes a tenth.
     evaluations = lines(folder / "evaluations.jsonl")

@@ -27,7 +27,7 @@ SUMMARY = {
     "bytes": {"0->1": 3_000_000, "1->0": 2_000_000, "all_reduce": 1_000_000},
     "workers": WORKERS,
     "steps": {"trained": 4392, "committed": 4104, "dropped": 0, "in_flight": 288},
-    "staleness": {"mean": 3.25, "max": 9},
+    "staleness": {"hop": {"mean": 1.5, "max": 3}, "end_to_end": {"mean": 3.25, "max": 9}},
     "finished": True,
 }
 

@@ -12,6 +12,11 @@ from tests.made import params, update
 from tests.small_runs import Policy, timing
 
 
+def servers() -> Servers:
+    """From (0, 0)."""
+    return Servers(params(0.0, 0.0), origin=lambda update: update.start, real=True)
+
+
 def test_drift_and_staleness_are_of_base_and_target() -> None:
     async def body(sim: Simulation) -> None:
         start = sim.params  # (0, 0)
@@ -25,9 +30,9 @@ def test_drift_and_staleness_are_of_base_and_target() -> None:
 
     run = record(tiny(), policy=Policy(body))
     assert [commit.kind for commit in run.commits] == ["merge", "update", "update"]
-    assert run.commits[1].shares[0].drift == pytest.approx(18**0.5)
-    assert run.commits[2].shares[0].drift == pytest.approx(18**0.5)
-    assert (run.commits[2].shares[0].from_version, run.commits[2].shares[0].staleness) == (0, 1)
+    assert run.commits[1].shares[0].hop_drift == pytest.approx(18**0.5)
+    assert run.commits[2].shares[0].hop_drift == pytest.approx(18**0.5)
+    assert (run.commits[2].shares[0].from_version, run.commits[2].shares[0].hop_staleness) == (0, 1)
 
 
 def test_one_model_committed_to_two_servers_has_a_version_at_each() -> None:
@@ -41,7 +46,7 @@ def test_one_model_committed_to_two_servers_has_a_version_at_each() -> None:
             sim.commit(theta, [], server="mirror")
 
     run = record(tiny(), policy=Policy(body))
-    assert [commit.shares[0].staleness for commit in run.global_commits] == [0, 0, 0]
+    assert [commit.shares[0].hop_staleness for commit in run.global_commits] == [0, 0, 0]
 
 
 def test_a_rule_that_changes_nothing_does_not_make_old_work_young() -> None:
@@ -53,24 +58,23 @@ def test_a_rule_that_changes_nothing_does_not_make_old_work_young() -> None:
         sim.commit(sim.params, [await late])
 
     run = timing(body, cluster={"regions": [{"workers": [1.0, 1.0]}]})
-    assert [commit.shares[0].staleness for commit in run.commits] == [0, 0, 2]
+    assert [commit.shares[0].hop_staleness for commit in run.commits] == [0, 0, 2]
 
 
 def test_a_local_server_begins_at_version_0_and_only_contributions_move_it() -> None:
-    servers = Servers(params(0.0, 0.0))
-    merge = servers.commit("east", params(1.0, 0.0), [], 1.0)
+    made = servers()
+    merge = made.commit("east", params(1.0, 0.0), [], 1.0)
     assert (merge.kind, merge.version, merge.local_steps) == ("merge", 0, 0)
-    first = servers.commit("east", params(2.0, 0.0), [update(0, steps=3), update(1, steps=4)], 2.0)
+    first = made.commit("east", params(2.0, 0.0), [update(0, steps=3), update(1, steps=4)], 2.0)
     assert (first.kind, first.version, first.local_steps) == ("update", 1, 7)
-    assert (servers.main.version, servers.main.local_steps) == (0, 0)
+    assert (made.main.version, made.main.local_steps) == (0, 0)
 
 
 def test_a_contribution_is_as_far_away_as_base_and_target_are() -> None:
-    servers = Servers(params(0.0, 0.0))
     one = Contribution([update()], params(0.0, 0.0), params(3.0, 4.0), from_version=0)
-    assert servers.commit("global", params(1.0, 1.0), [one], 1.0).shares[0].drift == 5.0
+    assert servers().commit("global", params(1.0, 1.0), [one], 1.0).shares[0].hop_drift == 5.0
 
 
 def test_a_single_update_that_is_in_no_list_is_refused() -> None:
     with pytest.raises(TypeError, match="contributions are a list, also when there is one"):
-        Servers(params(0.0, 0.0)).commit("global", params(1.0, 1.0), update(), 1.0)  # type: ignore[arg-type]
+        servers().commit("global", params(1.0, 1.0), update(), 1.0)  # type: ignore[arg-type]

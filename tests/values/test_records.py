@@ -11,14 +11,14 @@ from halos.values.params import Params
 from halos.values.records import (
     Commit,
     Contribution,
+    EndToEnd,
     Evaluation,
-    Share,
     Transfer,
     mean_loss,
     number,
     quoted,
 )
-from tests.made import params, update
+from tests.made import params, share, update
 
 
 def flat(theta: Params) -> list[float]:
@@ -54,8 +54,10 @@ def test_a_receipt_has_all_but_the_tensors() -> None:
 
 
 def test_an_update_becomes_a_line_and_a_loss_that_is_no_number_null() -> None:
-    assert update(3, steps=2, losses=(0.5, math.nan), server=1).as_json() == (
-        '{"time": 2.0, "worker": 1, "region": 0, "steps": 2, "start_time": 0.0, "start_version": 3, '
+    one = update(3, steps=2, losses=(0.5, math.nan), server=1, global_version=5, factor=0.5)
+    assert one.as_json() == (
+        '{"id": 3, "time": 2.0, "worker": 1, "region": 0, "steps": 2, "start_time": 0.0, "start_version": 3, '
+        '"global_version": 5, "factor": 0.5, "delta_norm": null, '
         '"first_sample": 4, "end_sample": 6, "lr_step": 2, "losses": [0.5, null], "server": 1}'
     )
     assert json.loads(update(losses=()).as_json())["losses"] == []
@@ -71,14 +73,28 @@ def test_a_transfer_and_a_collective_become_lines() -> None:
 
 
 def test_a_commit_becomes_a_line_with_its_contributions() -> None:
-    shares = (Share((update(0, steps=2),), 4, 1, 0.5), Share((update(1, steps=3), update(2, steps=4)), 5, 0, math.nan))
+    ways = (EndToEnd(2, 7.5, 0.25), EndToEnd(3, 8.0, math.nan))
+    shares = (
+        share(update(0, steps=2), staleness=1, drift=0.5),
+        share(update(1, steps=3), update(2, steps=4), drift=math.nan, ways=ways),
+    )
     assert [share.steps for share in shares] == [2, 7]
-    commit = Commit(2.0, 6, 'say "hi"', "update", 9, shares, params(0.0, 0.0))
+    commit = Commit(2.0, 6, 'say "hi"', "update", 9, shares, params(0.0, 0.0), 5.0)
     assert json.loads(commit.as_json()) == {
         "time": 2.0, "version": 6, "server": 'say "hi"', "kind": "update", "local_steps": 9,
+        "norm": 5.0, "step_norm": None,
         "contributions": [
-            {"workers": [1], "steps": 2, "from_version": 4, "staleness": 1, "drift": 0.5},
-            {"workers": [1, 1], "steps": 7, "from_version": 5, "staleness": 0, "drift": None},
+            {
+                "updates": [0], "workers": [1], "steps": 2, "from_version": 0, "hop_staleness": 1, "hop_drift": 0.5,
+                "end_to_end": [],
+            },
+            {
+                "updates": [1, 2], "workers": [1, 1], "steps": 7, "from_version": 0, "hop_staleness": 0,
+                "hop_drift": None,
+                "end_to_end": [
+                    {"staleness": 2, "seconds": 7.5, "drift": 0.25}, {"staleness": 3, "seconds": 8.0, "drift": None},
+                ],
+            },
         ],
     }  # fmt: skip
 
@@ -102,11 +118,11 @@ def test_a_text_is_quoted_as_json_has_it() -> None:
 
 
 def test_the_loss_of_a_commit_is_the_mean_over_chunks() -> None:
-    shares = (Share((update(losses=(1.0, 2.0)), update(losses=(6.0,))), 0, 0, 0.0),)
+    shares = (share(update(losses=(1.0, 2.0)), update(losses=(6.0,))),)
     commit = Commit(1.0, 1, "global", "update", 2, shares, params(0.0, 0.0))
     assert mean_loss(commit) == 3.0
     assert mean_loss(commit._replace(shares=())) is None
-    assert mean_loss(commit._replace(shares=(Share((update(losses=(math.nan,)),), 0, 0, 0.0),))) is None
+    assert mean_loss(commit._replace(shares=(share(update(losses=(math.nan,))),))) is None
 
 
 def test_contributions_are_equal_only_to_themselves() -> None:

@@ -144,9 +144,9 @@ def test_who_comes_late_is_in_the_next_sync() -> None:
     # Worker 0 has its answer by its 8th step, sends then, and makes a quorum with worker 2's of 6.4 s.
     assert second.time == 8.0
     assert {update.worker for share in second.shares for update in share.updates} == {0, 2}
-    stale = {share.updates[0].worker: share.staleness for share in second.shares}
+    stale = {share.updates[0].worker: share.hop_staleness for share in second.shares}
     assert stale[2] == 1  # from Θ of version 0, to that of version 1
-    late = [share.drift for share in second.shares if share.updates[0].worker == 2]
+    late = [share.hop_drift for share in second.shares if share.updates[0].worker == 2]
     assert late[0] == pytest.approx(0.3439)  # both others had trained 4 steps from 0: Θ was 1 − 0.9⁴
 
 

@@ -70,6 +70,21 @@ def test_updates_are_counted_when_nothing_of_them_is_outstanding() -> None:
 NOISY = {"name": "quadratic", "size": 3, "noise": 0.3, "dtype": "float64", "curvature": [1, 2, 3]}
 
 
+def test_its_own_term_is_fresh_and_has_no_drift_while_others_come_a_round_late() -> None:
+    # Two equal workers, outer SGD with rate 1, two rounds. Each goes from 0 to 0.19; both step at once to 0.19 / 2, and
+    # from 0.095 to 0.095 + 0.19 + (0.905 · 0.19 − 0.19) / 2.
+    outer = {"name": "eager_diloco", "outer": {"name": "sgd", "lr": 1.0}}
+    run = record(tiny(model={"dtype": "float64", "size": 1}, policy=outer))
+    own = [commit for commit in run.commits if commit.server.startswith("replica-")]
+    assert [(commit.server, len(commit.shares)) for commit in own] == [("replica-0", 1), ("replica-1", 1)] * 2
+    assert all((each.hop_staleness, each.hop_drift) == (0, 0.0) for commit in own for each in commit.shares)
+    theta = [0.0, 0.095, 0.095 + 0.19 + (0.905 * 0.19 - 0.19) / 2]
+    # The mean of a round is complete when the model is θ of the round after it; the last one's at once.
+    late = [(each.hop_drift, each.end_to_end[0].drift) for commit in run.global_commits for each in commit.shares]
+    drifts = [theta[1] - theta[0]] * 2 + [theta[2] - theta[1]] * 2
+    assert late == [pytest.approx((drift, drift), abs=1e-12) for drift in drifts]
+
+
 @pytest.mark.parametrize("delay", [1, 3])
 @pytest.mark.parametrize("rule", ["nesterov", "adam"])
 def test_with_one_worker_it_is_diloco_with_any_outer_optimizer(delay: int, rule: str) -> None:

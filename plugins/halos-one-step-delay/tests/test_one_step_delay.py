@@ -47,8 +47,8 @@ def test_contributions_drift_from_the_model_they_began_at_to_the_one_they_are_ap
     model = [0.0, 0.0, *recording.thetas]
     for r, commit in enumerate(recording.global_commits):
         for share in commit.shares:
-            assert share.drift == pytest.approx(abs(model[r + 1] - model[r]))
-        assert commit.shares[0].staleness == min(r, 1)
+            assert share.hop_drift == pytest.approx(abs(model[r + 1] - model[r]))
+        assert commit.shares[0].hop_staleness == min(r, 1)
 
 
 class TestConformance(PolicyConformance):

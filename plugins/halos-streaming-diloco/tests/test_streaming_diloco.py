@@ -239,9 +239,12 @@ def test_one_eager_fragment_is_eager_diloco_bit_for_bit(rule: str) -> None:
     assert trained(ours) == trained(eager)
     assert bits(ours) == bits(eager)
     assert ours.transfers == eager.transfers
-    books = [[(each.time, each.version, each.local_steps) for each in run.commits] for run in (ours, eager)]
+    books = [[(each.time, each.version, each.local_steps) for each in run.global_commits] for run in (ours, eager)]
     assert books[0] == books[1]
-    shares = [[sorted((s.from_version, s.drift) for s in each.shares) for each in run.commits] for run in (ours, eager)]
+    shares = [
+        [sorted((share.from_version, share.hop_drift) for share in each.shares) for each in run.global_commits]
+        for run in (ours, eager)
+    ]
     assert shares[0] == shares[1]
 
 
@@ -286,7 +289,7 @@ def test_updates_are_counted_by_the_commit_that_completes_them_and_the_last_roun
     assert [commit.time for commit in recording.global_commits] == [2, 4, 6, 8, 10, 12, 12]
     steps = [sum(share.steps for share in commit.shares) for commit in recording.global_commits]
     assert steps == [0, 4, 4, 4, 4, 0, 8]
-    assert [share.drift for commit in recording.global_commits for share in commit.shares] == [
+    assert [share.hop_drift for commit in recording.global_commits for share in commit.shares] == [
         0.0
     ] * 12  # one at a time
 

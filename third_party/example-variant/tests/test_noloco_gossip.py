@@ -193,7 +193,7 @@ def test_every_step_is_committed_once_and_there_is_no_collective(regions: list[i
     ledger = recording.simulation.ledger
     assert (ledger.trained, ledger.committed, ledger.dropped, ledger.in_flight) == (3 * workers * rounds,) * 2 + (0, 0)
     assert [len(commit.shares) for commit in recording.commits] == [workers] * rounds
-    assert {share.staleness for commit in recording.commits for share in commit.shares} == {0}
+    assert {share.hop_staleness for commit in recording.commits for share in commit.shares} == {0}
     assert [transfer.kind for transfer in recording.transfers] == ["send"] * (4 * (workers // 2) * rounds)
     assert report(recording)["exchanges"] == workers // 2 * rounds
 
@@ -201,7 +201,7 @@ def test_every_step_is_committed_once_and_there_is_no_collective(regions: list[i
 def test_a_share_drifts_by_as_much_as_its_replica_was_off_the_mean() -> None:
     recording = run(2, 1.0, 0.5, 0.5, steps={"name": "by_speed", "base": 2}, budget={"local_steps": 8})
     # The replicas after round 1 are .095, .05 and .05 (see above), their mean .065.
-    assert [share.drift for share in recording.commits[1].shares] == pytest.approx([0.03, 0.015, 0.015])
+    assert [share.hop_drift for share in recording.commits[1].shares] == pytest.approx([0.03, 0.015, 0.015])
 
 
 def test_the_report_tells_exchanges_between_regions_from_others() -> None:
