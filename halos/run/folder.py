@@ -15,6 +15,7 @@ import torch
 
 from halos.config.config import Config
 from halos.config.layers import read
+from halos.config.references import escaped
 from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError, UserError, shown
 from halos.observers.experiment import Experiment
@@ -54,7 +55,7 @@ def holds_run(folder: Path) -> bool:
             config = read(place / "config.yaml")
             named = config.get("out") or config.get("name")
             if sections <= config.keys() and isinstance(named, str):
-                return Path(named).resolve().name == folder.resolve().name
+                return Path(named).resolve().name == escaped(folder.resolve().name)
     return False
 
 
@@ -71,9 +72,11 @@ def replaced(folder: Path) -> Iterator[None]:
         aside.mkdir()
         for entry in _of_a_run(folder):
             entry.rename(aside / entry.name)
-    except OSError as error:
+    except BaseException as error:
         _back(aside)
-        raise _unusable(folder, error) from None
+        if isinstance(error, OSError):
+            raise _unusable(folder, error) from None
+        raise
     try:
         yield
     except BaseException:
