@@ -23,6 +23,7 @@ POLICIES = {
 def child(policy: str, workers: int) -> None:
     """One run; prints its parameters and the peak of resident memory in bytes."""
     from halos.config.config import load_config
+    from halos.models.building import shapes_of
     from halos.run.lifecycle import run
 
     sections = {
@@ -40,7 +41,7 @@ def child(policy: str, workers: int) -> None:
         quiet = {"progress": False, "tensorboard": False, "trace": False}
         config.write_text(json.dumps(sections | {"observers": quiet, "out": folder + "/run"}))
         loaded, plugins = load_config(str(config))
-        parameters = sum(int(np.prod(shape)) for shape in loaded.model.shapes(loaded.data.vocabulary()).values())
+        parameters = sum(int(np.prod(shape)) for shape in shapes_of(loaded.model, loaded.data.vocabulary()).values())
         run(loaded, plugins)
     print(json.dumps([parameters, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
 

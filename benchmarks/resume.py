@@ -81,7 +81,7 @@ def left(folder: Path) -> dict[str, Any]:
     found |= {name: tensor.numpy().tobytes() for name, tensor in torch.load(folder / "model.pt").items()}
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     for tag in events.Tags()["scalars"]:
-        found[tag] = [(each.wall_time, each.step, each.value) for each in events.Scalars(tag)]
+        found[tag] = [(each.wall_time, each.step, repr(each.value)) for each in events.Scalars(tag)]
     return found
 
 

@@ -34,7 +34,7 @@ REFERENCE = ROOT / "docs/reference"
 MADE = "Made from the code by `python docs/make.py`; what is wrong here is wrong there."
 
 SEEN = [Simulation, Watch, Event, Process, Collective, Round, Worker, Region, Cluster, Params, Layout]
-NAMES = ("Update", "Contribution", "Share", "EndToEnd", "Commit", "Transfer", "Evaluation")
+NAMES = ("Update", "Contribution", "Share", "EndToEnd", "Commit", "Transfer", "LostJob", "Evaluation")
 TOLD = [*(getattr(records, name) for name in NAMES), Experiment]
 
 # Text

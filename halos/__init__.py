@@ -10,6 +10,8 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # python -m halos.run: P
 
 import halos.lazy  # noqa: F401 - before all others
 from halos.data import ArrayCorpus, Corpus, DataOptions, DataSource
+from halos.data.batch import Batch
+from halos.data.dataset import DatasetCorpus
 from halos.errors import (
     ConfigError,
     Diverged,
@@ -39,7 +41,17 @@ from halos.training.inline import Inline
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
-from halos.values.records import Commit, Contribution, EndToEnd, Evaluation, Share, Summary, Transfer, Update
+from halos.values.records import (
+    Commit,
+    Contribution,
+    EndToEnd,
+    Evaluation,
+    LostJob,
+    Share,
+    Summary,
+    Transfer,
+    Update,
+)
 from halos.world.cluster import LONGEST_MS, SLOWEST, Cluster, Region, Worker
 from halos.world.compute import ComputeModel, Constant
 from halos.world.faults import NEVER, FaultModel, FaultOptions, NoFaults, Outage, first_after, share_at
@@ -56,6 +68,7 @@ __all__ = [
     "AdamState",
     "ArrayCorpus",
     "Backlog",
+    "Batch",
     "Bf16",
     "BySpeed",
     "Cluster",
@@ -70,6 +83,7 @@ __all__ = [
     "Corpus",
     "DataOptions",
     "DataSource",
+    "DatasetCorpus",
     "Deadlock",
     "DelayedNesterov",
     "DelayedState",
@@ -89,6 +103,7 @@ __all__ = [
     "Job",
     "Layout",
     "Lost",
+    "LostJob",
     "Matrix",
     "MergeRule",
     "Model",

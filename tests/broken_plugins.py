@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -296,10 +297,13 @@ class Misshapen(Quadratic):
         return {"theta": (self.size + 1,)}
 
 
+NUMBERS = itertools.count()
+
+
 class Seedless(Quadratic):
     def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
         module = super().build(vocab_size, seed)
-        nn.init.normal_(module.theta)
+        nn.init.normal_(module.theta, generator=torch.Generator().manual_seed(next(NUMBERS)))
         return module
 
 
@@ -324,7 +328,68 @@ class Noisy(Quadratic):
 
 class NoisyModule(QuadraticModule):
     def forward(self, batch: Tensor) -> Tensor:
-        return super().forward(batch) * torch.rand(())
+        return super().forward(batch) * (1 + next(NUMBERS))
+
+
+class Infinite(Quadratic):
+    """√θ at 0, whose gradient is infinite: in fp16 no step is ever taken."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
+        module = super().build(vocab_size, seed)
+        module.__class__ = RootModule
+        return module
+
+
+class RootModule(QuadraticModule):
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.theta.sqrt().sum()
+
+
+class Counts(Quadratic):
+    """The second time it is asked, its loss is another; one of its own knows how often that was."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
+        module = super().build(vocab_size, seed)
+        module.__class__ = CountingModule
+        module.count = torch.zeros(())
+        return module
+
+
+class CountingModule(QuadraticModule):
+    def forward(self, batch: Tensor) -> Tensor:
+        self.count += 1
+        return super().forward(batch) * self.count
+
+
+class Overlooked(Quadratic):
+    """It draws from a generator that is its own, and none of PyTorch's."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
+        module = super().build(vocab_size, seed)
+        module.__class__ = DrawingModule
+        module.generator = np.random.default_rng(0)
+        return module
+
+
+class DrawingModule(QuadraticModule):
+    def forward(self, batch: Tensor) -> Tensor:
+        return super().forward(batch) * self.generator.random()
+
+
+class Slides(Quadratic):
+    """What it has frozen moves, behind the back of autograd."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> QuadraticModule:
+        module = super().build(vocab_size, seed)
+        module.__class__ = SlidingModule
+        module.frozen = nn.Parameter(torch.ones(()), requires_grad=False)
+        return module
+
+
+class SlidingModule(QuadraticModule):
+    def forward(self, batch: Tensor) -> Tensor:
+        self.frozen.data.mul_(0.9)
+        return super().forward(batch) * self.frozen
 
 
 @dataclass(kw_only=True)
@@ -418,7 +483,7 @@ def register_codecs(register: Register) -> None:
 
 @hookimpl
 def register_models(register: Register) -> None:
-    for cls in (Misshapen, Seedless, Flat, Noisy):
+    for cls in (Misshapen, Seedless, Flat, Noisy, Infinite, Counts, Overlooked, Slides):
         register(cls.__name__, cls)
 
 

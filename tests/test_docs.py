@@ -25,6 +25,7 @@ from halos.run.cli import main
 
 ROOT = Path(__file__).parents[1]
 PLUGINS, TESTING, CONFIG = ROOT / "docs/plugins.md", ROOT / "docs/testing.md", ROOT / "docs/config.md"
+MODULES = ROOT / "docs/modules.md"
 REFERENCE = ROOT / "docs/reference/plugins.md"
 MOST_LINES = {"docs/plugins.md": 300, "docs/mistakes.md": 80}
 MARKDOWN = sorted(
@@ -126,6 +127,25 @@ def test_the_pages_are_short_enough_to_be_read() -> None:
     assert {path: count for path, count in lines.items() if count > MOST_LINES[path]} == {}
     before = (ROOT / "README.md").read_text(encoding="utf-8").split("```text\n")[0]
     assert before.count("\n") <= 90, "two screens before the tree"
+
+
+def test_the_example_of_a_module_is_short_and_runs_trained_and_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = titled_files(MODULES)
+    assert len([line for line in files["convnet.py"].splitlines() if line.strip()]) <= 25
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        Path(name).write_text(text)
+    for command in commands(MODULES):
+        assert main([*shlex.split(command)[3:], *QUIET]) == 0
+    trained, timed = (json.loads(Path(f"runs/{name}/summary.json").read_text()) for name in ("images", "time"))
+    # 4 · 9 + 4 and 144 · 10 + 10 weights and biases of its layers, 4 + 4 of its norm: 1,498 numbers.
+    assert trained["simulated_seconds"] == timed["simulated_seconds"] and trained["bytes"] == timed["bytes"]
+    transfers = Path("runs/images/transfers.jsonl").read_text().splitlines()
+    assert {json.loads(line)["bytes"] for line in transfers} == {2 * 3 * 4 * 1498}  # 2 (M − 1) payloads in a ring
+    model = torch.load("runs/images/model.pt", weights_only=True)
+    assert int(model["1.num_batches_tracked"]) > 0 and float(model["1.running_var"].min()) >= 0
 
 
 @pytest.fixture(scope="module")

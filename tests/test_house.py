@@ -21,7 +21,7 @@ ROWS = (
     "sim",
     "__init__ plugins policies",
     "config",
-    "resume utilization",
+    "resume utilization export",
     "run",
     "testing",
 )

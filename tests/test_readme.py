@@ -7,7 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
+from halos.config.builder import to_sections
+from halos.config.config import load_config
+from halos.config.yaml_text import to_yaml
+from halos.export import __main__ as export
 from halos.run import cli as run
 from halos.utilization import __main__ as utilization
 
@@ -15,7 +20,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 PAGES = {path: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
-MAINS = {"python -m halos.run": run.main, "python -m halos.utilization": utilization.main}
+MAINS = {
+    "python -m halos.run": run.main,
+    "python -m halos.utilization": utilization.main,
+    "python -m halos.export": export.main,
+}
 
 
 def commands(text: str) -> list[str]:
@@ -34,7 +43,20 @@ def test_the_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.Monk
     module, arguments = " ".join(command.split()[:3]), shlex.split(command)[3:]
     if module == "python -m halos.run" and not any(each.startswith("--") for each in arguments):
         arguments += ["executor.name=timing", "budget.local_steps=1", f"out={tmp_path / 'run'}"]
+    if module == "python -m halos.export":
+        assert arguments[0] == "runs/quickstart"
+        arguments = [str(quickstart_finished(tmp_path / "run")), *arguments[1:-1], str(tmp_path / arguments[-1])]
     assert MAINS[module](arguments) == 0
+
+
+def quickstart_finished(folder: Path) -> Path:
+    """Its run folder as far as it is exported, without its minutes of training."""
+    config, plugins = load_config("configs/quickstart.yaml")
+    folder.mkdir()
+    (folder / "config.yaml").write_text(to_yaml(to_sections(config, plugins)))
+    (folder / "summary.json").write_text('{"finished": true}')
+    torch.save(config.model.build(config.data.vocabulary(), seed=0).state_dict(), folder / "model.pt")
+    return folder
 
 
 def test_there_is_nothing_else_to_type_than_what_is_tested_here_or_by_ci() -> None:

@@ -59,7 +59,7 @@ def needs(project: Path, *extras: str) -> Iterator[Requirement]:
 def test_what_setup_cfg_asks_for_is_locked_within_its_ranges(python: str) -> None:
     for requirement in [each for project in PROJECTS for each in needs(project)]:
         assert requirement.specifier.contains(locked(*RUN, python=python)[canonicalize_name(requirement.name)])
-    for requirement in needs(ROOT, "hf", "plot", "test"):
+    for requirement in needs(ROOT, "hf", "text", "plot", "test"):
         assert requirement.specifier.contains(locked(*TEST, python=python)[canonicalize_name(requirement.name)])
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 
-from halos.seeds import generator, seed_for
+import numpy as np
+import torch
+
+from halos.seeds import drawing, generator, seed_for
 
 
 def test_a_seed_is_the_beginning_of_a_hash_anybody_can_compute() -> None:
@@ -23,3 +27,24 @@ def test_a_generator_begins_anew_each_time_it_is_asked_for() -> None:
     first, again, other = (generator(1, "data", each).random(3).tolist() for each in (2, 2, 3))
     assert first == again
     assert not set(first) & set(other)
+
+
+def test_what_is_drawn_from_global_generators_follows_from_the_seed_and_leaves_them_alone() -> None:
+    def draws() -> tuple[float, ...]:
+        return torch.rand(1).item(), random.random(), float(np.random.rand())
+
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    first, second = draws(), draws()
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    assert draws() == first
+    with drawing(7):
+        inside = draws()
+        with drawing(8):
+            assert draws() != inside
+    assert draws() == second
+    with drawing(7):
+        assert draws() == inside

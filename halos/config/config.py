@@ -37,11 +37,16 @@ from halos.world.network import NetworkModel
 
 @dataclass
 class CheckpointOptions:
-    """When a run writes what `--resume` goes on from: whenever either interval is over; both null: never."""
+    """When a run writes what `--resume` goes on from: whenever an interval is over, and when it ends.
 
-    every_minutes: Optional[float] = None  # of wall time; null: none
+    Where the executor cannot save its state, there are none unless something is set here.
+    """
+
+    every_minutes: Optional[float] = 10.0  # of wall time; null: none
     every_local_steps: Optional[int] = None  # trained since the last one; null: none
-    keep: int = 2  # how many of them: the newest
+    # Of the last moment that is the same with a larger budget: the run can be extended. False: not at the end.
+    at_end: bool = True
+    keep: int = 1  # how many of them: the newest
 
     def __post_init__(self) -> None:
         for key in ("every_minutes", "every_local_steps"):
@@ -51,7 +56,12 @@ class CheckpointOptions:
 
     @property
     def wanted(self) -> bool:
-        return self.every_minutes is not None or self.every_local_steps is not None
+        return self.at_end or self.every_minutes is not None or self.every_local_steps is not None
+
+    @property
+    def by_default(self) -> bool:
+        """Whether nothing was asked for: a run that cannot be checkpointed goes without."""
+        return self == CheckpointOptions()
 
 
 @dataclass

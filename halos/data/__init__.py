@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import numpy as np
 
-from halos.errors import require
+from halos.data import arrays
+from halos.errors import ConfigError, require, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MOST_TOKENS = 2**31  # different ones: far more than any embedding has rows
 SHARDS = ("shared", "iid", "by_region", "by_source")
 
 
@@ -35,13 +37,21 @@ class DataOptions:
         require(self.validation_samples >= 0, "validation_samples", self.validation_samples, "a number of samples")
         require(self.shards in SHARDS, "shards", self.shards, "one of " + ", ".join(SHARDS))
 
+    def vocabulary(self) -> Optional[int]:
+        """Return None: unknown before it is opened, or samples are no tokens. Sources that know it say so."""
+        return None
+
 
 class Corpus(Protocol):
-    """An opened source: `len(corpus)` samples of `sequence_length + 1` tokens each."""
+    """An opened source: `len(corpus)` samples, of `sequence_length + 1` tokens each unless they are no tokens.
+
+    It may also have `bytes_per_token`, how many bytes of text a token stands for on average, and `tokenizer`, a text
+    that is the same for the same tokenizer: without them, or None, they are unknown.
+    """
 
     @property
-    def vocab_size(self) -> int:
-        """The number of different tokens there can be: all are below it."""
+    def vocab_size(self) -> Optional[int]:
+        """The number of different tokens there can be: all are below it. None: samples are no tokens."""
         ...
 
     @property
@@ -58,29 +68,49 @@ class Corpus(Protocol):
         """The number of samples."""
         ...
 
-    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
-        """Return samples by number, as an integer array [len(rows), sequence_length + 1]; a slice is not copied."""
+    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """Return samples by number, as an integer array [len(rows), sequence_length + 1]; a slice is not copied.
+
+        Samples that are no tokens are one array [len(rows), …] of numbers, or a tuple of them (images and labels).
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayCorpus:
-    """The corpus whose samples are the rows of one array, in memory or mapped from a file."""
+    """The corpus whose samples are the rows of one array, or of several, in memory or mapped from a file.
 
-    samples: NDArray[Any]  # integers [samples, sequence_length + 1]
-    vocab_size: int  # tokens are below it
-    hash: str  # of the content, hexadecimal
+    Tensors become arrays. Raises UserError for what holds no numbers, or unequally many samples.
+    """
+
+    # Tokens are integers [samples, sequence_length + 1]; without a vocab_size, anything [samples, …], or a tuple.
+    samples: Any
+    vocab_size: Optional[int] = None  # tokens are below it; None: samples are no tokens
+    hash: str = ""  # of the content, hexadecimal; none: it is worked out
     sources: Optional[NDArray[Any]] = None  # which source each sample is from, for `by_source`
+    bytes_per_token: Optional[float] = None  # of text, on average; None: unknown
+    tokenizer: Optional[str] = None  # the same for the same tokenizer; None: unknown
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.samples, tuple)
+        parts = tuple(arrays.numbers(part) for part in (self.samples if several else [self.samples]))
+        arrays.check(parts)
+        object.__setattr__(self, "samples", parts if several else parts[0])
+        if not self.hash:
+            object.__setattr__(self, "hash", arrays.digest(parts))
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.samples[0] if isinstance(self.samples, tuple) else self.samples)
 
-    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
-        return self.samples[rows]
+    def read(self, rows: slice | NDArray[np.int64]) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        if isinstance(self.samples, tuple):
+            return tuple(part[rows] for part in self.samples)
+        part: NDArray[Any] = self.samples[rows]
+        return part
 
 
 class DataSource(Protocol):
-    """A source's configuration: opened only when training is real. Inherit DataOptions for the six fields."""
+    """A source's configuration: opened only when training is real. DataOptions, inherited, has the six fields."""
 
     sequence_length: int  # predicted tokens per sample
     validation_samples: int  # at the end of the corpus
@@ -96,3 +126,12 @@ class DataSource(Protocol):
     def open(self, seed: int) -> Corpus:
         """Open the source and return its samples. Raises UserError that says what is missing or broken."""
         ...
+
+
+def check_vocabulary(vocab_size: Optional[int]) -> None:
+    """ConfigError unless an embedding could have so many rows, or nobody knows how many there are."""
+    if vocab_size is None:
+        return
+    whole = isinstance(vocab_size, (int, np.integer)) and not isinstance(vocab_size, bool)
+    if not whole or not 1 <= vocab_size <= MOST_TOKENS:
+        raise ConfigError("", f"a vocabulary of {shown(vocab_size)} tokens; there can be 1 to {MOST_TOKENS}")

@@ -1,4 +1,4 @@
-"""Feed: the tokens behind a shard's positions.
+"""Feed: the samples behind a shard's positions.
 
 The data order deals positions, which grow for ever; here they become rows of the corpus: which rows
 a shard has, in which order an epoch visits them, and what happens at the end.
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from halos import seeds
-from halos.data import Corpus, DataSource
+from halos.data import Corpus, DataSource, check_vocabulary
+from halos.data.batch import Batch, joined
 from halos.data.order import shards_of
 from halos.errors import ConfigError, UserError
 from halos.world.cluster import Cluster
@@ -31,18 +32,24 @@ EPOCHS_KEPT = 2  # per shard: jobs that began before the end of an epoch are rea
 class Feed:
     """Training and validation batches, int64 tensors [samples, sequence_length + 1].
 
+    Samples that are no tokens (the corpus has no `vocab_size`) are tensors [samples, …], or a Batch of several:
+    integers as int64, floating-point numbers as float32.
+
     A pure function of (corpus, options, cluster, seed): reading is in no way affected by what was
     read before, so jobs may be computed in any order, or again.
     """
 
-    def __init__(self, corpus: Corpus, options: DataSource, cluster: Cluster, seed: int) -> None:
+    def __init__(self, corpus: Corpus, options: DataSource, cluster: Cluster, seed: int, section: str = "data") -> None:
+        """Raises ConfigError if there are too few samples; `section` is what messages about the others name."""
+        check_vocabulary(corpus.vocab_size)
         self.corpus = corpus
+        self.section = section
         self.options = options
         self.seed = seed
         self._shards = split(corpus, options, cluster, seed)
         self._index = np.int32 if len(corpus) < 2**31 else np.int64  # of permutations; half the memory if possible
         self._permuted: list[dict[int, NDArray[Any]]] = [{} for _ in self._shards]
-        self._announced = [0] * len(self._shards)  # the last epoch whose beginning was logged
+        self._begun = [0] * len(self._shards)  # the last epoch that was read from
 
     @property
     def sizes(self) -> list[int]:
@@ -54,7 +61,7 @@ class Feed:
         """How many samples `validation` gives."""
         return self.options.validation_samples
 
-    def train(self, shard: int, first: int, count: int) -> torch.Tensor:
+    def train(self, shard: int, first: int, count: int) -> torch.Tensor | Batch:
         """The samples at positions `first` to `first + count` of a shard; past its end it starts over."""
         size = len(self._shards[shard])
         if first + count > size and not self.options.wrap:
@@ -71,9 +78,9 @@ class Feed:
             end = min(offset + count, size)
             pieces.append(self._read(self._rows(shard, epoch, offset, end), end - offset))
             epoch, offset, count = epoch + 1, 0, count - (end - offset)
-        return torch.cat(pieces)
+        return joined(pieces)
 
-    def validation(self, batch_size: int) -> Iterator[torch.Tensor]:
+    def validation(self, batch_size: int) -> Iterator[torch.Tensor | Batch]:
         """The tail of the corpus, in order, in batches; the last one may be smaller."""
         end = len(self.corpus)
         for first in range(end - self.options.validation_samples, end, batch_size):
@@ -82,14 +89,19 @@ class Feed:
 
     def _rows(self, shard: int, epoch: int, first: int, end: int) -> slice | NDArray[np.int64]:
         """Corpus rows of positions within one epoch."""
-        if epoch > self._announced[shard]:
-            self._announced[shard] = epoch
-            size = len(self._shards[shard])
-            log.info("shard %d: epoch %d begins at sample %d", shard, epoch + 1, epoch * size)
+        if epoch > self._begun[shard]:
+            self._announce(shard, epoch)
         rows = self._permutation(shard, epoch) if self.options.shuffle else self._shards[shard]
         if isinstance(rows, range):
             return slice(rows.start + first, rows.start + end)
         return rows[first:end].astype(np.int64)
+
+    def _announce(self, shard: int, epoch: int) -> None:
+        """Say that an epoch begins: the second, third, fifth, ninth …, of the shard that comes to it first."""
+        if epoch.bit_length() > max(self._begun).bit_length():
+            size = len(self._shards[shard])
+            log.info("shard %d: epoch %d begins at sample %d", shard, epoch + 1, epoch * size)
+        self._begun[shard] = epoch
 
     def _permutation(self, shard: int, epoch: int) -> NDArray[Any]:
         """The shard's rows in the order in which this epoch visits them."""
@@ -103,20 +115,37 @@ class Feed:
             kept[epoch] = seeds.generator(self.seed, "shuffle", shard, epoch).permutation(rows)
         return kept[epoch]
 
-    def _read(self, rows: slice | NDArray[np.int64], count: int) -> torch.Tensor:
+    def _read(self, rows: slice | NDArray[np.int64], count: int) -> torch.Tensor | Batch:
         samples = self.corpus.read(rows)
+        if self.corpus.vocab_size is None:
+            return self._numbers(samples, count)
         expected = (count, self.options.sequence_length + 1)
-        if samples.shape != expected or samples.dtype.kind not in "iu":
+        if isinstance(samples, tuple) or samples.shape != expected or samples.dtype.kind not in "iu":
+            found = f"{len(samples)} arrays" if isinstance(samples, tuple) else f"{samples.dtype}{list(samples.shape)}"
             raise UserError(
-                f"data: {type(self.corpus).__name__} returned {samples.dtype}{list(samples.shape)} "
+                f"{self.section}: {type(self.corpus).__name__} returned {found} "
                 f"where integers {list(expected)} were asked for"
             )
         tokens = samples.astype(np.int64, order="C")
         # An embedding's complaint would be an obscure one (on a GPU it ends the process). Unsigned: negative is large.
         if tokens.size and tokens.view(np.uint64).max() >= self.corpus.vocab_size:
-            bad = tokens[(tokens < 0) | (tokens >= self.corpus.vocab_size)][0]
-            raise UserError(f"data: the corpus holds token {bad}, but its vocab_size is {self.corpus.vocab_size}")
+            bad = samples[(tokens < 0) | (tokens >= self.corpus.vocab_size)].flat[0]
+            raise UserError(
+                f"{self.section}: the corpus holds token {bad}, but its vocab_size is {self.corpus.vocab_size}"
+            )
         return torch.from_numpy(tokens)
+
+    def _numbers(self, samples: NDArray[Any] | tuple[NDArray[Any], ...], count: int) -> torch.Tensor | Batch:
+        tensors = []
+        for part in samples if isinstance(samples, tuple) else (samples,):
+            if not part.shape or len(part) != count or part.dtype.kind not in "biuf":
+                raise UserError(
+                    f"{self.section}: {type(self.corpus).__name__} returned {part.dtype}{list(part.shape)} "
+                    f"where {count} samples were asked for"
+                )
+            kind = {"f": np.float32, "b": np.bool_}.get(part.dtype.kind, np.int64)
+            tensors.append(torch.from_numpy(part.astype(kind, order="C")))
+        return Batch(*tensors) if isinstance(samples, tuple) else tensors[0]
 
 
 def split(corpus: Corpus, options: DataSource, cluster: Cluster, seed: int) -> list[Rows]:

@@ -1,15 +1,9 @@
-"""Megatron's memory-mapped pairs of .bin and .idx, the format in which Pythia's training data is published.
-
-The .idx, little-endian: `MMIDIDX\\0\\0`, version (u64), dtype (u8), numbers of sequences and of document entries
-(u64 each), then length in tokens (i32) and offset in bytes (i64) of each sequence in the .bin, then the documents
-(i64), which are of no use here.
-"""
+"""Megatron's memory-mapped pairs of .bin and .idx, the format in which Pythia's training data is published."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from halos.data import ArrayCorpus, Corpus, DataOptions
+from halos.data import MOST_TOKENS, ArrayCorpus, Corpus, DataOptions
+from halos.data.megatron_index import DTYPES, HEADER, MAGIC, Index, read_index
+from halos.data.packing import Packed, Stream, divided
 from halos.data.tokens import CHUNK, check_file, file_hash, largest
 from halos.errors import ConfigError, UserError, from_here, require
 from halos.hooks import Register, hookimpl
@@ -25,30 +21,31 @@ from halos.hooks import Register, hookimpl
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-MAGIC = b"MMIDIDX\x00\x00"
-HEADER = struct.Struct("<9sQBQQ")
-DTYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 8: "uint16"}
-FLOATS = {6: "float32", 7: "float64"}
-
 
 @dataclass(kw_only=True)
 class Megatron(DataOptions):
-    """A memory-mapped pair of `.bin` and `.idx`, as Pythia's data is published; each sequence is one sample.
+    """A memory-mapped pair of `.bin` and `.idx`, as Megatron, GPT-NeoX and fairseq write them, of either index format.
 
-    It holds `sequence_length + 1` tokens (Pythia's 2049).
+    If every sequence holds `sequence_length + 1` tokens (Pythia's preshuffled data: 2049), each is one sample. Else
+    sequences are documents, packed: joined in an order drawn by the seed and cut into windows that overlap by one
+    token, the documents of the validation samples apart from those to train on. Nothing is put between documents: their
+    end of text is in the file.
     """
 
     path: Path  # without `.bin` and `.idx`
     vocab_size: Optional[int] = None  # null: the largest token plus one, for which the whole .bin is read
+    pack: Optional[bool] = None  # null: if sequences are of other lengths; false: those are an error; true: always
+    epochs: int = 1  # passes that are packed one after another, each in an order of its own; then samples come again
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.vocab_size is None or self.vocab_size >= 1,
+            self.vocab_size is None or 1 <= self.vocab_size <= MOST_TOKENS,
             "vocab_size",
             self.vocab_size,
-            "a positive number of tokens",
+            f"a positive number of tokens, {MOST_TOKENS} at most",
         )
+        require(1 <= self.epochs <= 1000, "epochs", self.epochs, "from 1 to 1000")
 
     def vocabulary(self) -> Optional[int]:
         return self.vocab_size
@@ -61,39 +58,53 @@ class Megatron(DataOptions):
         for path in (idx, bin_):
             check_file(path)
         try:
-            dtype, lengths, offsets = read_index(idx)
-            self._check_lengths(idx, lengths)
-            width = (self.sequence_length + 1) * dtype.itemsize
-            check_offsets(idx, offsets, width, bin_.stat().st_size)
+            index = read_index(idx)
+            packed = self._is_packed(idx, index.lengths)
+            check_offsets(idx, index, bin_.stat().st_size)
             data = np.asarray(np.memmap(bin_, np.uint8, "r"))
             digest = hashlib.sha256((file_hash(idx) + file_hash(bin_)).encode()).hexdigest()
         except OSError as error:
             raise ConfigError("path", f"{error.filename!r} cannot be read: {error.strerror}") from None
-        if adjacent(offsets, width):
-            first = int(offsets[0])
-            samples = data[first : first + len(offsets) * width].view(dtype).reshape(len(offsets), -1)
-            return ArrayCorpus(samples, self.vocab_size or largest(samples, Path(given)) + 1, digest)
-        corpus = Scattered(data, offsets, dtype, width, self.vocab_size or 0, digest)
-        if not corpus.vocab_size:
-            rows = max(1, CHUNK // width)  # at a time
-            parts = (corpus.read(slice(i, i + rows)) for i in range(0, len(corpus), rows))
-            corpus.vocab_size = max(largest(part, Path(given)) for part in parts) + 1
-        return corpus
+        vocab_size = self.vocab_size or top(index, data, Path(given)) + 1
+        if packed:
+            return self._packed(index, data, vocab_size, digest, seed)
+        width = (self.sequence_length + 1) * index.dtype.itemsize
+        if adjacent(index.offsets, width):
+            first = int(index.offsets[0])
+            samples = data[first : first + len(index.offsets) * width].view(index.dtype)
+            return ArrayCorpus(samples.reshape(len(index.offsets), -1), vocab_size, digest)
+        return Scattered(data, index.offsets, index.dtype, width, vocab_size, digest)
 
-    def _check_lengths(self, idx: Path, lengths: NDArray[Any]) -> None:
-        """Nothing here cuts or pads, so that a sample is what its authors meant it to be."""
-        expected = self.sequence_length + 1
+    def _packed(self, index: Index, data: NDArray[np.uint8], vocab_size: int, digest: str, seed: int) -> Packed:
+        length, name = self.sequence_length, repr(from_here(self.path))
+        validation = self.validation_samples * length + 1 if self.validation_samples else 0
+        orders = divided(index.lengths, validation, self.epochs, seed if self.shuffle else None, name)
+        train, kept = (Stream.of(order, index.lengths, index.offsets) for order in orders)
+        if not train.samples(length) and (self.hold_out or not validation):
+            after = f" after the {len(kept.order)} documents to validate on" if validation else ""
+            raise ConfigError(
+                "path",
+                f"{name} holds {train.tokens:,} tokens{after}, in {len(train.order)} documents; "
+                f"one sample of sequence_length {length} takes {length + 1}",
+            )
+        samples = train.samples(length), self.validation_samples
+        return Packed(data, index.dtype, length, (train, kept), samples, vocab_size, digest)
+
+    def _is_packed(self, idx: Path, lengths: NDArray[Any]) -> bool:
+        """Whether samples are made of documents. Unless they may be, every sequence must be one sample, as it is."""
+        expected, other = self.sequence_length + 1, False
         for first, chunk in chunks(lengths):
+            for bad in np.flatnonzero(chunk < 0)[:1]:
+                raise ConfigError("path", f"{str(idx)!r} is damaged: sequence {first + bad} holds {chunk[bad]} tokens")
             for bad in np.flatnonzero(chunk != expected)[:1]:
-                if chunk[bad] < 0:
+                other = True
+                if self.pack is False:
                     raise ConfigError(
-                        "path", f"{str(idx)!r} is damaged: sequence {first + bad} holds {chunk[bad]} tokens"
+                        "path",
+                        f"{str(idx)!r}: sequence {first + bad} holds {chunk[bad]} tokens; sequence_length "
+                        f"{self.sequence_length} takes {expected} (pack: true joins sequences and cuts them)",
                     )
-                raise ConfigError(
-                    "path",
-                    f"{str(idx)!r}: sequence {first + bad} holds {chunk[bad]} tokens; sequence_length "
-                    f"{self.sequence_length} takes {expected}",
-                )
+        return other or self.pack is True
 
 
 @dataclass(eq=False)
@@ -124,53 +135,36 @@ class Scattered:
         return gathered
 
 
-def read_index(path: Path) -> tuple[np.dtype[Any], NDArray[Any], NDArray[Any]]:
-    """Tokens' dtype, lengths (tokens) and offsets (bytes), mapped; the counts are checked against the file's size."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        header = stream.read(HEADER.size)
-    if len(header) < HEADER.size:
-        raise ConfigError("path", f"{str(path)!r} is damaged: {size} bytes, where the header alone has {HEADER.size}")
-    magic, version, code, sequences, documents = HEADER.unpack(header)
-    if magic != MAGIC:
-        raise ConfigError("path", f"{str(path)!r} is no Megatron index: it begins with {magic!r}, not {MAGIC!r}")
-    if version != 1:
-        raise ConfigError("path", f"{str(path)!r} has version {version}; 1 can be read")
-    if code not in DTYPES:
-        what = f"{code} ({FLOATS[code]})" if code in FLOATS else code
-        known = ", ".join(f"{number} ({name})" for number, name in DTYPES.items())
-        raise ConfigError("path", f"{str(path)!r} has dtype {what}; tokens are one of {known}")
-    expected = HEADER.size + 12 * sequences + 8 * documents
-    if size != expected:
-        raise ConfigError(
-            "path",
-            f"{str(path)!r} is damaged: {sequences} sequences and {documents} document entries make {expected} bytes, "
-            f"it has {size}",
-        )
-    if not sequences:
-        raise ConfigError("path", f"{str(path)!r} holds no sequence")
-    content = np.asarray(np.memmap(path, np.uint8, "r"))
-    middle = HEADER.size + 4 * sequences
-    lengths = content[HEADER.size : middle].view("<i4")
-    offsets = content[middle : middle + 8 * sequences].view("<i8")
-    return np.dtype(DTYPES[code]).newbyteorder("<"), lengths, offsets
-
-
 def chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Parts of a mapped array that may be gigabytes, aligned, and where each begins."""
     for first in range(0, len(array), CHUNK):
         yield first, np.require(array[first : first + CHUNK], requirements="A")
 
 
-def check_offsets(idx: Path, offsets: NDArray[Any], width: int, size: int) -> None:
+def check_offsets(idx: Path, index: Index, size: int) -> None:
     """Every sequence must lie within the .bin."""
-    for first, chunk in chunks(offsets):
-        for bad in np.flatnonzero((chunk < 0) | (chunk > size - width))[:1]:
+    for first, chunk in chunks(index.offsets):
+        widths = index.lengths[first : first + len(chunk)].astype(np.int64) * index.dtype.itemsize
+        for bad in np.flatnonzero((chunk < 0) | (chunk > size - widths))[:1]:
             raise ConfigError(
                 "path",
-                f"{str(idx)!r} does not fit its .bin: sequence {first + bad} takes {width} bytes from byte "
+                f"{str(idx)!r} does not fit its .bin: sequence {first + bad} takes {widths[bad]} bytes from byte "
                 f"{chunk[bad]} on, of {size}",
             )
+
+
+def top(index: Index, data: NDArray[np.uint8], path: Path) -> int:
+    """The largest token of all sequences."""
+    found, width = 0, index.dtype.itemsize
+    for first, offsets in chunks(index.offsets):
+        widths = index.lengths[first : first + len(offsets)].astype(np.int64) * width
+        if (offsets[1:] == (offsets + widths)[:-1]).all():  # neighbours
+            whole = data[int(offsets[0]) : int(offsets[-1] + widths[-1])].view(index.dtype)
+            found = max(found, largest(whole, path))
+            continue
+        for offset, size in zip(offsets.tolist(), widths.tolist(), strict=True):
+            found = max(found, largest(data[offset : offset + size].view(index.dtype), path))
+    return found
 
 
 def adjacent(offsets: NDArray[Any], width: int) -> bool:

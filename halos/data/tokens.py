@@ -12,7 +12,8 @@ from zipfile import is_zipfile
 
 import numpy as np
 
-from halos.data import ArrayCorpus, DataOptions, memory
+from halos.data import MOST_TOKENS, ArrayCorpus, DataOptions, memory
+from halos.data.arrays import HASHED_END, HASHED_WHOLE
 from halos.errors import ConfigError, did_you_mean, from_here, require
 from halos.hooks import Register, hookimpl
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DTYPES = ("uint8", "uint16", "int32", "uint32")
-HASHED_WHOLE = 2**30  # bytes; of larger files the size and both ends are hashed: a terabyte takes an hour to read
-HASHED_END = 2**24
 CHUNK = 2**22  # read at a time
 
 
@@ -41,10 +40,10 @@ class Tokens(DataOptions):
         super().__post_init__()
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
         require(
-            self.vocab_size is None or self.vocab_size >= 1,
+            self.vocab_size is None or 1 <= self.vocab_size <= MOST_TOKENS,
             "vocab_size",
             self.vocab_size,
-            "a positive number of tokens",
+            f"a positive number of tokens, {MOST_TOKENS} at most",
         )
 
     def vocabulary(self) -> Optional[int]:
@@ -140,6 +139,8 @@ def largest(array: NDArray[Any], path: Path) -> int:
         if array.dtype.kind == "i" and (low := int(chunk.min())) < 0:
             raise ConfigError("path", f"{str(path)!r} holds the token {low}; tokens are not negative")
         top = max(top, int(chunk.max()))
+    if top >= MOST_TOKENS:
+        raise ConfigError("path", f"{str(path)!r} holds the token {top}; there can be {MOST_TOKENS} different ones")
     return top
 
 

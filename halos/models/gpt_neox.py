@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 def pythia(hidden_size: int, layers: int, heads: int) -> Dimensions:
     return Dimensions(hidden_size, layers, heads, 4 * hidden_size, 50304)
 
+
+logger = logging.getLogger(__name__)
 
 SIZES = {  # arXiv 2304.01373, Table 1
     "pythia-14m": pythia(128, 6, 4),
@@ -90,6 +93,7 @@ class GPTNeoX:
             own = SIZES[self.size].vocab_size
         enough = f"enough for the data's {vocab_size} tokens (leave it out to take the data's)"
         require(vocab_size is None or vocab_size <= own, "vocab_size", own, enough)
+        require(own <= WIDEST, "vocab_size", own, f"at most {WIDEST:,}")
         hidden_size = self._given("hidden_size")
         inner = self.intermediate_size or 4 * hidden_size
         return Dimensions(hidden_size, self._given("layers"), self._given("heads"), inner, own)
@@ -137,8 +141,39 @@ class GPTNeoX:
                 tensors = weights.load_tensors(self.weights)
                 if "embed_out.weight" in tensors:  # its name before transformers 5
                     tensors["lm_head.weight"] = tensors.pop("embed_out.weight")
+                if theirs.get("tie_word_embeddings") and "gpt_neox.embed_in.weight" in tensors:
+                    tensors["lm_head.weight"] = tensors["gpt_neox.embed_in.weight"]
+                    logger.info("weights: the checkpoint's head is its embedding; here it begins as a copy of that")
                 weights.fill(network, tensors, self.weights)
         return network
+
+    def hugging_face(
+        self, tensors: dict[str, torch.Tensor], sequence_length: int
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """As `GPTNeoXForCausalLM`, in the names of transformers before version 5, which later ones understand."""
+        named = {"embed_out.weight" if name == "lm_head.weight" else name: each for name, each in tensors.items()}
+        size = self.dimensions(len(tensors["gpt_neox.embed_in.weight"]))
+        config = {
+            "model_type": "gpt_neox",
+            "architectures": ["GPTNeoXForCausalLM"],
+            "vocab_size": size.vocab_size,
+            "hidden_size": size.hidden_size,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.heads,
+            "intermediate_size": size.intermediate_size,
+            "hidden_act": "gelu",
+            "rotary_pct": self.rotary_pct,
+            "rotary_emb_base": self.rotary_base,
+            "layer_norm_eps": self.layer_norm_eps,
+            "use_parallel_residual": self.parallel_residual,
+            "initializer_range": self.initializer_range,
+            "max_position_embeddings": sequence_length,
+            "tie_word_embeddings": False,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "torch_dtype": "float32",
+        }
+        return config, named
 
     def _given(self, key: str) -> int:
         """A dimension as configured, or else as of `size`."""

@@ -53,31 +53,52 @@ def architecture(path: Path) -> dict[str, Any]:
 
 
 def fill(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
-    """Copy `tensors` into the parameters of those names.
+    """Copy `tensors` into the parameters and buffers of those names; a tied parameter goes by any of its names.
 
-    Raises UserError if one is missing, left over, of another shape or kind, or not finite.
+    Raises UserError if a parameter is missing, a tensor left over, of another shape or kind, or not finite, or if two
+    differ that are tied. Buffers may be missing.
     """
-    parameters, source = dict(module.named_parameters()), Path(from_here(source))
-    for name, parameter in parameters.items():
-        wanted = list(parameter.shape)
-        if name not in tensors:
-            raise UserError(f"weights {source}: {name} is missing; the model needs it, of shape {wanted}")
-        found = tensors[name]
-        if found.layout != torch.strided or found.is_nested or found.is_meta:
-            raise UserError(f"weights {source}: {name} is no plain tensor")
-        if list(found.shape) != wanted:
-            raise UserError(f"weights {source}: {name} has shape {list(found.shape)}; the model's has {wanted}")
-        if not found.is_floating_point():
-            raise UserError(f"weights {source}: {name} holds {found.dtype}, not floating-point numbers")
-        if not found.to(parameter.dtype).isfinite().all():
-            raise UserError(f"weights {source}: {name} holds numbers that are not finite in {parameter.dtype}")
-    left_over = [name for name in tensors if name not in parameters]
+    source = Path(from_here(source))
+    tied: dict[torch.Tensor, list[str]] = {}  # each parameter's names
+    for name, each in module.named_parameters(remove_duplicate=False):
+        tied.setdefault(each, []).append(name)
+    for parameter, names in tied.items():
+        given = [name for name in names if name in tensors]
+        if not given:
+            wanted = list(parameter.shape)
+            raise UserError(f"weights {source}: {names[0]} is missing; the model needs it, of shape {wanted}")
+        for name in given:
+            _check(name, tensors[name], parameter, source)
+            if name != given[0] and not torch.equal(tensors[name], tensors[given[0]]):
+                raise UserError(f"weights {source}: {given[0]} and {name} differ, but the model has them tied")
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    for name in buffers:
+        if name in tensors:
+            _check(name, tensors[name], buffers[name], source)
+    known: dict[str, torch.Tensor] = {
+        **buffers,
+        **{name: parameter for parameter, names in tied.items() for name in names},
+    }
+    left_over = [name for name in tensors if name not in known]
     if left_over:
         more = f" and {len(left_over) - 1} more" if len(left_over) > 1 else ""
         raise UserError(f"weights {source}: the model has no {left_over[0]}{more}")
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+        for name, tensor in tensors.items():
+            known[name].copy_(tensor)
+
+
+def _check(name: str, found: torch.Tensor, ours: torch.Tensor, source: Path) -> None:
+    """Raise UserError unless the tensor found can be copied into ours."""
+    if found.layout != torch.strided or found.is_nested or found.is_meta:
+        raise UserError(f"weights {source}: {name} is no plain tensor")
+    if found.shape != ours.shape:
+        raise UserError(f"weights {source}: {name} has shape {list(found.shape)}; the model's has {list(ours.shape)}")
+    if found.is_floating_point() != ours.is_floating_point():
+        wanted = "floating-point" if ours.is_floating_point() else "whole"
+        raise UserError(f"weights {source}: {name} holds {found.dtype}, not {wanted} numbers")
+    if not found.to(ours.dtype).isfinite().all():
+        raise UserError(f"weights {source}: {name} holds numbers that are not finite in {ours.dtype}")
 
 
 def _shards(index: Path) -> dict[str, torch.Tensor]:

@@ -1,10 +1,14 @@
-"""The progress line on stderr: how far the run is, in simulated time, steps, loss and wall time left."""
+"""The progress line on stderr: how far the run is, in simulated time, steps, loss and wall time left.
+
+On a terminal too narrow for all of it, what matters least is left out: the losses stay longest.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+from typing import Optional
 
 from rich.console import Console
 from rich.control import Control
@@ -20,6 +24,7 @@ LIVE_SECONDS = 0.1  # between two drawings on a terminal
 PLAIN_SECONDS = 10.0  # between two lines elsewhere
 GLANCE_SECONDS = 0.01  # how often, roughly, it looks at the wall clock
 GLANCE_RECORDS = 1024  # and after how many records at the latest
+SEPARATOR = " | "
 
 
 class Progress:
@@ -32,6 +37,8 @@ class Progress:
         self._local_steps = 0
         self._share_at_start = 0.0
         self._losses: dict[str, float] = {}  # by name, as shown
+        self._width = 0  # of the terminal
+        self._least = math.inf  # what matters less than this had no room at that width
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
@@ -46,7 +53,7 @@ class Progress:
         self._interval = LIVE_SECONDS if self._live else PLAIN_SECONDS
         self._began = self._drawn = self._glanced = time.monotonic()
         if self._live:
-            self._write(self._line(self._drawn), last=False)
+            self._write(self._parts(self._drawn), last=False)
 
     @hookimpl
     def on_resume(self) -> None:
@@ -81,7 +88,10 @@ class Progress:
     @hookimpl(tryfirst=True)  # so that the line is closed whatever happens to the others
     def on_finish(self, summary: Summary) -> None:
         self._simulated = summary.get("simulated_seconds", self._simulated)
-        self._write(self._line(time.monotonic(), left=False), last=True)
+        now = time.monotonic()
+        self._least = math.inf  # this one stays: it may have what had no room before
+        took = summary.get("wall_seconds", now - self._began)  # as the closing table has it
+        self._write(self._parts(now, took=took), last=True)
 
     def _glance(self) -> None:
         """Look at the wall clock; the next look is due after so many records as come in a hundredth of a second."""
@@ -97,40 +107,55 @@ class Progress:
     def _draw_if_due(self, now: float) -> None:
         if now - self._drawn >= self._interval:
             self._drawn = now
-            self._write(self._line(now), last=False)
+            self._write(self._parts(now), last=False)
 
     def _share(self) -> float:
         """Return the share, 0 to 1, of the budget that is furthest along."""
         return min(1.0, max(self._local_steps / self._steps, self._simulated / self._seconds))
 
-    def _line(self, now: float, left: bool = True) -> str:
+    def _parts(self, now: float, took: Optional[float] = None) -> list[tuple[int, str]]:
+        """Return the line's parts from left to right, and how little each matters (0: the most)."""
         share = self._share()
         steps = f"{self._local_steps:,}"
         by_steps = not math.isinf(self._steps) and self._simulated / self._seconds <= self._local_steps / self._steps
         if by_steps:
             steps += f"/{int(self._steps):,}"
-        parts = [self._name, duration(self._simulated), f"{steps} steps"]
+        parts = [(6, self._name), (2, f"simulated {duration(self._simulated)}"), (5, f"{steps} steps")]
         if not (math.isinf(self._steps) and math.isinf(self._seconds)):
-            parts.append(f"{math.floor(share * 100)} %" + ("" if by_steps else f" of {duration(self._seconds)}"))
+            parts.append((4, f"{math.floor(share * 100)} %"))
+            if not by_steps:
+                parts[-1] = (4, f"{parts[-1][1]} of {duration(self._seconds)}")
         gained = share - self._share_at_start
-        if not left:
-            parts.append(f"took {duration(now - self._began)}")
-        elif gained > 0 and not self._replaying:
-            parts.append(f"{duration((now - self._began) * (1 - share) / gained)} left")
+        passed = now - self._began
+        if took is not None or gained <= 0 or self._replaying:
+            parts.append((3, f"wall {duration(passed if took is None else took)}"))
+        else:
+            parts.append((3, f"wall {duration(passed * (1 - share) / gained)} left"))
         names = sorted(self._losses, key=lambda name: (name != "train", name != "val"))
-        parts += [f"{name} {self._losses[name]:.3f}" for name in names]
-        parts.append(f"{_short(self._local_steps * self._tokens_per_step)} tokens")  # last: a narrow terminal cuts it
-        return " | ".join(parts)
+        parts += [(1 if name in ("train", "val") else 7, f"{name} {self._losses[name]:.3f}") for name in names]
+        parts.append((8, f"{_short(self._local_steps * self._tokens_per_step)} tokens"))
+        return parts
 
-    def _write(self, line: str, last: bool) -> None:
+    def _fitting(self, parts: list[tuple[int, str]], width: int) -> str:
+        """Return a line of at most `width` characters. What was left out once stays so: the line would jump."""
+        if width != self._width:
+            self._width, self._least = width, math.inf
+        while True:
+            kept = [(rank, text) for rank, text in parts if rank < self._least]
+            line = SEPARATOR.join(text for _, text in kept)
+            if len(line) <= width or len(kept) <= 1:
+                return line[:width]
+            self._least = max(rank for rank, _ in kept)
+
+    def _write(self, parts: list[tuple[int, str]], last: bool) -> None:
         try:
             if self._live:
                 self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
-                text = Text(line)
-                text.truncate(self._console.width - 1, overflow="crop")  # a character in the last column would wrap
-                self._console.print(text, end="\n" if last else "", soft_wrap=True)
+                # A character in the last column would wrap.
+                line = Text(self._fitting(parts, self._console.width - 1))
+                self._console.print(line, end="\n" if last else "", soft_wrap=True)
             else:
-                print(line, file=sys.stderr, flush=True)
+                print(SEPARATOR.join(text for _, text in parts), file=sys.stderr, flush=True)
         except OSError:  # whoever watched has gone; that is no reason to end the run
             self._interval = math.inf
 

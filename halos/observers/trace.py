@@ -1,60 +1,56 @@
 """`trace.json`: the run's timeline for https://ui.perfetto.dev, in Chrome's Trace Event format.
 
-A process per region with a row per worker (compute, pull, push, `down` while a fault had it, and
-`all_reduce` where it did nothing else meanwhile; what is empty is idle), one with a row per link,
-one with the global model's commits and counters. Times are simulated microseconds. Slices on one
-row must not overlap in this format, so a row that needs it gets further lanes. Of a long run only
-the beginning is kept; `otherData.cut_at_seconds` says up to where. A job that was lost, or that the
-end cut off, is not drawn.
+A process per region with a row per worker (compute, pull, push, `lost` for a job that came to nothing,
+`down` while a fault had it, and `all_reduce` where it did nothing else meanwhile; what is empty is
+idle), one with a row per link and one more if it was down or slow, one with a row of commits per
+server, and the global model's counters. Times are simulated microseconds. Slices on one row must not
+overlap in this format, so a row that needs it gets further lanes. Of a long run only the beginning is
+kept; `otherData.cut_at_seconds` says up to where. A job that the end cut off is not drawn.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush, merge
+from collections.abc import Iterator
+from heapq import merge
+from itertools import groupby
 from operator import itemgetter
-from typing import NamedTuple, Optional, Union
+from pathlib import Path
+from typing import Optional
 
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
-from halos.values.records import ALL_REDUCE, Commit, Evaluation, Summary, Transfer, Update, mean_loss
+from halos.observers.trace_rows import (
+    LANES,
+    MODELS,
+    Carried,
+    Compute,
+    Row,
+    link_rows,
+    microseconds,
+    worker_rows,
+)
+from halos.values.records import ALL_REDUCE, Commit, Evaluation, LostJob, Summary, Transfer, Update, mean_loss
 from halos.world.cluster import Cluster
-from halos.world.faults import Outage, outages
+from halos.world.faults import Impairment, Outage, impairments, outages
 
 SLICES = 200_000
-LATEST = 9e9  # seconds, 285 years: readers count nanoseconds in 63 bits
-LANES = 100  # of one link; transfers beside so many others are only counted (`otherData.transfers_not_drawn`)
-
-MODEL, FIRST_REGION = 1, 2  # process ids; that of the links comes after the last region's
-
-Compute = tuple[float, float, int, int, int, int]  # start, end, worker, steps, from version, learning-rate step
-# start, end, src, dst, bytes, kind, worker
-Carried = tuple[float, float, Optional[int], Optional[int], int, str, Optional[int]]
-# start, end (microseconds), what; None: waiting for an all-reduce
-Slice = tuple[int, int, Union[Compute, Carried, Outage, None]]
-
-
-class Row(NamedTuple):
-    """One row of the picture: slices in order, none overlapping."""
-
-    process: int
-    name: str
-    slices: list[Slice]
+GLOBAL = "global"
 
 
 class Trace:
     """Collects tuples during the run and writes the file at its end."""
 
     def __init__(self, limit: int = SLICES) -> None:
-        self._limit = self._left = limit  # slices, and what else is drawn; outages beside these
+        self._limit = self._left = limit  # slices, and what else is drawn; outages and links' faults beside these
         self._cut_at: Optional[float] = None
         self._computed: list[Compute] = []
         self._carried: list[Carried] = []
         self._commits: list[tuple[float, int, int, Optional[float]]] = []  # time, version, local steps, loss
+        self._local: dict[str, list[tuple[float, Optional[int]]]] = {}  # by server: time, version; None of a merge
+        self._lost: list[LostJob] = []
         self._evaluated: list[tuple[float, str, float]] = []
 
     @hookimpl
@@ -70,6 +66,12 @@ class Trace:
             self._count(1, update.time)
 
     @hookimpl
+    def on_lost(self, lost: LostJob) -> None:
+        if self._cut_at is None:
+            self._lost.append(lost)
+            self._count(1, lost.time)
+
+    @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
         if self._cut_at is None:
             t = transfer
@@ -77,10 +79,16 @@ class Trace:
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        if self._cut_at is None and commit.kind == "update" and commit.server == "global":
+        if self._cut_at is not None:
+            return
+        if commit.kind == "update" and commit.server == GLOBAL:
             self._count(2, commit.time)  # an instant and a counter
             loss = mean_loss(commit) if self._experiment.real else None
             self._commits.append((commit.time, commit.version, commit.local_steps, loss))
+        else:
+            version = commit.version if commit.kind == "update" else None
+            self._local.setdefault(commit.server, []).append((commit.time, version))
+            self._count(1, commit.time)
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
@@ -90,9 +98,13 @@ class Trace:
     @hookimpl
     def on_finish(self, summary: Summary) -> None:
         experiment, path = self._experiment, self._experiment.folder / "trace.json"
-        links, not_drawn = link_rows(self._carried, experiment.cluster)
-        down, down_not_drawn = self._down(summary)
-        rows = [*worker_rows(self._computed, self._carried, down, experiment.cluster), *links]
+        until = summary.get("simulated_seconds", 0.0) if self._cut_at is None else self._cut_at
+        impaired, links_not_drawn = self._impaired(until)
+        links, not_drawn = link_rows(self._carried, impaired, experiment.cluster)
+        down, down_not_drawn = self._down(until)
+        rows = [*worker_rows(self._computed, self._carried, self._lost, down, experiment.cluster), *links]
+        # The shorter name first, so that 2 comes before 10.
+        servers = [GLOBAL, *sorted(self._local.keys() - {GLOBAL}, key=lambda name: (len(name), name))]
         about = {
             "name": experiment.name,
             "policy": experiment.policy,
@@ -101,18 +113,26 @@ class Trace:
             "cut_at_seconds": self._cut_at,
             "transfers_not_drawn": not_drawn,
             "outages_not_drawn": down_not_drawn,
+            "link_faults_not_drawn": links_not_drawn,
         }
-        streams = [_slices(row, tid) for tid, row in enumerate(rows, start=2)]
+        streams = [_slices(row, tid) for tid, row in enumerate(rows, start=1 + len(servers))]
+        streams += [_commits(self._local.get(server, []), tid) for tid, server in enumerate(servers, start=1)]
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8", buffering=1 << 20) as file:
             file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": [\n')
-            file.write(",\n".join(_names(experiment.cluster, rows)))
+            file.write(",\n".join(_names(experiment.cluster, servers, rows)))
             for _, line in merge(self._counts(), self._losses(), *streams, key=itemgetter(0)):
                 file.write(",\n" + line)
             file.write("\n]}\n")
 
-    def _down(self, summary: Summary) -> tuple[list[Outage], int]:
-        """When workers were down, so far as the picture goes; and how many outages are too many for it."""
-        until = self._cut_at or summary.get("simulated_seconds", 0.0)
+    def _impaired(self, until: float) -> tuple[list[Impairment], int]:
+        """When links were down or slow before `until`, those of LANES links; and how often other links were."""
+        found = impairments(self._experiment.faults, len(self._experiment.cluster.regions), until)
+        links = [list(several) for _, several in groupby(found, key=itemgetter(0, 1))]
+        drawn = [fault for several in links[:LANES] for fault in several]
+        return drawn[: self._limit], sum(map(len, links)) - len(drawn[: self._limit])
+
+    def _down(self, until: float) -> tuple[list[Outage], int]:
+        """When workers were down before `until`; and how many outages are too many for the picture."""
         found = sorted(outages(self._experiment.faults, self._experiment.cluster.workers, until), key=itemgetter(1))
         return found[: self._limit], max(0, len(found) - self._limit)
 
@@ -127,10 +147,10 @@ class Trace:
             self._cut_at = time
 
     def _counts(self) -> Iterator[tuple[int, str]]:
-        """The global model's commits, and its local steps as a counter."""
+        """The global model's commits that brought something in, and its local steps as a counter."""
         for time, version, steps, _ in self._commits:
-            ts = _microseconds(time)
-            where = f'"pid": {MODEL}, "tid": 1, "ts": {ts}, "args": {{"steps": {steps}}}'
+            ts = microseconds(time)
+            where = f'"pid": {MODELS}, "tid": 1, "ts": {ts}, "args": {{"steps": {steps}}}'
             yield ts, f'{{"ph": "i", "s": "t", "name": "commit {version}", {where}}}'
             yield ts, f'{{"ph": "C", "name": "local", {where}}}'  # shown as "local steps"
 
@@ -139,85 +159,8 @@ class Trace:
         losses = [(time, "train", loss) for time, _, _, loss in self._commits if loss is not None]
         for time, name, loss in sorted(losses + self._evaluated):
             if math.isfinite(loss):
-                ts, args = _microseconds(time), f"{{{json.dumps(name)}: {loss!r}}}"
-                yield ts, f'{{"ph": "C", "name": "loss", "pid": {MODEL}, "tid": 1, "ts": {ts}, "args": {args}}}'
-
-
-def worker_rows(
-    computed: Iterable[Compute], carried: Iterable[Carried], down: Iterable[Outage], cluster: Cluster
-) -> Iterator[Row]:
-    """A row per worker; a further one where its slices overlap."""
-    busy: dict[int, list[Slice]] = defaultdict(list)
-    collectives: list[tuple[int, int]] = []
-    for compute in computed:
-        busy[compute[2]].append((_microseconds(compute[0]), _microseconds(compute[1]), compute))
-    for transfer in carried:
-        start, end, worker = _microseconds(transfer[0]), _microseconds(transfer[1]), transfer[6]
-        if worker is not None:
-            busy[worker].append((start, end, transfer))
-        elif transfer[5] == ALL_REDUCE:
-            collectives.append((start, end))
-    for outage in down:
-        busy[outage.worker].append((_microseconds(outage.start), _microseconds(outage.end), outage))
-    for member in cluster.workers:
-        slices = sorted(busy[member.id], key=itemgetter(0, 1))
-        slices += [(start, end, None) for start, end in _waits(slices, collectives)]
-        name = f"worker {member.id} (speed {member.speed:.3g})"
-        yield from _rows(FIRST_REGION + member.region, name, lanes(slices) or [[]])
-
-
-def link_rows(carried: Iterable[Carried], cluster: Cluster) -> tuple[list[Row], int]:
-    """A row per link that carried something, more where transfers overlap; and how many transfers found no room."""
-    links: dict[tuple[int, int], list[Slice]] = defaultdict(list)
-    for transfer in carried:
-        src, dst = transfer[2], transfer[3]
-        link = (-1, -1) if src is None or dst is None else (src, dst)  # collectives first
-        links[link].append((_microseconds(transfer[0]), _microseconds(transfer[1]), transfer))
-    rows: list[Row] = []
-    not_drawn = 0
-    for src, dst in sorted(links):
-        several = lanes(links[src, dst])
-        not_drawn += sum(len(lane) for lane in several[LANES:])
-        name = "all-reduce" if src < 0 else f"{cluster.regions[src].name} -> {cluster.regions[dst].name}"
-        rows += _rows(FIRST_REGION + len(cluster.regions), name, several[:LANES])
-    return rows, not_drawn
-
-
-def lanes(slices: Iterable[Slice]) -> list[list[Slice]]:
-    """Slices laid out on as few rows as hold them without overlap, each in order of time."""
-    rows: list[list[Slice]] = []
-    taken: list[tuple[int, int]] = []  # (until when, lane)
-    free: list[int] = []
-    for piece in sorted(slices, key=itemgetter(0, 1)):
-        while taken and taken[0][0] <= piece[0]:
-            heappush(free, heappop(taken)[1])
-        lane = heappop(free) if free else len(rows)
-        if lane == len(rows):
-            rows.append([])
-        rows[lane].append(piece)
-        heappush(taken, (piece[1], lane))
-    return rows
-
-
-def _rows(process: int, name: str, several: list[list[Slice]]) -> Iterator[Row]:
-    for lane, slices in enumerate(several):
-        yield Row(process, f"{name} #{lane + 1}" if lane else name, slices)
-
-
-def _waits(busy: list[Slice], collectives: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """When collectives (serial, in order) were under way and none of `busy` (in order)."""
-    position = 0
-    for start, end in collectives:
-        while position < len(busy) and busy[position][1] <= start:
-            position += 1
-        index = position
-        while index < len(busy) and busy[index][0] < end:
-            if busy[index][0] > start:
-                yield start, busy[index][0]
-            start = max(start, busy[index][1])
-            index += 1
-        if start < end:
-            yield start, end
+                ts, args = microseconds(time), f"{{{json.dumps(name)}: {loss!r}}}"
+                yield ts, f'{{"ph": "C", "name": "loss", "pid": {MODELS}, "tid": 1, "ts": {ts}, "args": {args}}}'
 
 
 def _slices(row: Row, tid: int) -> Iterator[tuple[int, str]]:
@@ -227,6 +170,11 @@ def _slices(row: Row, tid: int) -> Iterator[tuple[int, str]]:
             text = f'"name": "{ALL_REDUCE}", "cat": "transfer"'
         elif isinstance(what, Outage):
             text = '"name": "down", "cat": "fault"'
+        elif isinstance(what, Impairment):
+            text = f'"name": "{"slow" if what.share else "down"}", "cat": "fault", "args": {{"share": {what.share!r}}}'
+        elif isinstance(what, LostJob):
+            args = f'"steps": {what.steps}, "why": {json.dumps(what.why)}, "told_at_seconds": {what.time!r}'
+            text = f'"name": "lost", "cat": "fault", "args": {{{args}}}'
         elif len(what) == 6:
             steps, version, lr_step = what[3:]
             args = f'"from_version": {version}, "lr_step": {lr_step}'
@@ -238,13 +186,21 @@ def _slices(row: Row, tid: int) -> Iterator[tuple[int, str]]:
         yield start, f'{{{head}, "ts": {start}, "dur": {end - start}, {text}}}'
 
 
-def _names(cluster: Cluster, rows: list[Row]) -> Iterator[str]:
+def _commits(commits: list[tuple[float, Optional[int]]], tid: int) -> Iterator[tuple[int, str]]:
+    """A server's commits, and where it took over another's model."""
+    for time, version in commits:
+        ts, name = microseconds(time), "merge" if version is None else f"commit {version}"
+        yield ts, f'{{"ph": "i", "s": "t", "name": "{name}", "pid": {MODELS}, "tid": {tid}, "ts": {ts}}}'
+
+
+def _names(cluster: Cluster, servers: list[str], rows: list[Row]) -> Iterator[str]:
     """Yield the metadata events that name processes and rows, and put them in order."""
-    processes = ["global model", *(region.name for region in cluster.regions), "links"]
-    for pid, name in enumerate(processes, start=MODEL):
+    processes = ["models", *(region.name for region in cluster.regions), "links"]
+    for pid, name in enumerate(processes, start=MODELS):
         yield _named("process", f'"pid": {pid}', name, pid)
-    yield _named("thread", f'"pid": {MODEL}, "tid": 1', "commits", 1)
-    for tid, row in enumerate(rows, start=2):
+    for tid, server in enumerate(servers, start=1):
+        yield _named("thread", f'"pid": {MODELS}, "tid": {tid}', f"commits of {server}", tid)
+    for tid, row in enumerate(rows, start=1 + len(servers)):
         yield _named("thread", f'"pid": {row.process}, "tid": {tid}', row.name, tid)
 
 
@@ -256,6 +212,12 @@ def _named(what: str, where: str, name: str, position: int) -> str:
     )
 
 
-def _microseconds(seconds: float) -> int:
-    # Whole ones: readers turn fractions into nanoseconds by truncation, and neighbours would overlap by one.
-    return round(min(seconds, LATEST) * 1e6)
+def cut_at(path: Path) -> Optional[float]:
+    """Up to when (virtual seconds) the trace in `path` goes, if it does not hold the whole run; else None."""
+    with path.open(encoding="utf-8") as file:
+        head = file.readline()
+    try:
+        seconds = json.loads(head + "]}")["otherData"]["cut_at_seconds"]
+    except (ValueError, TypeError, KeyError):  # another's file
+        return None
+    return float(seconds) if isinstance(seconds, (int, float)) else None

@@ -15,7 +15,7 @@ from halos.hooks import Register, hookspec
 
 if TYPE_CHECKING:
     from halos.observers.experiment import Experiment
-    from halos.values.records import Commit, Evaluation, Summary, Transfer, Update
+    from halos.values.records import Commit, Evaluation, LostJob, Summary, Transfer, Update
 
 # One of many, by name in the config
 
@@ -91,6 +91,11 @@ def on_resume(time: float) -> None:
 @hookspec
 def on_update(update: Update) -> None:
     """An update has arrived, at `update.time`."""
+
+
+@hookspec
+def on_lost(lost: LostJob) -> None:
+    """A job was lost to a fault; told when its policy is, at `lost.time`."""
 
 
 @hookspec

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Optional, Protocol
 
+import torch
+
 from halos.sim.simulation import Simulation
 from halos.values.params import Params
 from halos.world.cluster import Cluster
@@ -57,7 +59,29 @@ class NetworkMay(Protocol):
 class ModelMay(Protocol):
     """A model (halos.Model)."""
 
+    def shapes(self, vocab_size: Optional[int]) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of every tensor that is trained, in the module's order, for runs that only time it.
+
+        Without it the model is built to know them, on the meta device if it can be. Raises UserError for what cannot
+        be built; what differs from the module is refused.
+        """
+
     wire_bytes: Optional[int]  # of the whole model in fp32; without it, or None: four per parameter
+
+    def hugging_face(
+        self, tensors: dict[str, torch.Tensor], sequence_length: int
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the `config.json` by which transformers builds the model, and `tensors` by their names there.
+
+        `tensors` are those of a run's `model.pt`. `python -m halos.export RUN --to hf FOLDER` needs it.
+        """
+
+
+class DataMay(Protocol):
+    """A data source (halos.DataSource)."""
+
+    def tokenizer_json(self) -> Optional[str]:
+        """Return the tokenizer that made its tokens, as a Hugging Face `tokenizer.json`; None if there is none."""
 
 
 class ExecutorMay(Protocol):
@@ -70,7 +94,16 @@ class ExecutorMay(Protocol):
         """
 
     def forget(self, worker: int) -> None:
-        """Forget a worker's optimizer state; `faults.inner_state: gone` needs it."""
+        """Forget a worker's inner state (optimizer, buffers); `faults.inner_state: gone` needs it."""
+
+    def whole(self, params: Params) -> dict[str, torch.Tensor]:
+        """Return the model's state dict at `params`, on the CPU, for `model.pt`; without it: `params.tensors()`.
+
+        What workers keep to themselves is in it as in evaluations: of buffers, the mean over workers.
+        """
+
+    def skipped_steps(self) -> Optional[int]:
+        """Return how many local steps fp16's loss scaling has left out so far, for the summary; None: not fp16."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold of it: plain values and tensors. Runs are checkpointed only with it."""
@@ -85,6 +118,7 @@ MAY: dict[str, type[Any]] = {
     "codec": CodecMay,
     "network model": NetworkMay,
     "model": ModelMay,
+    "data source": DataMay,
     "executor": ExecutorMay,
 }
 

@@ -21,14 +21,14 @@ import torch
 
 from halos.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 MOST_NESTED = 100  # lists and dictionaries within each other; no configuration is that
 NAME = re.compile(r"events-(\d+)-([0-9a-f]{32})\.pt")
 
 
 @dataclass
 class Checkpoint:
-    """A moment of a run, after `events` timed events.
+    """A moment of a run, when `events` timed events had happened.
 
     `timeline` are facts that a replay up to there must arrive at, `numbers` what came out of tensors on
     the way, `params` the flat tensors of all parameters then alive, by serial number.
@@ -56,7 +56,7 @@ class Checkpoint:
             and all(isinstance(text, str) for item in self.versions.items() for text in item)
             and all(type(number) is int for number in (self.events, *self.timeline.values(), *self.params))
             and all(isinstance(name, str) for name in self.timeline)
-            and "committed" in self.timeline
+            and {"committed", "moments"} <= set(self.timeline)
             and all(isinstance(time, float) and math.isfinite(time) for time in (self.time, self.wall_seconds))
             and all(_vector(tensor) for tensor in (self.numbers, *self.params.values()))
             and self.numbers.dtype == torch.float64
@@ -165,7 +165,9 @@ def newest(folder: Path) -> tuple[Checkpoint, list[str]]:
         except UserError as problem:
             problems.append(str(problem))
     if not problems:
-        raise UserError(f"{folder} holds no checkpoint; set checkpoint.every_minutes before a run that may be resumed")
+        raise UserError(
+            f"{folder} holds no checkpoint: none was asked for or possible, or the run was killed before its first"
+        )
     raise UserError(f"{folder} holds no intact checkpoint: {'; '.join(problems)}")
 
 

@@ -30,9 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpointer:
-    """One run's. `between` is called before each timed event, when nothing is left to do at the moment.
+    """One run's. `between` is called before each timed event, when nothing is left to do at the moment, and `asked`
+    whenever it is asked whether the budget is spent. At these moments a checkpoint can be written; the first of them
+    at which the budget is spent is the last of which a run with a larger budget can go on.
 
-    Resuming is a replay from the beginning with hollow parameters. At the event of the checkpoint the saved
+    Resuming is a replay from the beginning with hollow parameters. At the moment of the checkpoint the saved
     tensors are put into the parameters with the same serial numbers, and everything goes on for real.
     """
 
@@ -67,7 +69,10 @@ class Checkpointer:
         if earlier is not None:
             initial.flat = None
         self._earlier = earlier
-        self._crc = 0  # of all events so far: when, and how many parameters and numbers there were by then
+        self._over = False  # whether the budget is spent: with a larger one, all would have been different from there
+        self._from_the_start = options.by_default and self._live is None
+        self._moments = 0
+        self._crc = 0  # of all moments so far: when, and how many parameters and numbers there were by then
         self._began = time.monotonic()
         self._written_at = self._began
         self._written_after = 0  # local steps
@@ -84,6 +89,7 @@ class Checkpointer:
     def follow(self, simulation: Simulation, config: dict[str, Any], versions: dict[str, str]) -> None:
         """Attach to the run as it was put together; `config` is the resolved configuration."""
         self._simulation = simulation
+        simulation.limits.asked = self.asked
         self._facts = {"config": config, "versions": versions, "data": self._data}
 
     def _give(self, params: Params) -> int:
@@ -102,14 +108,38 @@ class Checkpointer:
 
     def between(self) -> None:
         """Between two events: note the moment; go live, or write a checkpoint, if it is time to."""
-        clock = self._simulation.clock
-        moment = struct.pack("<dqq", clock.now, self._serials.last, self._tape.count)
-        self._crc = crc32(moment, self._crc)
-        if self._earlier is not None:
-            if clock.happened == self._earlier.events:
-                self._go_live(self._earlier)
-        elif self._due():
+        if not self._tape.recording:
+            return
+        self._note()
+        if self._earlier is None and self._due():
             self._write()
+
+    def asked(self, over: bool) -> None:
+        """Note the moment, as `between` does; write a checkpoint if the budget is `over` and one is wanted then."""
+        if self._over or not self._tape.recording:
+            return
+        self._note()
+        self._over = over
+        if self._earlier is not None:
+            return
+        if self._from_the_start:  # of a run that trains nothing: to do it all again takes no longer than a replay
+            self._write()
+            self._let_go()
+        elif over and self._options.at_end:
+            self._write()
+
+    def _note(self) -> None:
+        """Count the moment; in a replay, go live if it is the checkpoint's."""
+        self._moments += 1
+        moment = struct.pack("<dqq", self._simulation.now, self._serials.last, self._tape.count)
+        self._crc = crc32(moment, self._crc)
+        if self._earlier is not None and self._moments == self._earlier.timeline["moments"]:
+            self._go_live(self._earlier)
+
+    def _let_go(self) -> None:
+        """There will be no more checkpoints: keep nothing for them."""
+        self._serials.give = self._serials.number = None
+        self._tape.stop()
 
     def _due(self) -> bool:
         options, trained = self._options, self._simulation.ledger.trained
@@ -117,7 +147,9 @@ class Checkpointer:
         by_time = (
             options.every_minutes is not None and time.monotonic() - self._written_at >= options.every_minutes * 60.0
         )
-        return (by_steps or by_time) and not self._simulation.closing
+        # A run that ends by time ends between two events.
+        ends = options.at_end and self._simulation.clock.next > self._simulation.limits.seconds
+        return (by_steps or by_time or ends) and not self._over
 
     def _write(self) -> None:
         """A run goes on without a checkpoint that could not be written."""
@@ -162,6 +194,7 @@ class Checkpointer:
         """Return the counts that a replay must have reached at the checkpoint."""
         simulation = self._simulation
         return {
+            "moments": self._moments,
             "events": self._crc,
             "parameters": self._serials.last,
             "jobs": simulation.jobs.count,
@@ -206,7 +239,7 @@ class Checkpointer:
         self._restart_intervals()
         self._tape.beside(self.on_live)(earlier.time)
         self._earlier = None
-        if self._options.wanted and self._facts["config"] != earlier.config:
+        if self._options.wanted and not self._from_the_start and self._facts["config"] != earlier.config:
             self._write()  # or a run that is killed soon would go on as it was configured before
         earlier.params, earlier.executor = {}, {}  # whoever loaded it must not keep all tensors alive
 

@@ -69,6 +69,11 @@ class Tape:
             raise ReplayDiffers("it takes fewer numbers out of parameters than before the checkpoint")
         self.replaying = False
 
+    def stop(self) -> None:
+        """Keep no more numbers, nor those so far."""
+        self.recording = False
+        del self.numbers[:]
+
     def beside(self, listener: Callable[[Any], Any]) -> Callable[[Any], None]:
         """Return `listener`, called aside."""
 

@@ -92,7 +92,8 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         if config.faults.inner_state == "gone" and not (params.hollow or has(config.executor, "forget")):
             raise ConfigError("faults.inner_state", "cannot be gone: this executor has no method `forget`; inline has")
         real, checkpointer = not params.hollow, None
-        if config.checkpoint.wanted or earlier is not None:
+        able = has(config.executor, "state") and has(config.executor, "restore")
+        if earlier is not None or (config.checkpoint.wanted and (able or not config.checkpoint.by_default)):
             folder = config.folder / "checkpoints"
             checkpointer = Checkpointer(config.checkpoint, folder, config.executor, params, earlier)
         parts = Parts(

@@ -19,7 +19,9 @@ from halos.config.references import escaped
 from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError, UserError, shown
 from halos.observers.experiment import Experiment
-from halos.sim.simulation import Simulation
+from halos.plugins.optional import call
+from halos.training import Executor
+from halos.values.params import Params
 
 IN_USE = "is in use: another run is writing there"
 # What a run writes beside its checkpoints.
@@ -197,9 +199,12 @@ def write_config(experiment: Experiment) -> None:
         raise ConfigError("out", f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
-def save_model(simulation: Simulation, folder: Path) -> None:
-    if not simulation.params.hollow:
-        state = {name: tensor.detach().cpu().clone() for name, tensor in simulation.params.tensors().items()}
+def save_model(params: Params, executor: Executor, folder: Path) -> None:
+    """Write `params` as a state dict, with what else belongs to the module if the executor can say it."""
+    if not params.hollow:
+        state = call(executor, "whole", params)
+        if state is None:
+            state = {name: tensor.detach().cpu().clone() for name, tensor in params.tensors().items()}
         path, part = folder / "model.pt", folder / "model.pt.part"
         try:
             torch.save(state, part)

@@ -12,6 +12,7 @@ from typing import Optional, Union
 from halos.config.config import Config
 from halos.observers import builtin
 from halos.observers.tally import Tally
+from halos.plugins.optional import call
 from halos.plugins.registry import Plugins
 from halos.resume.checkpoint import Checkpoint
 from halos.run import folder as folders
@@ -63,7 +64,7 @@ def run(
         try:
             assembled.train()
             _refuse_fruitless(assembled)
-            save_model(assembled.simulation, config.folder)
+            save_model(assembled.simulation.params, config.executor, config.folder)
         except BaseException as error:
             if not assembled.replaying:
                 try:
@@ -77,6 +78,8 @@ def run(
 def _finish(assembled: Run, tally: Tally, began: float, finished: Union[bool, str]) -> Summary:
     """The summary, and everybody told of it; `began` on the wall's clock."""
     made = summary.summarise(assembled, tally, time.monotonic() - began, finished)
+    if made["skipped_steps"] is not None:
+        logger.info("fp16's loss scaling skipped %d local steps", made["skipped_steps"])
     assembled.plugins.manager.hook.on_finish(summary=made)
     return made
 
@@ -107,3 +110,8 @@ def _refuse_fruitless(assembled: Run) -> None:
         why = simulation.collectives.lost
         because = "has the policy forgotten sim.commit?" if why is None else f"collectives were lost: {why}"
         raise Hopeless(f"{ledger.trained} local steps trained and none committed; {because}")
+    if ledger.trained and (call(assembled.config.executor, "skipped_steps") or 0) >= ledger.trained:
+        raise Hopeless(
+            f"fp16's loss scaling skipped all of the {ledger.trained} local steps, so nothing was learned;"
+            " train.precision=bf16 has no such limits"
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Optional
 
@@ -10,10 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from halos.observers.trace import cut_at
 from halos.observers.units import duration, size
 from halos.values.records import Summary
 
-REGIONS = 12  # rows, before the rest becomes one
+REGIONS = 12  # rows, before the rest becomes one; and rows of losses of other models than the global one
+NAME = 20  # characters of a region's name, at most
+SHORTEST, LONGEST = 10, 40  # characters of a bar
+LABEL = 24  # characters of a row's name
+REPORT = 200  # characters of a policy's own report
 BAR = (("compute", "#", "green"), ("transfer", "=", "yellow"), ("idle", ".", "dim"), ("down", "x", "red"))
 
 
@@ -26,7 +32,7 @@ def show(summary: Summary, folder: Path, regions: Sequence[str] = (), console: O
     console.print(_facts(summary))
     if summary.get("workers"):
         console.print()
-        console.print(_regions(summary["workers"], regions, bar=max(12, min(40, console.width - 60))))
+        console.print(_regions(summary["workers"], regions, console.width))
     console.print()
     for what, where in _pointers(folder):
         # Not wrapped, so that a command can be copied whole.
@@ -42,52 +48,102 @@ def _headline(summary: Summary) -> Text:
 
 
 def _facts(summary: Summary) -> Table:
-    steps = summary.get("steps") or {}
-    shares = ", ".join(
-        f"{steps[key]:,} {text}"
-        for key, text in (
-            ("trained", "trained"), ("committed", "committed"), ("dropped", "dropped"), ("in_flight", "in flight"),
-            ("lost", "lost"),
-        )
-        if key in steps and (key != "lost" or steps[key])
-    )  # fmt: skip
     links = summary.get("bytes") or {}
-    total = sum(links.values())
-    sent = size(total)
-    if links and len(links) > 1:
+    sent = size(sum(links.values()))
+    if len(links) > 1:
         busiest = max(links, key=lambda link: links[link])
         sent += f" over {len(links)} links, most over {busiest}: {size(links[busiest])}"
-    staleness = (summary.get("staleness") or {}).get("end_to_end") or {}
-    stale = f"mean {staleness['mean']:.2f}, at most {staleness['max']}" if staleness.get("mean") is not None else "-"
     commits = f"{summary.get('commits', 0):,} of the global model, from {summary.get('updates', 0):,} updates"
+    parameters, goodput = summary.get("parameters"), summary.get("goodput")
     rows = (
         ("simulated time", duration(summary.get("simulated_seconds"))),
         ("wall time", duration(summary.get("wall_seconds"))),
-        ("local steps", shares or f"{summary.get('local_steps', 0):,} committed"),
+        ("parameters", None if parameters is None else f"{parameters:,}"),
+        ("local steps", _steps(summary)),
+        ("skipped steps", _skipped(summary)),
         ("tokens", f"{summary.get('tokens', 0):,}"),
-        ("train loss", _loss(summary.get("final_train_loss"))),
-        ("validation loss", _loss(summary.get("final_validation_loss"))),
+        *_losses(summary),
         ("commits", commits),
-        ("staleness", stale),
+        ("staleness", _ways(summary.get("staleness"), " versions")),
+        ("drift", _ways(summary.get("drift"))),
         ("bytes sent", sent),
+        ("goodput", None if goodput is None else f"{goodput:.1%} of the workers' time computed what was committed"),
         ("lost", _lost(summary)),
+        ("policy", _said(summary.get("policy_report"))),
     )
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", overflow="fold", max_width=LABEL)
     table.add_column(overflow="fold")
     for name, value in rows:
-        if value is not None and not (name.endswith("loss") and value == "-"):  # timing runs have no losses
-            table.add_row(name, Text(value))
+        if value:
+            table.add_row(Text(name), Text(value))
     return table
 
 
+def _skipped(summary: Summary) -> Optional[str]:
+    """Return in words how many local steps fp16's loss scaling left out; None in another precision."""
+    skipped = summary.get("skipped_steps")
+    return None if skipped is None else f"{skipped:,}, by fp16's loss scaling"
+
+
+def _steps(summary: Summary) -> str:
+    """Where the local steps went; nothing of what never happened."""
+    steps = summary.get("steps")
+    if not steps:
+        return f"{summary.get('local_steps', 0):,} committed"
+    happened = [key for key, count in steps.items() if count or key in ("trained", "committed")]
+    return ", ".join(f"{steps[key]:,} {key.replace('_', ' ')}" for key in happened)
+
+
+def _losses(summary: Summary) -> Iterator[tuple[str, Optional[str]]]:
+    """Yield the last training loss, and those of the global model (and others) on every evaluation set; if trained."""
+    train = summary.get("final_train_loss")
+    yield "train loss", None if train is None else f"{train:.4f}"
+    losses = {"validation": summary.get("final_validation_loss"), **(summary.get("final_losses") or {})}
+    metrics = summary.get("final_metrics") or {}
+    for name in dict.fromkeys((*losses, *metrics)):
+        loss = losses.get(name)
+        known = {metric: value for metric, value in (metrics.get(name) or {}).items() if value is not None}
+        shown = (None if loss is None else f"{loss:.4f}", _said(known))
+        yield f"{name} loss", "; ".join(text for text in shown if text)
+    for of, theirs in islice((summary.get("final_losses_of") or {}).items(), REGIONS):
+        yield f"loss of {of}", ", ".join(f"{name} {loss:.4f}" for name, loss in theirs.items() if loss is not None)
+
+
+def _ways(spreads: Optional[dict[str, Any]], unit: str = "") -> str:
+    """`hop mean 2.7, max 5; end to end mean 3.1, max 9 versions`; what is not known is left out."""
+    known = [
+        f"{way.replace('_', ' ')} mean {_number(spread['mean'])}, max {_number(spread['max'])}"
+        for way, spread in (spreads or {}).items()
+        if spread.get("mean") is not None
+    ]
+    return "; ".join(known) + unit if known else "not known"
+
+
+def _said(report: Any) -> Optional[str]:
+    """A policy's own numbers in one line, cut if they are many; None if there are none."""
+    if report is None or report == {}:
+        return None
+    entries = report.items() if isinstance(report, dict) else [("", report)]
+    text = ", ".join(f"{str(name).replace('_', ' ')} {_number(value)}".strip() for name, value in entries)
+    return text if len(text) <= REPORT else f"{text[:REPORT]}... (all of it in summary.json)"
+
+
+def _number(value: Any) -> str:
+    """A number as people read it; anything else as it is."""
+    if value is None:
+        return "-"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+
 def _lost(summary: Summary) -> Optional[str]:
-    """Return in words how many jobs and messages faults have taken, and the goodput; None if there were no faults."""
-    lost, goodput = summary.get("lost") or {}, summary.get("goodput")
+    """Return in words how many jobs and messages faults have taken; None if there were no faults."""
+    lost = summary.get("lost") or {}
     if not _down(summary.get("workers") or []) and not any(lost.values()):
         return None
-    counts = f"{lost.get('jobs', 0):,} jobs, {lost.get('messages', 0):,} messages"
-    return counts if goodput is None else f"{counts}; goodput {goodput:.1%}"
+    return f"{lost.get('jobs', 0):,} jobs, {lost.get('messages', 0):,} messages"
 
 
 def _down(workers: list[dict[str, Any]]) -> bool:
@@ -95,8 +151,11 @@ def _down(workers: list[dict[str, Any]]) -> bool:
     return any(worker.get("down") for worker in workers)
 
 
-def _regions(workers: list[dict[str, Any]], names: Sequence[str], bar: int) -> Table:
-    """Mean shares of simulated time: a row per region, the rest in one if there are many."""
+def _regions(workers: list[dict[str, Any]], names: Sequence[str], width: int) -> Table:
+    """Mean shares of simulated time: a row per region, the rest in one if there are many.
+
+    The heads of the shares' columns have the marks that stand for them in the bars.
+    """
     by_region: dict[int, list[dict[str, Any]]] = {}
     for worker in workers:
         by_region.setdefault(worker["region"], []).append(worker)
@@ -111,12 +170,16 @@ def _regions(workers: list[dict[str, Any]], names: Sequence[str], bar: int) -> T
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("region", no_wrap=True)
     shown = BAR if _down(workers) else BAR[:-1]
-    for name in ("workers", *(name for name, _, _ in shown)):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("of simulated time", no_wrap=True)
+    heads = ["workers", *(f"{mark} {name}" for name, mark, _ in shown)]
+    for head in heads:
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    table.add_column("of time", no_wrap=True)
+    left = width - sum(len(head) + 2 for head in heads) - 4  # for names and bars
+    longest = min(max(len(name) for name, _ in groups), max(len("region"), min(NAME, left - SHORTEST)))
+    bar = max(SHORTEST, min(LONGEST, left - max(len("region"), longest)))
     for name, members in groups:
+        name = name if len(name) <= longest else name[: longest - 2] + ".."
         shares = {key: sum(worker.get(key, 0.0) for worker in members) / len(members) for key, _, _ in BAR}
-        name = name if len(name) <= 20 else name[:18] + ".."
         table.add_row(
             Text(name), f"{len(members):,}", *(f"{shares[key]:.1%}" for key, _, _ in shown), _bar(shares, bar)
         )
@@ -134,10 +197,6 @@ def _bar(shares: dict[str, float], width: int) -> Text:
     return text
 
 
-def _loss(value: Optional[float]) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
 def _pointers(folder: Path) -> list[tuple[str, str]]:
     """Return (name, place or command) of what there is to look at in `folder`."""
     found = [("run folder", str(folder))]
@@ -145,6 +204,8 @@ def _pointers(folder: Path) -> list[tuple[str, str]]:
         found.append(("curves", f"tensorboard --logdir {folder}"))
     if (folder / "trace.json").exists():
         found.append(("timeline", f"{folder / 'trace.json'} (open it at https://ui.perfetto.dev)"))
+        if (cut := cut_at(folder / "trace.json")) is not None:
+            found.append(("", f"holds the first {duration(cut)} of simulated time: all of it would be too large"))
     evaluations = folder / "evaluations.jsonl"
     if evaluations.exists() and evaluations.stat().st_size:
         found.append(("losses", str(evaluations)))

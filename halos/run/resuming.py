@@ -51,7 +51,6 @@ def load_run(
     config, found = resolved(section, plugins, without)
     free = (*FREE, *(f"data.{name}" for name in path_fields(type(config.data))))  # the data's hash decides
     _check_keys(checkpoint.config, to_sections(config, found), free)
-    _check_budget(checkpoint, config)
     _check_versions(checkpoint.versions, versions(found))
     return config, found, checkpoint
 
@@ -84,13 +83,6 @@ def _check_keys(before: Section, after: Section, free: Sequence[str]) -> None:
                 f"is {theirs.get(key)!r} in this run and cannot become {ours.get(key)!r}; what may change is the budget"
                 " (to a larger one), observers, checkpoint, executor.device, executor.threads and where the data lie",
             )
-
-
-def _check_budget(checkpoint: Checkpoint, config: Config) -> None:
-    tokens_per_step = config.train.batch_size * config.data.sequence_length
-    steps = config.budget.steps(tokens_per_step)
-    if checkpoint.timeline["committed"] >= steps:
-        raise ConfigError("budget", f"is spent: {checkpoint.timeline['committed']} local steps are committed already")
 
 
 def _check_versions(before: dict[str, str], now: dict[str, str]) -> None:

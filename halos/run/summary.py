@@ -7,7 +7,7 @@ from typing import Any, Union
 
 from halos.errors import Diverged, Lost, UserError
 from halos.observers.tally import Tally
-from halos.plugins.optional import has
+from halos.plugins.optional import call, has
 from halos.run.assembly import Run
 from halos.sim.clock import Deadlock
 from halos.values.records import CutShort, Summary
@@ -21,11 +21,13 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
     ledger = simulation.ledger
     courses = [*simulation.losses.spent, *simulation.jobs.running.items()]
     cut_short = [CutShort(worker, *course.moments) for worker, course in courses]
+    data, dealt = config.executor.describe(), ledger.trained * config.train.batch_size
     books = tally.finish(simulation.now, cut_short, simulation.collectives.since, simulation.faults.outages())
     return {
         "name": experiment.name,
         "policy": experiment.policy,
         "seed": experiment.seed,
+        "parameters": experiment.parameters,
         **books,
         "wall_seconds": wall_seconds,
         "tokens": ledger.trained * experiment.tokens_per_step,
@@ -36,8 +38,9 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
             "in_flight": ledger.in_flight,
             "lost": ledger.lost,
         },
+        "skipped_steps": call(config.executor, "skipped_steps"),
         "lost": simulation.faults.lost(),
-        "data": config.executor.describe(),
+        "data": {**data, "epochs": dealt / data["train_samples"]} if "train_samples" in data else data,
         "goodput": tally.goodput(simulation.now),
         "policy_report": _policy_report(config.policy, finished),
         "versions": experiment.versions,

@@ -139,6 +139,11 @@ class Clock:
         self.ready.append((process._resume, process))
         return process
 
+    @property
+    def next(self) -> float:
+        """When the next timed event is due; infinite if there is none."""
+        return self._heap[0][0] if self._heap else math.inf
+
     def stop(self) -> None:
         """End `run` as soon as the running process waits for something."""
         self.stopped = True
@@ -146,8 +151,8 @@ class Clock:
     def run(self, until: float = math.inf, between: Callable[[], None] | None = None) -> None:
         """Let everything happen, in order, until stopped, no process is left, or the time is `until`.
 
-        What is due at `until` itself still happens. `between` is called before every timed event, when
-        nothing is left to do at the moment. Raises Deadlock if processes wait for nothing.
+        What is due at `until` itself still happens. `between` is called before every timed event (and the first
+        that comes too late), when nothing is left to do at the moment. Raises Deadlock if processes wait for nothing.
         """
         ready, heap, processes = self.ready, self._heap, self.processes
         while not self.stopped:
@@ -157,11 +162,11 @@ class Clock:
             elif not processes:
                 return
             elif heap and (heap[0][0] < math.inf or until < math.inf):
+                if between is not None:
+                    between()
                 if heap[0][0] > until:
                     self.now = until
                     return
-                if between is not None:
-                    between()
                 self.now, _, event = heappop(heap)
                 self.happened += 1
                 # As `succeed` and `fail` do, but without their calls: this is done for every event of a run.

@@ -17,7 +17,7 @@ from halos.sim.parts import Parts
 from halos.sim.transit.wire import Wire
 from halos.training import Job
 from halos.values.params import Params
-from halos.values.records import Transfer, Update
+from halos.values.records import LostJob, Transfer, Update
 from halos.world.cluster import Worker
 
 
@@ -104,7 +104,10 @@ class Jobs:
         """Return the update, which arrives at this moment; raises Lost if it does not."""
         course = self.running.pop(worker.id)
         if course.loss is not None:
-            raise self._losses.settle(course, worker, job)
+            error = self._losses.settle(course, worker, job)
+            began, _, _, lost = course.moments
+            self._tell.lost(LostJob(self._clock.now, worker.id, worker.region, job.steps, began, lost, course.loss.why))
+            raise error
         params, losses, chunks = self._parts.executor.result(job)
         computes = course.began + course.pull  # as `course.computes` and `until`, without a call: every job ends here
         if region is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from halos.data import DataSource
 from halos.errors import ConfigError, positive, require
@@ -83,6 +84,9 @@ class Limits:
         self.steps = budget.steps(tokens_per_step)  # committed
         self.seconds = budget.seconds
         self.first_round = FIRST_ROUND * workers  # jobs, generously
+        # Told whether the budget is spent whenever that is asked, before anything comes of the answer: up to the first
+        # yes, the run is the one with any larger budget.
+        self.asked: Callable[[bool], Any] = lambda over: None
         self.patience = self._allowed = GENEROUS * self.steps  # trained local steps, after which `look` is to be called
         self._target = budget.target_loss
         self._every = evaluate_every
@@ -90,6 +94,12 @@ class Limits:
         self._ledger = ledger
         self._unreliable = unreliable
         self._looked = self._committed = 0  # local steps trained and committed when this was last looked at
+
+    def spent(self, local_steps: float) -> bool:
+        """Whether so many committed (or planned) local steps spend the budget."""
+        over = local_steps >= self.steps
+        self.asked(over)
+        return over
 
     def due(self, local_steps: int) -> bool:
         """Whether `local_steps` committed so far make an evaluation due (and note that it is made)."""
@@ -100,7 +110,9 @@ class Limits:
 
     def reached(self, losses: dict[str, float]) -> bool:
         """Whether `losses`, by evaluation set, meet the target loss: that on `validation` counts."""
-        return self._target is not None and losses.get("validation", math.inf) <= self._target
+        over = self._target is not None and losses.get("validation", math.inf) <= self._target
+        self.asked(over)
+        return over
 
     def look(self, jobs: int, steps_per_job: float, now: float) -> None:
         """Warn, once, if several times the budget was trained and nothing committed; called when `patience` is over.

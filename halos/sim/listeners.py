@@ -8,7 +8,7 @@ from typing import Any
 
 import pluggy
 
-from halos.values.records import Commit, Evaluation, Transfer, Update
+from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 
 Listener = Callable[[Any], Any]
 
@@ -32,6 +32,7 @@ class Listeners:
         """Look up who listens: once, before the first record."""
         hook = self._hook
         self.update: Callable[[Update], None] = self._bound(hook.on_update, "update")
+        self.lost: Callable[[LostJob], None] = self._bound(hook.on_lost, "lost")
         self.transfer: Callable[[Transfer], None] = self._bound(hook.on_transfer, "transfer")
         self.commit: Callable[[Commit], None] = self._bound(hook.on_commit, "commit")
         self.evaluate: Callable[[Evaluation], None] = self._bound(hook.on_evaluate, "evaluation")

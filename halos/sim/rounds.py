@@ -38,13 +38,13 @@ class Rounds:
         steps: Callable[[], list[int]],
         batch_size: int,
         global_batch_size: int,
-        budget: float,
+        spent: Callable[[float], bool],
         ledger: Ledger,
     ) -> None:
         self._steps = steps  # of every worker, in the round about to be opened
         self._batch_size = batch_size
         self._global_batch_size = global_batch_size
-        self._budget = budget  # local steps
+        self._spent = spent  # whether so many local steps make up the budget
         self._ledger = ledger
         self._rounds: list[Optional[Round]] = []
         self._planned = 0  # local steps of all rounds opened
@@ -67,7 +67,7 @@ class Rounds:
     def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
         if index == len(self._rounds):
             before = max(self._planned, spent()) - self._ledger.lost
-            if before - self._ledger.dropped - self._ledger.undelivered >= self._budget:
+            if self._spent(before - self._ledger.dropped - self._ledger.undelivered):
                 self._rounds.append(None)
             else:
                 steps = self._steps()

@@ -68,7 +68,7 @@ class Simulation:
             lambda: [self.steps(worker) for worker in self.workers],
             parts.batch_size,
             parts.global_batch_size,
-            self.limits.steps,
+            self.limits.spent,
             self.ledger,
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
@@ -290,7 +290,7 @@ class Simulation:
         self._tell.commit(commit)
         if server != GLOBAL:
             return False
-        over = commit.local_steps >= self.limits.steps
+        over = self.limits.spent(commit.local_steps)
         due = self.limits.due(commit.local_steps) or over
         if (due and self._evaluate_global()) or over:
             self._finish()

@@ -13,7 +13,10 @@ from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.run.assembly import assemble
 from halos.sim.simulation import Simulation
-from halos.values.records import Commit, Evaluation, Transfer, Update
+from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
+
+# Nothing is written.
+UNWRITTEN: Section = {"checkpoint": {"every_minutes": None, "at_end": False}}
 
 # Two workers of one region, a quadratic with its optimum at 1, free communication: change what matters.
 TINY: Section = {
@@ -34,7 +37,7 @@ TINY: Section = {
 }
 
 
-Heard = Union[Update, Transfer, Commit, Evaluation]
+Heard = Union[Update, LostJob, Transfer, Commit, Evaluation]
 
 
 class Recording:
@@ -46,6 +49,7 @@ class Recording:
         self.simulation = simulation
         self.heard: list[Heard] = []
         self.updates: list[Update] = []
+        self.lost: list[LostJob] = []
         self.transfers: list[Transfer] = []
         self.commits: list[Commit] = []
         self.evaluations: list[Evaluation] = []
@@ -64,6 +68,11 @@ class Recording:
     def on_update(self, update: Update) -> None:
         self.heard.append(update)
         self.updates.append(update)
+
+    @hookimpl
+    def on_lost(self, lost: LostJob) -> None:
+        self.heard.append(lost)
+        self.lost.append(lost)
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
@@ -102,7 +111,7 @@ def two_workers(rounds: int = 5, **changes: Any) -> Section:
 
 def record(sections: Section, plugins: Sequence[str] = (), policy: Optional[Any] = None) -> Recording:
     """Run a configuration, writing nothing; `policy` (an instance) takes the place of the configured one."""
-    config, found = resolved(sections, plugins)
+    config, found = resolved(merge(sections, UNWRITTEN), plugins)
     if policy is not None:
         config.policy = policy
     run = assemble(config, found)

@@ -1,4 +1,5 @@
-"""Runs that are cut at an event and resumed, in memory: each must be the run that was never cut.
+"""Runs that are cut at an event and resumed, in memory: each must be the run that was never cut, and one that ended
+with a smaller budget, extended, the run that had the larger one.
 
 What is not restored is traced to a line: that of the policy, or plugin, that made the first parameters
 which are others than before.
@@ -27,11 +28,13 @@ from halos.hooks import hookimpl
 from halos.resume.checkpoint import Checkpoint, load_checkpoint
 from halos.resume.checkpointer import ours
 from halos.run.assembly import assemble
+from halos.testing.recording import UNWRITTEN
 from halos.testing.witness import content, first_difference
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Transfer, Update
+from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 
-CHECKPOINTED: Section = {"checkpoint": {"every_local_steps": 2**62}}  # as if; this module says when
+# As if; this module says when.
+CHECKPOINTED: Section = {"checkpoint": {"every_minutes": None, "every_local_steps": 2**62, "at_end": False}}
 
 
 @dataclass
@@ -41,10 +44,15 @@ class Traced:
     lines: list[str] = field(default_factory=list)
     made: dict[int, tuple[str, Optional[int]]] = field(default_factory=dict)
     events: int = 0
+    committed: int = 0  # local steps
 
     @hookimpl
     def on_update(self, update: Update) -> None:
         self.lines.append(update.as_json())
+
+    @hookimpl
+    def on_lost(self, lost: LostJob) -> None:
+        self.lines.append(lost.as_json())
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
@@ -66,17 +74,22 @@ def problem(
     seed: int = 0,
     policy: Optional[Callable[[], Any]] = None,
 ) -> Optional[str]:
-    """Return how a run resumed from one of `cuts` moments differs, and the line it comes from; None: it does not.
+    """Return how a run resumed from one of `cuts` moments, or extended to twice its budget, differs, and the line it
+    comes from; None: it does not.
 
     `policy()`, if given, makes the policy of each run, instead of what the configuration says.
     """
-    whole = trace(sections, plugins, policy)[0]
+    whole = trace(merge(sections, UNWRITTEN), plugins, policy)[0]
     events = random.Random(seed).sample(range(whole.events), min(cuts, whole.events))
     run, checkpoints = trace(merge(sections, CHECKPOINTED), plugins, policy, at=events)
     if run.lines != whole.lines:
         return f"a run with checkpoints is another one: {first_difference(whole.lines, run.lines)}"
+    half = merge(sections, {"budget": {"local_steps": max(1, whole.committed // 2)}})
+    checkpoints += trace(merge(half, CHECKPOINTED), plugins, policy, at_end=True)[1]
     for checkpoint in checkpoints:
         where = f"resumed after event {checkpoint.events} of {whole.events}"
+        if checkpoint is checkpoints[-1]:
+            where = f"extended from half its budget, {where}"
         resumed = Traced()
         try:
             trace(merge(sections, CHECKPOINTED), plugins, policy, checkpoint, into=resumed)
@@ -96,12 +109,15 @@ def trace(
     earlier: Optional[Checkpoint] = None,
     at: Collection[int] = (),
     into: Optional[Traced] = None,
+    at_end: bool = False,
 ) -> tuple[Traced, list[Checkpoint]]:
-    """A run, from `earlier` on if that is given, and its checkpoints before the events `at`, as read again."""
+    """A run, from `earlier` on if that is given, and its checkpoints, as read again: before the events `at`, and
+    `at_end`, when its budget is first found spent."""
     config, found = resolved(sections, plugins)
     if policy is not None:
         config.policy = policy()
-    traced, checkpoints = into or Traced(), []
+    traced = into or Traced()
+    checkpoints: list[Checkpoint] = []
     with tempfile.TemporaryDirectory() as folder, _noting(traced):
         run = assemble(config, found, earlier)
         found.manager.register(traced)
@@ -111,13 +127,26 @@ def trace(
             assert checkpointer is not None, "asked for"
             checkpointer.between()
             if clock.happened in at:
-                checkpoints.append(load_checkpoint(checkpointer.checkpoint().save(Path(folder), keep=1)))
+                keep()
 
+        def asked(over: bool) -> None:
+            assert checkpointer is not None, "asked for"
+            checkpointer.asked(over)
+            if over and not checkpoints:
+                keep()
+
+        def keep() -> None:
+            assert checkpointer is not None, "asked for"
+            checkpoints.append(load_checkpoint(checkpointer.checkpoint().save(Path(folder), keep=1)))
+
+        if at_end:
+            run.simulation.limits.asked = asked
         with closing(run):
             try:
                 run.train(None if checkpointer is None else between)
             finally:
                 traced.events = clock.happened
+                traced.committed = run.simulation.ledger.committed
     return traced, checkpoints
 
 

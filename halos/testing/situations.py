@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import torch
 
@@ -95,6 +95,26 @@ class QuadraticProblem:
         """‖θ − θ*‖ / ‖θ₀ − θ*‖: 1 at the start, 0 at the optimum."""
         assert params.flat is not None, "hollow parameters are nowhere"
         return float(torch.linalg.vector_norm(params.flat - 1.0)) / math.sqrt(len(self.curvature))
+
+
+@dataclass(frozen=True)
+class TestingKeeping:
+    """A batch norm and dropout between two layers: what a module keeps to itself, and draws."""
+
+    __test__ = False  # for pytest: not a class of tests
+
+    def build(self, vocab_size: Optional[int], seed: int) -> torch.nn.Module:
+        class Net(torch.nn.Sequential):
+            def forward(self, batch: torch.Tensor) -> torch.Tensor:
+                out: torch.Tensor = super().forward(batch[:, :-1] / 64)  # type: ignore[no-untyped-call]
+                return (out - batch[:, -1:] / 64).square().mean()
+
+        return Net(torch.nn.Linear(8, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
+
+
+@hookimpl
+def register_models(register: Register) -> None:
+    register("testing_keeping", TestingKeeping)
 
 
 @hookimpl

@@ -53,7 +53,8 @@ class Outcome(NamedTuple):
 class Executor(Protocol):
     """Trains jobs for real (or pretends to); the virtual clock is none of its business.
 
-    A worker has one job at a time; its optimizer state lives here, for the whole run. Jobs that ask for a
+    A worker has one job at a time; its inner state (optimizer, the module's buffers) lives here, for the whole run.
+    What the module draws follows from (seed, worker, job id), as `inline` does it. Jobs that ask for a
     `gradient` come only to executors that also have `step(params, gradient, lr_step) → params`: one step
     of the inner optimizer along a gradient, with a state that is no worker's. Runs are checkpointed only if
     it has `state() → dict` (plain values and tensors) and `restore(state)`; `faults.inner_state: gone` needs
@@ -77,7 +78,10 @@ class Executor(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return what the summary notes under `data`: `{"hash", "samples", "tokens"}`; empty if nothing is known."""
+        """Return what the summary notes under `data`, for the whole run; empty if nothing is known.
+
+        `hash`, `samples`, `train_samples` (all of them but those that are held out), `tokens`, `bytes_per_token`.
+        """
         ...
 
     def close(self) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import torch
 
-from halos.data import memory
+from halos.data import Corpus, memory
+from halos.data.batch import Batch
 from halos.data.feed import Feed
-from halos.errors import ConfigError, require, under
+from halos.errors import ConfigError, UserError, require, under
 from halos.hooks import Register, hookimpl
+from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
 from halos.training import Job, Outcome, Task
 from halos.training.trainer import Trainer
 from halos.values.params import Params
@@ -34,18 +37,22 @@ class Inline:
         torch.set_num_threads(self.threads)
         device = self._device()
         with under("model"):
-            check_memory(task, sum_of(task.model.shapes(corpus.vocab_size)), device)
-            module = task.model.build(corpus.vocab_size, task.seed)
+            shapes = shapes_of(task.model, corpus.vocab_size)
+            check_memory(task, sum_of(shapes), device)
+            module = built(task.model, corpus.vocab_size, task.seed)
+            with named(task.model):
+                refuse_other_shapes(shapes, module)
+                self._trainer = Trainer(module, task.train, device, task.seed)
         self._task = task
-        self._trainer = Trainer(module, task.train, device)
         self._corpus = corpus
         self._sets = {"validation": self._feed}
         for name, source in task.evaluation_sets.items():
             with under(f"evaluate.sets.{name}"):
                 extra = source.open(task.seed)
-                if extra.vocab_size > corpus.vocab_size:
-                    raise ConfigError("", f"has {extra.vocab_size} different tokens, the data only {corpus.vocab_size}")
-                self._sets[name] = Feed(extra, source, task.cluster, task.seed)
+                refuse_other_tokens(extra, corpus)
+                self._sets[name] = Feed(extra, source, task.cluster, task.seed, f"evaluate.sets.{name}")
+        with self._indexing("data"):
+            self._trainer.look(task.model, tensors(self._first_batches()))
         return self._trainer.initial()
 
     def submit(self, job: Job) -> None:
@@ -53,9 +60,12 @@ class Inline:
 
     def result(self, job: Job) -> Outcome:
         batches = self._batches(job)
-        if job.gradient:
-            return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time))
-        return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time))
+        with self._indexing("data"):
+            if job.gradient:
+                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time, job.id))
+            return Outcome(
+                *self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time, job.id)
+            )
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         return self._trainer.step(params, gradient, lr_step)
@@ -64,14 +74,29 @@ class Inline:
         feed = self._sets[name]
         if feed.options.validation_samples == 0:
             return None
-        return self._trainer.evaluate(params, feed.validation(self._task.train.micro))
+        with self._indexing(feed.section):
+            return self._trainer.evaluate(params, tensors(feed.validation(self._task.train.micro)))
 
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
-        return {"hash": self._corpus.hash, "samples": samples, "tokens": samples * self._task.data.sequence_length}
+        return {
+            "hash": self._corpus.hash,
+            "samples": samples,
+            "train_samples": sum(self._feed.sizes),
+            "tokens": samples * self._task.data.sequence_length,
+            "bytes_per_token": getattr(self._corpus, "bytes_per_token", None),
+        }
+
+    def whole(self, params: Params) -> dict[str, torch.Tensor]:
+        """Return the model's state dict at `params`, on the CPU, with buffers (their mean over workers)."""
+        return self._trainer.whole(params)
+
+    def skipped_steps(self) -> Optional[int]:
+        """Return how many local steps fp16's loss scaling has left out so far; None in another precision."""
+        return self._trainer.skipped if self._task.train.precision == "fp16" else None
 
     def state(self) -> dict[str, Any]:
-        """Return the state of all workers' optimizers, for a checkpoint: plain values and tensors (not copied)."""
+        """Return all workers' inner state (optimizers, buffers): plain values and tensors (not copied)."""
         return self._trainer.state()
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -79,7 +104,7 @@ class Inline:
         self._trainer.restore(state)
 
     def forget(self, worker: int) -> None:
-        """Forget a worker's optimizer state; its next job begins with a new one."""
+        """Forget a worker's inner state; its next job begins with a new one."""
         self._trainer.forget(worker)
 
     def close(self) -> None:
@@ -87,8 +112,28 @@ class Inline:
 
     def _batches(self, job: Job) -> Iterator[torch.Tensor]:
         micro = self._task.train.micro
-        for first in range(job.first_sample, job.end_sample, micro):
-            yield self._feed.train(job.shard, first, micro)
+        firsts = range(job.first_sample, job.end_sample, micro)
+        return tensors(self._feed.train(job.shard, first, micro) for first in firsts)
+
+    @contextmanager
+    def _indexing(self, section: str) -> Iterator[None]:
+        """Say whose tokens a model has no row for: torch's own complaint, at the end of a traceback, names nobody."""
+        try:
+            yield
+        except IndexError as error:
+            if not str(error).startswith(BEYOND):
+                raise
+            raise UserError(
+                f"model: {type(self._task.model).__name__} cannot index what {section} holds ({error}): it needs a row"
+                f" for each of {self._corpus.vocab_size} tokens, and for each position if it numbers these"
+            ) from error
+
+    def _first_batches(self) -> Iterator[torch.Tensor | Batch]:
+        """Micro-batches of somebody's first samples, as training reads them; as many as there are."""
+        shard, size = next((shard, size) for shard, size in enumerate(self._feed.sizes) if size)
+        micro = min(self._task.train.micro, size)
+        for first in range(0, size - micro + 1, micro):
+            yield self._feed.train(shard, first, micro)
 
     def _device(self) -> torch.device:
         if self.device == "auto":
@@ -104,6 +149,20 @@ class Inline:
                 " give auto, cpu, cuda, or cuda:1 and so on",
             ) from None
         return device
+
+
+def tensors(batches: Iterator[torch.Tensor | Batch]) -> Iterator[torch.Tensor]:
+    """Return the same: all that is asked of a batch, on its way to the module, is a length and `to`."""
+    return cast(Iterator[torch.Tensor], batches)
+
+
+def refuse_other_tokens(extra: Corpus, corpus: Corpus) -> None:
+    """Raise ConfigError unless a model for `corpus` could take the samples of `extra`."""
+    if (extra.vocab_size is None) != (corpus.vocab_size is None):
+        kinds = ["are no tokens" if each.vocab_size is None else "are tokens" for each in (extra, corpus)]
+        raise ConfigError("", f"its samples {kinds[0]}, those of the data {kinds[1]}")
+    if extra.vocab_size is not None and corpus.vocab_size is not None and extra.vocab_size > corpus.vocab_size:
+        raise ConfigError("", f"has {extra.vocab_size} different tokens, the data only {corpus.vocab_size}")
 
 
 def sum_of(shapes: dict[str, tuple[int, ...]]) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from halos.data import check_vocabulary
 from halos.errors import under
 from halos.hooks import Register, hookimpl
+from halos.models.building import shapes_of
 from halos.training import Job, Outcome, Task
 from halos.values.params import Layout, Params
 
@@ -16,8 +18,11 @@ class Timing:
     """Times without training: opens no data and builds no model beyond its shapes."""
 
     def open(self, task: Task) -> Params:
+        with under("data"):
+            vocab_size = task.data.vocabulary()
+            check_vocabulary(vocab_size)
         with under("model"):
-            self._layout = Layout(task.model.shapes(task.data.vocabulary()))
+            self._layout = Layout(shapes_of(task.model, vocab_size))
         return Params(self._layout, None)
 
     def submit(self, job: Job) -> None:

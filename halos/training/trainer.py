@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from halos.errors import Diverged
+from halos.errors import ConfigError, Diverged, UserError
+from halos.models import Model
+from halos.models.building import trained
+from halos.seeds import drawing, seed_for
+from halos.training.kept import Kept, State
+from halos.training.look import look
 from halos.training.options import TrainOptions
 from halos.values.params import Layout, Params
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
 SHARED = -1  # the worker number of the state that is no worker's
+LEAST_SCALE = 2.0**-14  # fp16's smallest normal number; a loss scaled by less has no gradients left in it
 
 
 class Losses:
@@ -47,11 +53,20 @@ class Losses:
 
 
 class WorkerState:
-    """The state that a worker keeps from job to job and never sends: optimizer moments, and fp16's loss scale."""
+    """What a worker keeps from job to job and never sends: optimizer moments, fp16's loss scale, buffers."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         self.optimizer = optimizer
         self.scaler = scaler
+        self.kept: State = {}
+
+    def rescale(self) -> bool:
+        """Update the loss scale by the gradients just unscaled; return whether they were not finite."""
+        if not self.scaler.is_enabled():
+            return False
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        return self.scaler.get_scale() < before
 
 
 class Trainer:
@@ -62,12 +77,20 @@ class Trainer:
     vectors (decayed or not) instead of a loop over tensors.
     """
 
-    def __init__(self, module: torch.nn.Module, options: TrainOptions, device: torch.device) -> None:
+    def __init__(self, module: torch.nn.Module, options: TrainOptions, device: torch.device, seed: int = 0) -> None:
+        """Take `module` over, its draws to follow from `seed`. Raises UserError for parameters that it cannot train."""
+        self._trained = named = trained(module)
+        dtype = next(iter(named.values())).dtype
+        if options.precision == "fp16" and dtype == torch.float16:
+            raise UserError(
+                "its parameters are torch.float16; train.precision=fp16 takes them in fp32, and computes in fp16"
+            )
         self.module = module.to(device).train()
         self.options = options
         self.device = device
-        named = dict(self.module.named_parameters())
-        dtype = next(iter(named.values())).dtype
+        self.seed = seed
+        self.skipped = 0  # local steps, of all workers, that fp16's loss scaling left out
+        self.kept = Kept(self.module)
         self.layout = Layout({name: tuple(tensor.shape) for name, tensor in named.items()}, dtype)
         self.flat = torch.empty(self.layout.size, dtype=dtype, device=device)
         self.grad = torch.zeros_like(self.flat)
@@ -91,6 +114,15 @@ class Trainer:
         """Return the module's parameters as it was built, copied; called before any training."""
         return Params(self.layout, self.flat.detach().clone())
 
+    def look(self, model: Model, batches: Iterator[torch.Tensor]) -> None:
+        """Compare the module that `model` made with what is assumed of it (see look.py); it is left as it was."""
+        moved = (batch.to(self.device) for batch in batches)
+        with self._as({}, "look"):
+            look(model, self.module, moved, self._precision())
+            self.kept.take()  # which says if what is frozen was changed
+        self._refuse_moved()
+        self.grad.zero_()
+
     def state_of(self, worker: int) -> WorkerState:
         """Return a worker's own state, made at its first job."""
         if worker not in self._states:
@@ -100,14 +132,16 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return the states of all workers that had a job, by worker, in plain values and tensors (not copied)."""
-        return {
-            str(worker): {"optimizer": own.optimizer.state_dict(), "scaler": own.scaler.state_dict()}
+        workers = {
+            str(worker): {"optimizer": own.optimizer.state_dict(), "scaler": own.scaler.state_dict(), "kept": own.kept}
             for worker, own in self._states.items()
         }
+        return {"workers": workers, "skipped": self.skipped}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned. Raises ValueError if it is not of this model and optimizer."""
-        for worker, saved in state.items():
+        self.skipped = int(state["skipped"])
+        for worker, saved in state["workers"].items():
             mine = self.state_of(int(worker))
             moments, options = saved["optimizer"]["state"], mine.optimizer.state_dict()["param_groups"]
             check_moments(moments, mine.optimizer, MOMENTS[self.options.optimizer.name])
@@ -115,51 +149,70 @@ class Trainer:
             if not all(isinstance(value, (int, float)) for value in saved["scaler"].values()):
                 raise ValueError("a loss scale that is no number")
             mine.scaler.load_state_dict(saved["scaler"])
+            mine.kept = self.kept.checked(saved["kept"], self.device)
 
     def forget(self, worker: int) -> None:
         """Forget the worker's state; its next job begins with a new one."""
         self._states.pop(worker, None)
 
     def train(
-        self, worker: int, start: Params, steps: int, lr_step: int, batches: Iterator[torch.Tensor], time: float
+        self,
+        worker: int,
+        start: Params,
+        steps: int,
+        lr_step: int,
+        batches: Iterator[torch.Tensor],
+        time: float,
+        job: int = 0,
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
         """Train `steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
 
         Returns the parameters after them, and losses averaged over chunks of so many steps each.
-        `lr_step` counts the learning-rate steps before the first; `time` (virtual seconds of the
-        job's start) is for messages only. Raises Diverged for a loss that is not finite.
+        `lr_step` counts the learning-rate steps before the first; `job` is the job's number, from which
+        draws follow; `time` (virtual seconds of its start) is for messages only. Raises Diverged for a
+        loss that is not finite, or fp16 gradients that are not at any scale.
         """
         schedule, lr_max = self.options.schedule, self.options.optimizer.lr
         state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
         self.flat.copy_(_data(start))
         self.grad.zero_()
-        for step in range(1, steps + 1):
-            lr = schedule.at(lr_max, lr_step + step)
-            losses.add(self._backward(batches, state.scaler))
-            self._descend(state, lr)
-            if losses.due or step == steps:
-                losses.close(
-                    f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated seconds"
-                    f" (learning-rate step {lr_step + step}, lr {lr:.3g})"
-                )
+        with self._as(state.kept, "job", worker, job):
+            for step in range(1, steps + 1):
+                lr = schedule.at(lr_max, lr_step + step)
+                losses.add(self._backward(batches, state.scaler))
+                skipped = self._descend(state, lr)
+                if losses.due or step == steps or skipped:
+                    where = (
+                        f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated"
+                        f" seconds (learning-rate step {lr_step + step}, lr {lr:.3g})"
+                    )
+                    if losses.due or step == steps:
+                        losses.close(where)
+                    if skipped:
+                        self._skip(1, state, where)
+            state.kept = self.kept.take()
         return Params(self.layout, self.flat.detach().clone()), tuple(losses.means), tuple(losses.chunks)
 
     def gradient(
-        self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float
+        self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float, job: int = 0
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...]]:
         """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
         state, losses = self.state_of(worker), Losses(self.options.loss_average_steps, self.device)
         self.flat.copy_(_data(start))
         self.grad.zero_()
-        for step in range(1, steps + 1):
-            losses.add(self._backward(batches, state.scaler))
-            if losses.due or step == steps:
-                losses.close(
+        with self._as(state.kept, "job", worker, job):
+            for step in range(1, steps + 1):
+                losses.add(self._backward(batches, state.scaler))
+                where = (
                     f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
                 )
+                if losses.due or step == steps:
+                    losses.close(where)
+            state.kept = self.kept.take()
         if state.scaler.is_enabled():
             state.scaler.unscale_(state.optimizer)
-            state.scaler.update()
+            if state.rescale():
+                self._skip(steps, state, where)
         return Params(self.layout, self.grad / steps), tuple(losses.means), tuple(losses.chunks)
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
@@ -173,18 +226,57 @@ class Trainer:
         return Params(self.layout, self.flat.detach().clone())
 
     def evaluate(self, params: Params, batches: Iterator[torch.Tensor]) -> float:
-        """Return the mean loss of `params` over all samples of `batches`; the workers' states are left alone."""
+        """Return the mean loss of `params` over all samples of `batches`; the workers' states are left alone.
+
+        The module has the mean of the buffers of all workers that were trained.
+        """
         precision = self._precision()
         self.flat.copy_(_data(params))
         total, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
         self.module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._as(self._mean(), "evaluation"):
             for batch in batches:
                 with precision():
                     total += self.module(batch.to(self.device)).double() * len(batch)
                 samples += len(batch)
         self.module.train()
         return float(total) / samples
+
+    def whole(self, params: Params) -> dict[str, torch.Tensor]:
+        """Return the module's state dict at `params`, copied to the CPU, with buffers as in evaluations."""
+        self.flat.copy_(_data(params))
+        self.kept.put(self._mean())
+        state = self.module.state_dict()
+        return {name: value.cpu().clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+    def _refuse_moved(self) -> None:
+        """Raise ConfigError if the module gave a parameter, or its gradient, other memory: it would not be trained."""
+        for name, parameter in self._trained.items():
+            piece, grad = self.layout.slice_of(name), parameter.grad
+            here = (self.flat[piece].data_ptr(), self.grad[piece].data_ptr())
+            if grad is None or (parameter.data_ptr(), grad.data_ptr()) != here:
+                raise ConfigError("model", f"gives {name} or its gradient other memory (.data =, .grad =); use copy_()")
+
+    def _mean(self) -> State:
+        """The buffers of no worker: the mean over those that were trained."""
+        return self.kept.mean([own.kept for worker, own in sorted(self._states.items()) if worker != SHARED])
+
+    @contextmanager
+    def _as(self, kept: State, purpose: str, *ids: int) -> Iterator[None]:
+        """The module with these buffers, and whatever it draws seeded by what for, and for whom."""
+        self.kept.put(kept)
+        seed = seed_for(self.seed, f"draws of a {purpose}", *ids)
+        for index, generator in enumerate(self.kept.generators):
+            generator.manual_seed(seed + index)
+        with drawing(seed, self.device):
+            yield
+
+    def _skip(self, steps: int, state: WorkerState, where: str) -> None:
+        """Count steps left out by fp16's loss scaling. Raises Diverged if no scale is left that could help."""
+        self.skipped += steps
+        scale = state.scaler.get_scale()
+        if scale < LEAST_SCALE:
+            raise Diverged(f"fp16 gradients are not finite at any loss scale, and it fell to {scale:.3g}: {where}")
 
     def _backward(self, batches: Iterator[torch.Tensor], scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Add one batch's gradient to `grad`, micro-batch by micro-batch; return its loss, a scalar tensor."""
@@ -197,8 +289,11 @@ class Trainer:
             total += loss.detach()
         return total
 
-    def _descend(self, state: WorkerState, lr: float, scaled: bool = True) -> None:
-        """Take one optimizer step along `grad`, clipped; `grad` is zero afterwards."""
+    def _descend(self, state: WorkerState, lr: float, scaled: bool = True) -> bool:
+        """Take one optimizer step along `grad`, clipped; `grad` is zero afterwards.
+
+        Returns whether it was not taken, since `grad` was too large for fp16.
+        """
         optimizer, scaler = state.optimizer, state.scaler
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -207,12 +302,14 @@ class Trainer:
                 scaler.unscale_(optimizer)
             norm = torch.linalg.vector_norm(self.grad)
             self.grad.mul_(torch.clamp(self.options.clip / (norm + 1e-6), max=1.0))
+        skipped = False
         if scaled:
             scaler.step(optimizer)
-            scaler.update()
+            skipped = state.rescale()
         else:
             optimizer.step()
         self.grad.zero_()
+        return skipped
 
     def _optimizer(self) -> torch.optim.Optimizer:
         options = self.options.optimizer

@@ -203,6 +203,21 @@ class Commit(NamedTuple):
         )
 
 
+class LostJob(NamedTuple):
+    """A job of which no update comes, since a fault took it or its message."""
+
+    time: float  # when whoever awaits it is told
+    worker: int  # its id
+    region: int  # of the worker
+    steps: int  # local steps that it was given
+    start_time: float  # dispatch
+    lost_time: float  # when it was lost; not before its dispatch
+    why: str  # what took it, in words
+
+    def as_json(self) -> str:
+        return json.dumps(self._asdict())
+
+
 class CutShort(NamedTuple):
     """A job of which no update came, lost or still under way at the end of the run; moments in virtual seconds."""
 

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
+from itertools import product
 from typing import NamedTuple, Optional, Protocol
 
 from halos.errors import ConfigError, require, under
@@ -296,6 +297,33 @@ def outages(model: FaultModel, workers: Iterable[Worker], until: float) -> Itera
                 begins, ends = following
             else:
                 ends = following[1]
+
+
+class Impairment(NamedTuple):
+    """An interval, in virtual seconds, in which a link had only a `share` of its bandwidth; 0: it was down."""
+
+    src: int  # region
+    dst: int  # region
+    start: float
+    end: float
+    share: float
+
+
+def impairments(model: FaultModel, regions: int, until: float) -> Iterator[Impairment]:
+    """Yield when links between (and inside) `regions` were down or slow before `until`, one link after another."""
+    if type(model) is NoFaults:
+        return
+    for src, dst in product(range(regions), repeat=2):
+        now, start, before = 0.0, 0.0, 1.0
+        while now < until:
+            share, end = model.link(src, dst, now)
+            if share != before:
+                if before < 1.0:
+                    yield Impairment(src, dst, start, now, before)
+                start, before = now, share
+            now = end
+        if before < 1.0:
+            yield Impairment(src, dst, start, until, before)
 
 
 @hookimpl

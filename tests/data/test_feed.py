@@ -133,6 +133,16 @@ def test_a_new_epoch_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ["shard 0: epoch 2 begins at sample 10", "shard 0: epoch 3 begins at sample 20"]
 
 
+def test_epochs_are_said_at_doublings_by_whichever_shard_comes_first(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "halos.data")
+    one = feed(12, cluster(1, 1), shards="by_region")  # 5 samples each
+    for first in range(0, 100 * 5, 5):
+        one.train(0, first, 5)
+        one.train(1, first, 5)
+    said = [(epoch, 5 * (epoch - 1)) for epoch in (2, 3, 5, 9, 17, 33, 65)]
+    assert caplog.messages == [f"shard 0: epoch {epoch} begins at sample {sample}" for epoch, sample in said]
+
+
 def test_without_wrapping_the_last_sample_can_be_read_and_no_further() -> None:
     one = feed(wrap=False)
     assert len(one.train(0, 8, 2)) == 2

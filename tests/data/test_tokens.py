@@ -151,7 +151,10 @@ def test_a_missing_file_or_a_folder_is_said(tmp_path: Path) -> None:
     ("options", "problem"),
     [
         ({"path": Path("a.bin"), "dtype": "float16"}, "dtype: 'float16' is not one of uint8, uint16, int32, uint32"),
-        ({"path": Path("a.bin"), "vocab_size": 0}, "vocab_size: 0 is not a positive number of tokens"),
+        (
+            {"path": Path("a.bin"), "vocab_size": 0},
+            "vocab_size: 0 is not a positive number of tokens, 2147483648 at most",
+        ),
         ({"path": Path("a.bin"), "sequence_length": 0}, "sequence_length: 0 is not a positive number of tokens"),
     ],
 )

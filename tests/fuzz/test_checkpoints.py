@@ -33,7 +33,7 @@ CHECKPOINTED: Section = merge(
         "train": {"optimizer": {"name": "adamw", "lr": 0.1}},
         "budget": {"local_steps": 12},
         "evaluate": {"every_local_steps": 4},
-        "checkpoint": {"every_local_steps": 4},
+        "checkpoint": {"every_local_steps": 4, "keep": 2},
         "out": "run",
     },
 )
@@ -41,7 +41,7 @@ CHECKPOINTED: Section = merge(
 
 @lru_cache
 def files(steps: int = 12) -> dict[str, bytes]:
-    """A finished run of so many local steps, with two checkpoints."""
+    """A finished run of so many local steps, with its last two checkpoints."""
     with here():
         Path("c.yaml").write_text(to_yaml(CHECKPOINTED), encoding="utf-8")
         outcome = ended("c.yaml", f"budget.local_steps={steps}")
@@ -293,6 +293,11 @@ def lacking(key: Any) -> Callable[[dict[Any, Any]], dict[Any, Any]]:
     return lambda value: {each: one for each, one in value.items() if each != key}
 
 
+def workers(states: dict[str, Any]) -> dict[str, Any]:
+    """What the executor of these workers saves."""
+    return {"skipped": 0, "workers": states}
+
+
 def holding(**more: Any) -> Callable[[dict[Any, Any]], dict[Any, Any]]:
     return lambda value: {**value, **more}
 
@@ -305,9 +310,13 @@ def holding(**more: Any) -> Callable[[dict[Any, Any]], dict[Any, Any]]:
         ("config", holding(out=3), "its checkpoint's configuration does not say where it is"),
         ("config", holding(plugins=3), "plugins: 3 is not a list of files or modules"),
         ("config", lacking("cluster"), "cluster"),
-        ("events", lambda _: -1, "more numbers out of parameters than before"),
-        ("events", lambda _: 10**6, "more numbers out of parameters than before"),
-        ("events", lambda events: events - 1, "by 6 simulated seconds its events, "),
+        ("timeline", holding(moments=-1), "more numbers out of parameters than before"),
+        ("timeline", holding(moments=10**6), "more numbers out of parameters than before"),
+        (
+            "timeline",
+            lambda counts: counts | {"moments": counts["moments"] - 1},
+            "by 6 simulated seconds its committed, events, ",
+        ),
         ("time", lambda time: time + 1.0, "by 7 simulated seconds its time differ"),
         ("time", lambda _: math.nan, "its parts are not what they should be"),
         ("timeline", lacking("events"), "simulated seconds its events differ"),
@@ -318,8 +327,18 @@ def holding(**more: Any) -> Callable[[dict[Any, Any]], dict[Any, Any]]:
         ("numbers", lambda numbers: -numbers, "where the checkpoint should say how many"),
         ("params", lambda _: {}, "sets of parameters are in use that were not"),
         ("params", of_another_size, "its checkpoint holds 3 numbers where there are 2 parameters"),
-        ("executor", lambda _: {"0": {}}, "the executor cannot go on from what it saved: KeyError: 'optimizer'"),
-        ("executor", lambda _: {"first": {}}, "the executor cannot go on from what it saved: ValueError"),
+        ("executor", lambda _: {}, "the executor cannot go on from what it saved: KeyError: 'skipped'"),
+        (
+            "executor",
+            lambda _: workers({"0": {}}),
+            "the executor cannot go on from what it saved: KeyError: 'optimizer'",
+        ),
+        ("executor", lambda _: workers({"first": {}}), "the executor cannot go on from what it saved: ValueError"),
+        (
+            "executor",
+            lambda one: workers({"0": {**one["workers"]["0"], "kept": {"mean": torch.zeros(2)}}}),
+            "the executor cannot go on from what it saved: ValueError: mean is no buffer",
+        ),
     ],
 )
 def test_what_does_not_fit_the_run_is_said(part: str, change: Callable[[Any], Any], why: str) -> None:
@@ -333,7 +352,7 @@ def moments(**changes: Any) -> Callable[[Any], Any]:
     """The first worker's optimizer with other moments; None: without."""
 
     def change(executor: Any) -> Any:
-        state = executor["0"]["optimizer"]["state"][0]
+        state = executor["workers"]["0"]["optimizer"]["state"][0]
         state.update(changes)
         for name in [name for name, value in state.items() if value is None]:
             del state[name]
@@ -495,7 +514,7 @@ NO_RUN = "--resume: run is no run folder"
     [
         (as_a_file, f"{NO_RUN}\n"),
         (emptied, f"{NO_RUN}: there are no checkpoints in it, nor a config.yaml\n"),
-        (without_checkpoints, "run/checkpoints holds no checkpoint; set checkpoint.every_minutes"),
+        (without_checkpoints, "run/checkpoints holds no checkpoint: none was asked for"),
         (with_a_file_for_checkpoints, "run/checkpoints cannot be read: Not a directory\n"),
         (with_a_pipe_for_checkpoints, "run/checkpoints cannot be read: Not a directory\n"),
         (with_strange_checkpoints, "run/checkpoints holds no intact checkpoint: "),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import pickle
 import shutil
@@ -124,9 +127,12 @@ def test_a_pair_of_bin_and_idx(idx: list[Change], bin_: list[Change], options: S
     with here():
         Path("a.idx").write_bytes(damaged(IDX, idx))
         Path("a.bin").write_bytes(content := damaged(BIN, bin_))
-        outcome, samples = trained_on({"name": "megatron", "path": "a", **options})
+        outcome, samples = trained_on({"name": "megatron", "path": "a", "pack": False, **options})
         assert settled(outcome), outcome
         assert all(in_file(sample, content) for sample in samples)
+        outcome, samples = trained_on({"name": "megatron", "path": "a", **options})
+        assert settled(outcome), outcome
+        assert all(in_file([token], content) for sample in samples for token in sample)  # packed, of pieces
 
 
 def test_the_pair_as_it_is_is_trained_on() -> None:
@@ -184,6 +190,9 @@ TOO_LONG = "x" * 5000
         ("a.bin", "b", {"name": "tokens", "path": "a.bin"}),
         ("a", "b", {"name": "text", "path": "a"}),
         ("f/a", "b", {"name": "text", "path": "f"}),
+        ("a.jsonl", "b", {"name": "text", "path": "a.jsonl"}),
+        ("a.txt.gz", "b", {"name": "text", "path": "a.txt.gz"}),
+        ("tokenizer.json", "b", {"name": "text", "path": "b", "tokenizer": "tokenizer.json"}),
         ("a.pt", "b", {"weights": "a.pt"}),
         ("model.safetensors", "b", {"weights": "."}),
         ("config.json", "b", {"weights": "."}),
@@ -351,6 +360,24 @@ def test_an_array_of_objects_is_not_unpickled() -> None:
 
 
 # Text
+
+
+RECORDS = b'{"id": 1, "text": "some text of some length"}\n{"text": "and more", "id": [2]}\n' * 4
+
+
+@examples(20)
+@given(
+    content=st.builds(damaged, st.just(RECORDS), st.lists(changes(len(RECORDS)), max_size=3)),
+    suffix=st.sampled_from(["jsonl", "json", "json.gz", "jsonl.bz2", "jsonl.xz", "jsonl.zst", "parquet"]),
+    compress=st.booleans(),
+)
+def test_records(content: bytes, suffix: str, compress: bool) -> None:
+    make = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.get(suffix.rpartition(".")[2])
+    with here():
+        Path(f"a.{suffix}").write_bytes(make(content) if make and compress else content)
+        for path in (f"a.{suffix}", "."):
+            outcome, _ = trained_on({"name": "text", "path": path, "pattern": "a.*"})
+            assert settled(outcome), outcome
 
 
 def test_a_folder_of_strange_files_gives_the_text_that_is_in_it() -> None:

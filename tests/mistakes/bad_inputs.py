@@ -5,6 +5,7 @@ By description: a function that prepares it and returns the arguments with which
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -222,7 +225,10 @@ def archive(more: str = "") -> Prepare:
 
 
 def pair(
-    change: Callable[[bytes], bytes] = lambda idx: idx, data: bytes | None = bytes(54), sequence_length: int = 8
+    change: Callable[[bytes], bytes] = lambda idx: idx,
+    data: bytes | None = bytes(54),
+    sequence_length: int = 8,
+    more: str = "",
 ) -> Prepare:
     """`corpus.bin` and `corpus.idx` of three samples of nine tokens, two bytes each; one of the two changed."""
 
@@ -233,7 +239,7 @@ def pair(
             Path("corpus.bin").unlink()
         else:
             write("corpus.bin", data)
-        options = f"sequence_length: {sequence_length}, validation_samples: 1"
+        options = f"sequence_length: {sequence_length}, validation_samples: 1{more}"
         return ["tiny.yaml", f"data={{name: megatron, path: corpus, {options}}}"]
 
     return prepare
@@ -254,6 +260,39 @@ def empty_folder(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
     return ["tiny.yaml", "data={name: text, path: empty}"]
 
 
+def lines(content: str, field: str = "text") -> Prepare:
+    """`lines.jsonl`, of this content."""
+    return file("lines.jsonl", content, "tiny.yaml", f"data={{name: text, path: lines.jsonl, field: {field}}}")
+
+
+def table(field: str) -> Prepare:
+    def prepare(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+        pyarrow.parquet.write_table(pyarrow.table({"id": [1], "text": ["a"]}), "table.parquet")
+        return ["tiny.yaml", f"data={{name: text, path: table.parquet, field: {field}}}"]
+
+    return prepare
+
+
+def no_tiktoken(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    patch.setitem(sys.modules, "tiktoken", None)
+    return ["tiny.yaml", "data={name: text, tokenizer: gpt2}"]
+
+
+def huge_token(*words: str) -> Prepare:
+    def prepare(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+        np.save("tokens.npy", np.full(99, 2**64 - 1, np.uint64))
+        return ["tiny.yaml", *words]
+
+    return prepare
+
+
+HUGE = (
+    "from dataclasses import dataclass\nfrom halos import ArrayCorpus, DataOptions, hookimpl\nimport numpy as np\n\n"
+    "@dataclass(kw_only=True)\nclass Huge(DataOptions):\n    def vocabulary(self):\n        return 2**64\n"
+    "    def open(self, seed):\n        return ArrayCorpus(np.zeros((9, 257), int), 2**64)\n\n"
+    "@hookimpl\ndef register_data_sources(register): register('huge', Huge)\n"
+)
+OLDER = b"TNTIDX\0\0" + struct.pack("<6Q 7q", 1, 8, 2, 1, 1, 2, *(0, 1), *(0, 9), 9, *(0, 1))
 TEXTS = "data={name: text, path: texts, sequence_length: 8, validation_samples: 1, shards: by_source}"
 TEN = np.zeros((10, 17), np.uint16)
 
@@ -261,6 +300,27 @@ PREPARED |= {
     "`data={name: text, path: empty}`, a folder without files": empty_folder,
     "`data={name: text, path: texts, shards: by_source}` of one file, and two regions": file(
         "texts/one.txt", 99 * "a", "tiny.yaml", TEXTS, "cluster={env: env.yaml, regions: []}"
+    ),
+    "`data.field` is none of a line's of `lines.jsonl`": lines('{"id": 1, "text": "a"}', "txt"),
+    "`data.field` is no column of `table.parquet`": table("txt"),
+    "`data.field` is null, and `table.parquet` has columns": table("null"),
+    "a line of `lines.jsonl` is no JSON": lines('{"text": "a"}\n{"text"'),
+    "a line of `lines.jsonl` is a list": lines("[1]\n"),
+    "a line of `lines.jsonl` has a number for a text": lines('{"text": 1}'),
+    "`data.path` is a `.json` of settings": file(
+        "settings.json", '{\n  "a": 1\n}', "tiny.yaml", "data={name: text, path: settings.json}"
+    ),
+    "`data.path` is a `.gz` cut short": file(
+        "a.txt.gz", gzip.compress(999 * b"text")[:-5], "tiny.yaml", "data={name: text, path: a.txt.gz}"
+    ),
+    "`data.tokenizer` is one of tiktoken's, which is not installed": no_tiktoken,
+    "`tokens.npy` holds a token of 64 bits": huge_token("data={name: tokens, path: tokens.npy, sequence_length: 16}"),
+    "`tokens.npy` of an evaluation set holds a token of 64 bits": huge_token(
+        "evaluate.sets={other: {name: tokens, path: tokens.npy, sequence_length: 16}}"
+    ),
+    "a data source of a vocabulary of 64 bits": file("huge.py", HUGE, "tiny.yaml", "data=huge", "--plugin", "huge.py"),
+    "a data source of a vocabulary of 64 bits, and `executor=timing`": file(
+        "huge.py", HUGE, "tiny.yaml", "data=huge", "--plugin", "huge.py", "executor=timing"
     ),
     "`tokens.npy` has rows of 9 tokens, and `data.sequence_length` is 16": array(np.zeros((99, 9), np.uint16)),
     "`tokens.npy` holds fractions": array(np.zeros(99)),
@@ -283,12 +343,17 @@ PREPARED |= {
     "`corpus.bin` is empty": pair(data=b""),
     "`corpus.idx` is empty": pair(lambda idx: b""),
     "`corpus.idx` cut short": pair(lambda idx: idx[:-1]),
-    "`corpus.idx` is of another format": pair(lambda idx: b"TNTIDX\0\0\0" + idx[9:]),
+    "`corpus.idx` is of another format": pair(lambda idx: b"MMIDIDY\0\0" + idx[9:]),
     "`corpus.idx` is of a later version": pair(at(9, "Q", 2)),
     "`corpus.idx` is of fractions": pair(at(17, "B", 6)),
     "`corpus.idx` holds no sequence": pair(lambda idx: idx[:18] + bytes(16)),
     "`corpus.idx` with a sequence of -9 tokens": pair(at(34 + 4, "i", -9)),
     "`corpus.idx` with sequences of 9 tokens, and `data.sequence_length` is 16": pair(sequence_length=16),
+    "`corpus.idx` with sequences of 9 tokens, `data.sequence_length` is 16, and `data.pack` is false": pair(
+        sequence_length=16, more=", pack: false"
+    ),
+    "`corpus.idx` with sequences of 9 tokens, and `data.sequence_length` is 32": pair(sequence_length=32),
+    "`corpus.idx` is of the older format, cut short": pair(lambda idx: OLDER[:-1]),
     "`corpus.idx` beyond its `.bin`": pair(at(34 + 3 * 4 + 2 * 8, "q", 37)),
     "`corpus.bin` holds -2": negative_tokens,
     "`data={name: tokens, path: tokens.npy, vocab_size: 3}`, where tokens go up to 9": array(

@@ -12,13 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from halos.run import cli as run
 from halos.run.folder import locked
 from halos.training.inline import Inline
-from tests.mistakes.bad_inputs import Prepare, file, write
+from tests.mistakes.bad_inputs import Prepare, arguments, both, file, write
 
 PREPARED: dict[str, Prepare] = {}
 
@@ -39,6 +41,19 @@ def policy(body: str, *words: str, more: str = "") -> Prepare:
     lines = "".join(f"        {line}\n" for line in body.splitlines())
     run = f"@dataclass\nclass Mine:\n    async def run(self, sim):\n{lines}{more}\n"
     return plugin(f"{START}{run}{REGISTER}register('mine', Mine)\n", "policy=mine", *words)
+
+
+def model(loss: str, more: str = "", shapes: str = "") -> Prepare:
+    """A model `mine`, a layer whose output is `y`, that returns this as its loss; `more` is done when it is built."""
+    return plugin(
+        "import torch\nfrom dataclasses import dataclass\nfrom torch import nn\nfrom halos import hookimpl\n\n"
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        f"        self.layer, self.other = nn.Linear(9, 1), nn.Linear(1, 1)\n        {more}\n\n"
+        f"    def forward(self, batch):\n        y = self.other(self.layer(batch.float()))\n        return {loss}\n\n"
+        f"@dataclass\nclass Mine:\n    {shapes}\n    def build(self, vocab_size, seed): return Net()\n\n"
+        "@hookimpl\ndef register_models(register): register('mine', Mine)\n",
+        "model=mine",
+    )
 
 
 def unfit(body: str) -> Prepare:
@@ -195,6 +210,38 @@ PREPARED |= {
     ),
     "`observers.tensorboard=true`, but tensorboard is not installed": unavailable(
         "tensorboard.compat.proto.summary_pb2", "tiny.yaml", "observers.tensorboard=true"
+    ),
+    "`train.precision=fp16`, and gradients that are not finite": both(
+        model("(y * 0).sqrt().mean()"), arguments("train.precision=fp16")
+    ),
+    "the same, with `budget.local_steps=80`": both(
+        model("(y * 0).sqrt().mean()"), arguments("train.precision=fp16", "budget.local_steps=80")
+    ),
+    "a model whose loss is a tuple": model("y.mean(), y"),
+    "a model whose loss is a vector": model("y[:, 0]"),
+    "a model whose loss is a whole number": model("y.mean().long()"),
+    "a model whose loss is detached": model("y.mean().detach()"),
+    "a model that fails": model("(y @ self.layer.weight.T).mean()"),
+    "a model that does not use a parameter": model("self.layer(batch.float()).mean()"),
+    "a model with a layer in a plain list": model(
+        "self.list[0](y).mean()", "self.list = [nn.Linear(1, 1, bias=False)]"
+    ),
+    "a model in two precisions": model("y.mean()", "self.other.double()"),
+    "a model whose parameters are all frozen": model("y.mean()", "self.requires_grad_(False)"),
+    "a model of a lazy layer": model("y.mean()", "self.other = nn.LazyLinear(1)"),
+    "a model that ties weights by their memory": model("y.mean()", "self.other.bias.data = self.layer.bias.data"),
+    "a model that changes a frozen parameter": model(
+        "y.mean() + self.goal.mul_(0.9).sum()", "self.goal = nn.Parameter(torch.ones(1), requires_grad=False)"
+    ),
+    "a model that gives a parameter other memory": model(
+        "y.mean() + 0 * self.clamp()", "self.clamp = lambda: setattr(self.other.bias, 'data', torch.zeros(1)) or 0"
+    ),
+    "a model whose `shapes` are not what it builds": model(
+        "y.mean()", shapes="def shapes(self, vocab_size): return {'layer.weight': (1, 8)}"
+    ),
+    "a model that cannot be built": model("y.mean()", "nn.Linear('9', 1)"),
+    "`train.precision=fp16`, and a model in fp16": both(
+        model("y.float().mean()", "self.half()"), arguments("train.precision=fp16")
     ),
     "`checkpoint.every_local_steps=4`, and an executor that cannot be saved": lacking(
         "state", "checkpoint.every_local_steps=4"
@@ -358,9 +405,47 @@ SHORT = (
     "        corpus = super().open(seed)\n        return ArrayCorpus(corpus.samples[:, :5], 64, corpus.hash)\n\n"
     "@hookimpl\ndef register_data_sources(register): register('short', Short)\n"
 )
+SETS = (
+    "evaluate.sets={other: {name: tokens, path: tokens.npy, sequence_length: 8, vocab_size: 3, validation_samples: 2}}"
+)
+
+
+def high_tokens(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    np.save("tokens.npy", np.arange(99) % 10)
+    return ["tiny.yaml", SETS]
+
+
+SMALL = (
+    "from dataclasses import dataclass\nimport torch\nfrom halos import hookimpl\n\n"
+    "@dataclass\nclass Small:\n    def shapes(self, vocab_size):\n        return {'0.weight': (5, 1)}\n"
+    "    def build(self, vocab_size, seed):\n        return torch.nn.Sequential(torch.nn.Embedding(5, 1), Mean())\n\n"
+    "class Mean(torch.nn.Module):\n    def forward(self, x):\n        return x.mean()\n\n"
+    "@hookimpl\ndef register_models(register): register('small', Small)\n"
+)
+
+
+def few_rows(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    np.save("tokens.npy", np.repeat(np.array([0, 0, 0, 0, 0, 0, 9, 0]), 9).reshape(8, 9))
+    data = "data={name: tokens, path: tokens.npy, sequence_length: 8, validation_samples: 1, shuffle: false}"
+    return plugin(SMALL, "model=small", data)(patch, stack)
+
+
+def nowhere_to_keep(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    letters = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    letters.save("tokenizer.json")
+    write("a.txt", 99 * "ab")
+    write("kept", "")
+    options = "tokenizer: tokenizer.json, cache: kept, sequence_length: 8, validation_samples: 1"
+    return ["tiny.yaml", f"data={{name: text, path: a.txt, {options}}}"]
+
+
 CRASH = "faults={name: crashes, at: [{worker: 1, at_seconds: 1, seconds: 9}]}"
 
 PREPARED |= {
+    "a model whose embedding has fewer rows than the data has tokens": few_rows,
+    "an evaluation set with `vocab_size: 3`, where tokens go up to 9": high_tokens,
+    "tokenised text, and a `data.cache` that is no folder": nowhere_to_keep,
     "a data source of another length than it says": plugin(
         SHORT, "data={name: short, samples: 64, sequence_length: 8, validation_samples: 8}"
     ),

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from halos.export import __main__ as export
 from halos.plugins.registry import KINDS, Plugins
 from halos.run import cli as run
 from halos.testing.mistakes import Row, as_said, rows, spans
@@ -28,7 +29,7 @@ from tests.mistakes import bad_inputs, bad_runs
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGES = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "setup.cfg").exists())
-MAINS = {"halos.run": run.main, "halos.utilization": utilization.main}
+MAINS = {"halos.run": run.main, "halos.utilization": utilization.main, "halos.export": export.main}
 PREPARED = {**bad_inputs.PREPARED, **bad_runs.PREPARED}
 SILENT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)  # as Python has it
 
@@ -75,7 +76,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         patch.chdir(folder)
         patch.setattr(importlib.metadata, "distributions", list)
         bad_inputs.write("tiny.yaml", FILES["tiny.yaml"])
-        assert run.main(["tiny.yaml", "checkpoint.every_local_steps=4"]) == 0
+        assert run.main(["tiny.yaml", "checkpoint.every_local_steps=4", "checkpoint.keep=2"]) == 0
         return {name: content for name, content in contents().items() if content is not None and "runs" in name}
 
 
@@ -95,7 +96,7 @@ def give(
     def answer(row: Row) -> Answer:
         for name, text in FILES.items():
             bad_inputs.write(name, text)
-        for name, content in finished.items() if "--resume" in row.section + row.given else ():
+        for name, content in finished.items() if re.search("--resume|halos.export", row.section + row.given) else ():
             bad_inputs.write(name, content)
         main, words = run.main, PREPARED[row.given](monkeypatch, stack) if in_words(row.given) else spans(row.given)
         if row.section == UTILIZATION:

@@ -156,6 +156,18 @@ def test_the_head_may_go_by_its_older_name_and_constants_are_left_out(tmp_path: 
     assert torch.equal(config.build(None, seed=9).lm_head.weight, state["embed_out.weight"])
 
 
+@pytest.mark.parametrize("with_head", [False, True])
+def test_a_checkpoint_whose_head_is_its_embedding_gives_both_to_ours(tmp_path: Path, with_head: bool) -> None:
+    state = TINY.build(None, seed=3).state_dict()
+    head = state.pop("lm_head.weight")
+    torch.save(state | ({"embed_out.weight": head} if with_head else {}), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
+    network = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=50, weights=tmp_path).build(None, seed=9)
+    embedding = state["gpt_neox.embed_in.weight"]  # transformers, too, takes it whatever the checkpoint has as a head
+    assert torch.equal(network.lm_head.weight, embedding) and torch.equal(network.gpt_neox.embed_in.weight, embedding)
+    assert network.lm_head.weight is not network.gpt_neox.embed_in.weight
+
+
 def test_weights_of_other_dimensions_are_refused_naming_tensor_and_shapes(tmp_path: Path) -> None:
     torch.save(TINY.build(None, seed=3).state_dict(), tmp_path / "model.pt")
     config = GPTNeoX(hidden_size=32, layers=2, heads=4, vocab_size=60, weights=tmp_path)

@@ -105,6 +105,32 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_changed(tensors: dic
     assert torch.equal(module.weight.detach(), before)
 
 
+def tied() -> nn.Module:
+    module = nn.Sequential(nn.Embedding(3, 2), nn.Linear(2, 3, bias=False), nn.BatchNorm1d(3, affine=False))
+    module[1].weight = module[0].weight
+    return module
+
+
+@pytest.mark.parametrize("names", [("0.weight",), ("1.weight",), ("0.weight", "1.weight")])
+def test_a_tied_parameter_goes_by_any_of_its_names(names: tuple[str, ...]) -> None:
+    module, value = tied(), torch.arange(6.0).view(3, 2)
+    weights.fill(module, dict.fromkeys(names, value), Path("here"))
+    assert torch.equal(module[1].weight, value) and module[1].weight is module[0].weight
+
+
+def test_what_is_tied_in_the_model_cannot_differ_in_the_weights() -> None:
+    with pytest.raises(UserError, match=r"^weights here: 0.weight and 1.weight differ, but the model has them tied$"):
+        weights.fill(tied(), {"0.weight": torch.zeros(3, 2), "1.weight": torch.ones(3, 2)}, Path("here"))
+
+
+def test_buffers_are_taken_if_they_are_there() -> None:
+    module, theirs = tied(), {"0.weight": torch.zeros(3, 2), "2.running_mean": torch.tensor([1.0, 2.0, 3.0])}
+    weights.fill(module, theirs, Path("here"))
+    assert module[2].running_mean.tolist() == [1, 2, 3] and module[2].running_var.tolist() == [1, 1, 1]
+    with pytest.raises(UserError, match=r"2.num_batches_tracked holds torch.float32, not whole numbers"):
+        weights.fill(module, {**theirs, "2.num_batches_tracked": torch.tensor(1.5)}, Path("here"))
+
+
 def nothing(path: Path) -> Path:
     return path / "nowhere"
 

@@ -57,8 +57,42 @@ def test_the_line_has_time_steps_tokens_losses_and_what_is_left(monkeypatch, clo
     clock[0] += 20
     observer.on_update(update(4100.0))
     assert stderr.getvalue() == (
-        "run | 1 h 08 min | 1,000/4,000 steps | 25 % | 1 min 00 s left | train 3.500 | val 3.250 | 1.0M tokens\n"
+        "run | simulated 1 h 08 min | 1,000/4,000 steps | 25 % | wall 1 min 00 s left | train 3.500 | val 3.250"
+        " | 1.0M tokens\n"
     )
+
+
+def lines(stderr):
+    """What a terminal showed, one after another."""
+    return [line.removeprefix("\x1b[2K").rstrip("\n") for line in stderr.getvalue().split("\r")[1:]]
+
+
+def test_eighty_columns_have_room_for_the_losses_and_both_clocks(monkeypatch, clock):
+    monkeypatch.setenv("COLUMNS", "80")
+    observer, stderr = start(monkeypatch, Terminal())
+    observer._name = "a-run-of-some-longer-name"
+    observer.on_commit(commit(4096.0, 1000))
+    clock[0] += 20
+    observer.on_evaluate(Evaluation(4096.0, 1, 1000, 1000, 10, 3.25, "validation"))
+    assert lines(stderr)[-1] == "simulated 1 h 08 min | 25 % | wall 1 min 00 s left | train 3.500 | val 3.250"
+    observer.on_evaluate(Evaluation(4096.0, 1, 1000, 1000, 10, 2.0, "german"))
+    clock[0] += 20
+    observer.on_finish({"simulated_seconds": 4096.0, "wall_seconds": 47.0})
+    assert lines(stderr)[-1] == "simulated 1 h 08 min | 25 % | wall 47.0 s | train 3.500 | val 3.250"
+
+
+def test_a_narrow_terminal_keeps_the_losses_longest_and_what_was_left_out_does_not_come_back(monkeypatch, clock):
+    monkeypatch.setenv("COLUMNS", "40")
+    observer, stderr = start(monkeypatch, Terminal())
+    assert lines(stderr) == ["simulated 0 s | 0 % | wall 0 s"]
+    observer.on_commit(commit(4096.0, 1000))
+    observer.on_evaluate(Evaluation(4096.0, 1, 1000, 1000, 10, 3.25, "validation"))
+    clock[0] += 20
+    observer.on_update(update(4096.0))
+    assert lines(stderr)[-1] == "train 3.500 | val 3.250"
+    clock[0] += 20
+    observer.on_finish({"simulated_seconds": 9.0})  # there would be room again
+    assert lines(stderr)[-1] == "train 3.500 | val 3.250"
 
 
 def test_away_from_a_terminal_a_line_every_ten_seconds_and_no_control_characters(monkeypatch, clock):
@@ -71,7 +105,7 @@ def test_away_from_a_terminal_a_line_every_ten_seconds_and_no_control_characters
     lines = stderr.getvalue().splitlines()
     assert len(lines) == 4  # after 10, 20, 30 s and at the end
     assert all(character.isprintable() for line in lines for character in line)
-    assert lines[-1] == "run | 5 min 50 s | 350/4,000 steps | 8 % | took 35.0 s | train 3.500 | 350.0k tokens"
+    assert lines[-1] == "run | simulated 5 min 50 s | 350/4,000 steps | 8 % | wall 35.0 s | train 3.500 | 350.0k tokens"
 
 
 def test_a_terminal_sees_one_line_ten_times_a_second_within_its_width(monkeypatch, clock):
@@ -120,7 +154,7 @@ def test_a_budget_of_hours_is_shown_by_its_share(monkeypatch, clock):
     clock[0] += 15
     observer.on_update(update(1800.0))
     assert "| 1,000 steps | 25 % of 2 h 00 min |" in stderr.getvalue()
-    assert "45.0 s left" in stderr.getvalue()
+    assert "| wall 45.0 s left |" in stderr.getvalue()
 
 
 def test_a_budget_of_a_target_loss_has_no_share(monkeypatch, clock):
@@ -128,7 +162,7 @@ def test_a_budget_of_a_target_loss_has_no_share(monkeypatch, clock):
     observer.on_commit(commit(1800.0, 1000))
     clock[0] += 15
     observer.on_update(update(1800.0))
-    assert stderr.getvalue() == "run | 30 min 00 s | 1,000 steps | train 3.500 | 1.0M tokens\n"
+    assert stderr.getvalue() == "run | simulated 30 min 00 s | 1,000 steps | wall 15.0 s | train 3.500 | 1.0M tokens\n"
 
 
 def test_a_watcher_who_leaves_does_not_end_the_run(monkeypatch, clock):

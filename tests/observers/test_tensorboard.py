@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from halos.observers.experiment import Experiment
 from halos.observers.tensorboard import POINTS, TensorBoard, Thinning
 from halos.values.params import Layout, Params
-from halos.values.records import Commit, Evaluation, Transfer, Update
+from halos.values.records import Commit, EndToEnd, Evaluation, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
 from tests.made import share
 
@@ -32,7 +32,9 @@ def update(time, losses, lr_step=0):
 
 
 def commit(time, version, updates, staleness=0, drift=0.0, server="global"):
-    shares = tuple(share(each, staleness=staleness, drift=drift) for each in updates)
+    # End to end twice as stale and three times as far; and of one it is not known how far.
+    ways = (EndToEnd(2 * staleness, 1.0, 3 * drift), EndToEnd(2 * staleness, 1.0, math.nan))
+    shares = tuple(share(each, staleness=staleness, drift=drift, ways=ways) for each in updates)
     return Commit(time, version, server, "update", 8 * version, shares, PARAMS)
 
 
@@ -63,7 +65,16 @@ def curves(folder):
 
 
 def points(events, tag):
-    return [(point.step, point.wall_time, point.value) for point in events.Scalars(tag)]
+    """(step, simulated seconds, value) of a curve; None: not a number."""
+    return [
+        (point.step, point.wall_time, None if math.isnan(point.value) else point.value) for point in events.Scalars(tag)
+    ]
+
+
+def relative(events, tag):
+    """Where TensorBoard draws a curve's points if the horizontal axis is RELATIVE: seconds since its own first."""
+    times = [point.wall_time for point in events.Scalars(tag)]
+    return [time - times[0] for time in times]
 
 
 def watch(given, records, summary=None):
@@ -76,27 +87,71 @@ def watch(given, records, summary=None):
 
 def test_losses_are_written_against_steps_and_tokens_on_the_simulated_clock(tmp_path):
     events = watch(experiment(tmp_path), rounds(1, 2))
-    assert points(events, "loss/train") == [(8, 10.0, 3.0), (16, 20.0, 1.5)]  # the mean of 4 and 2, and half that
-    assert points(events, "loss/validation") == [(8, 10.0, 5.0), (16, 20.0, 2.5)]
-    assert points(events, "by_tokens/loss/train") == [(80, 10.0, 3.0), (160, 20.0, 1.5)]
-    assert points(events, "by_tokens/loss/validation") == [(80, 10.0, 5.0), (160, 20.0, 2.5)]
+    # Before a curve's first value, not a number at 0. The training loss is the mean of 4 and 2, and half that.
+    assert points(events, "loss/train") == [(0, 0.0, None), (8, 10.0, 3.0), (16, 20.0, 1.5)]
+    assert points(events, "loss/validation") == [(0, 0.0, None), (8, 10.0, 5.0), (16, 20.0, 2.5)]
+    assert points(events, "loss by tokens/train") == [(0, 0.0, None), (80, 10.0, 3.0), (160, 20.0, 1.5)]
+    assert points(events, "loss by tokens/validation") == [(0, 0.0, None), (80, 10.0, 5.0), (160, 20.0, 2.5)]
 
 
-def test_staleness_drift_bytes_and_time_have_curves(tmp_path):
-    events = watch(experiment(tmp_path), rounds(1, 2))
-    assert points(events, "commits/staleness") == [(8, 10.0, 1.0), (16, 20.0, 2.0)]
-    assert points(events, "commits/drift") == [(8, 10.0, 0.5), (16, 20.0, 0.5)]
-    assert points(events, "bytes/all_reduce") == [(8, 10.0, 100.0), (16, 20.0, 200.0)]
-    assert points(events, "bytes/total") == points(events, "bytes/all_reduce")
-    assert points(events, "workers/learning_rate_step") == [(8, 10.0, 1.0), (16, 20.0, 2.0)]
-    assert points(events, "time/simulated_hours")[1] == (16, 20.0, pytest.approx(20 / 3600))
+def test_a_first_value_at_simulated_0_is_itself_the_first_point(tmp_path):
+    events = watch(experiment(tmp_path), [Evaluation(0.0, 0, 0, 0, 0, 6.0, "validation"), *rounds(1)])
+    assert points(events, "loss/validation") == [(0, 0.0, 6.0), (8, 10.0, 5.0)]
+
+
+def test_relative_is_simulated_time_for_every_curve_whenever_it_begins(tmp_path):
+    late = [Transfer(29.0, 30.0, 0, 1, 5, "send"), Evaluation(30.0, 3, 24, 24, 240, 1.0, "german")]
+    events = watch(experiment(tmp_path, 24), [*rounds(1, 2), *late, *rounds(3)])
+    tags = set(events.Tags()["scalars"])
+    assert relative(events, "loss/german") == [0.0, 30.0]
+    assert relative(events, "traffic/us → eu (MB)") == [0.0, 30.0]
+    late_ones = {tag for tag in tags if "german" in tag or "sends" in tag or "→" in tag}
+    assert len(late_ones) == 4
+    assert {tuple(relative(events, tag)) for tag in tags - late_ones} == {(0.0, 10.0, 20.0, 30.0)}
+
+
+def test_the_losses_come_first(tmp_path):
+    """TensorBoard orders groups by name, and opens the first two."""
+    events = watch(experiment(tmp_path), rounds(1))
+    groups = sorted({tag.split("/")[0] for tag in events.Tags()["scalars"]})
+    assert groups[:2] == ["loss", "loss by tokens"]
+
+
+def test_staleness_drift_traffic_and_time_have_curves_with_units(tmp_path):
+    sent = [Transfer(5.0, 6.0, 0, 1, 1_500_000, "send"), Transfer(5.0, 6.0, 1, 0, 250_000, "send")]
+    events = watch(experiment(tmp_path), [*sent, *rounds(1, 2)])
+    assert points(events, "staleness/hop (versions)") == [(0, 0.0, None), (8, 10.0, 1.0), (16, 20.0, 2.0)]
+    assert points(events, "parameter drift/hop (L2 distance)") == [(0, 0.0, None), (8, 10.0, 0.5), (16, 20.0, 0.5)]
+    assert points(events, "staleness/end to end (versions)")[1:] == [(8, 10.0, 2.0), (16, 20.0, 4.0)]
+    assert points(events, "parameter drift/end to end (L2 distance)")[1:] == [(8, 10.0, 1.5), (16, 20.0, 1.5)]
+    assert points(events, "traffic/us → eu (MB)") == [(0, 0.0, 0.0), (8, 10.0, 1.5), (16, 20.0, 1.5)]
+    assert points(events, "traffic/eu → us (MB)")[1] == (8, 10.0, 0.25)
+    assert points(events, "traffic/sends (MB)")[1] == (8, 10.0, 1.75)
+    assert points(events, "traffic/all-reduces (MB)")[2] == (16, 20.0, pytest.approx(200 / 1e6))
+    assert points(events, "traffic/total (MB)")[2] == (16, 20.0, pytest.approx(1.7502))
+    assert points(events, "progress/learning rate (steps of its schedule)") == [
+        (0, 0.0, 0.0),
+        (8, 10.0, 1.0),
+        (16, 20.0, 2.0),
+    ]
+    assert points(events, "progress/global model (versions)")[2] == (16, 20.0, 2.0)
+    assert points(events, "progress/simulated time (hours)")[2] == (16, 20.0, pytest.approx(20 / 3600))
+
+
+def test_many_regions_have_no_curves_by_link(tmp_path):
+    workers = tuple(Worker(each, each, 1.0) for each in range(7))
+    cluster = Cluster(tuple(Region(each, f"r{each}", workers[each : each + 1]) for each in range(7)), workers, 1.0, 0.0)
+    given = Experiment(**{**vars(experiment(tmp_path)), "cluster": cluster})
+    tags = watch(given, [Transfer(5.0, 6.0, 0, 1, 100, "send"), *rounds(1)]).Tags()["scalars"]
+    assert "traffic/sends (MB)" in tags
+    assert not [tag for tag in tags if "→" in tag]
 
 
 def test_a_run_that_does_not_train_has_no_losses(tmp_path):
     events = watch(experiment(tmp_path, real=False), rounds(1, 2, losses=()))
     tags = events.Tags()["scalars"]
     assert not [tag for tag in tags if "loss" in tag]
-    assert {"bytes/total", "time/simulated_hours"} <= set(tags)
+    assert {"traffic/total (MB)", "progress/simulated time (hours)"} <= set(tags)
 
 
 def test_another_server_s_commits_make_no_points(tmp_path):
@@ -108,19 +163,22 @@ def test_another_set_and_another_model_have_curves_of_their_own(tmp_path):
     records = [Evaluation(0.0, 0, 0, 0, 0, 6.0, "german"), Evaluation(0.0, 0, 0, 0, 0, 7.0, "german", "mean")]
     events = watch(experiment(tmp_path), records)
     assert points(events, "loss/german") == [(0, 0.0, 6.0)]
-    assert points(events, "loss/german/mean") == [(0, 0.0, 7.0)]
+    assert points(events, "loss/german of mean") == [(0, 0.0, 7.0)]
 
 
 def test_config_and_the_use_of_time_are_tables(tmp_path):
     workers = [
-        {"worker": 0, "region": 0, "compute": 0.5, "transfer": 0.25, "idle": 0.25},
-        {"worker": 1, "region": 1, "compute": 0.75, "transfer": 0.25, "idle": 0.0},
+        {"worker": 0, "region": 0, "compute": 0.5, "transfer": 0.25, "idle": 0.125, "down": 0.125},
+        {"worker": 1, "region": 1, "compute": 0.75, "transfer": 0.25, "idle": 0.0, "down": 0.0},
     ]
     events = watch(experiment(tmp_path), rounds(1), {"workers": workers, "local_steps": 8, "simulated_seconds": 10.0})
     (config,) = events.Tensors("config/text_summary")
     assert b"| policy.outer.lr | `0.7` |" in config.tensor_proto.string_val[0]
-    (time,) = events.Tensors("time/text_summary")
-    assert b"| us | 1 | 50.0% | 25.0% | 25.0% |\n| eu | 1 | 75.0% | 25.0% | 0.0% |" in time.tensor_proto.string_val[0]
+    (time,) = events.Tensors("use of simulated time/text_summary")
+    assert (
+        b"| us | 1 | 50.0% | 25.0% | 12.5% | 12.5% |\n| eu | 1 | 75.0% | 25.0% | 0.0% | 0.0% |"
+        in time.tensor_proto.string_val[0]
+    )
     assert (time.step, time.wall_time) == (8, 10.0)
 
 
@@ -128,10 +186,24 @@ def test_a_very_long_run_has_about_so_many_points_and_each_is_a_mean(tmp_path):
     count = 10 * POINTS
     records = [commit(float(n), n, [update(n, (float(n % 10),))]) for n in range(1, count + 1)]
     events = watch(experiment(tmp_path, 8 * count), records)
-    train = points(events, "loss/train")
+    train = points(events, "loss/train")[1:]  # the first is the one at 0
     assert POINTS - 2 <= len(train) <= POINTS + 2
     assert train[-1][0] == 8 * count
     assert all(value == pytest.approx(4.5, abs=0.5) for _, _, value in train[1:-1])
+
+
+def test_a_curve_has_fewer_points_than_tensorboard_keeps_of_it_and_ends_with_the_last(tmp_path):
+    """It keeps 1,000 of a curve, and of more drops any but the last: the one at 0 as well."""
+    count = 3 * POINTS + 1
+    records = [Evaluation(float(n), n, n, n, n, float(n), "validation") for n in range(count + 1)]
+    records += [commit(float(n), n, [update(n, (1.0,))]) for n in range(1, count + 1)]
+    watch(experiment(tmp_path, 8 * count), records)
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 1000})
+    events.Reload()
+    for tag in events.Tags()["scalars"]:
+        assert events.Scalars(tag)[0].wall_time == 0.0
+        assert events.Scalars(tag)[-1].wall_time == float(count)
+        assert len(events.Scalars(tag)) < 1000
 
 
 def test_without_a_known_end_points_get_rarer():

@@ -17,6 +17,7 @@ OTHERS = {
     "CSafeLoader",
     "CSafeDumper",
     "__file__",
+    "variable",
     "halos_impl",
     "__wrapped__",
     "cr_await",

@@ -31,7 +31,7 @@ def checkpoint(events: int = 7) -> Checkpoint:
         data={},
         events=events,
         time=2.5,
-        timeline={"committed": 4},
+        timeline={"moments": 1, "committed": 4},
         numbers=torch.tensor([0.1, 0.2], dtype=torch.float64),
         params={3: torch.arange(5.0)},
         executor={"0": {"moments": torch.ones(5)}},
@@ -59,7 +59,9 @@ def contents(one: Checkpoint) -> dict[str, Any]:
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     found = load_checkpoint(checkpoint().save(tmp_path, keep=2))
-    assert (found.config, found.events, found.time, found.timeline) == ({"seed": 1}, 7, 2.5, {"committed": 4})
+    assert (found.config, found.events, found.time, found.timeline) == (
+        {"seed": 1}, 7, 2.5, {"moments": 1, "committed": 4},
+    )  # fmt: skip
     assert found.numbers.tolist() == [0.1, 0.2]
     assert found.params[3].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert found.executor["0"]["moments"].tolist() == [1.0] * 5
@@ -113,7 +115,7 @@ def test_if_none_is_intact_all_are_named(tmp_path: Path) -> None:
 
 
 def test_none_at_all(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no checkpoint; set checkpoint\.every_minutes"):
+    with pytest.raises(UserError, match=r"holds no checkpoint: none was asked for"):
         newest(tmp_path / "checkpoints")
 
 
@@ -144,7 +146,7 @@ def test_code_in_a_foreign_file_is_not_executed(pack: Callable[[Any], bytes], tm
         (b"some text", "is no checkpoint: "),
         (saved([1, 2]), "is no checkpoint of halos"),
         (saved({"theta": torch.zeros(3)}), "is no checkpoint of halos"),
-        (saved({**contents(checkpoint()), "format": 2}), "was written by another version of halos"),
+        (saved({**contents(checkpoint()), "format": 3}), "was written by another version of halos"),
         (saved({"format": 1, "config": {}}), "was written by another version of halos"),
         (saved({**contents(checkpoint()), "params": {0: 1.0}}), "its parts are not what they should be"),
         (saved({**contents(checkpoint()), "timeline": {}}), "its parts are not what they should be"),
@@ -230,7 +232,7 @@ def test_a_run_goes_on_without_a_checkpoint_that_cannot_be_written(
     whole, _ = run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / 'run'}"]))
     assert whole["finished"] is True
     said = [each.message for each in caplog.records if "no checkpoint could be written" in each.message]
-    assert len(said) == 4  # of six, at 4, 8, … 24 local steps: the last while the last mean is under way
+    assert len(said) == 5  # of six, at 4, 8, … 24 local steps, the last while the last mean is under way, and the end's
     assert all("No space left" in each and each.endswith("; the run goes on") for each in said), said
     monkeypatch.undo()
     again, _ = run(*resume.load_run(tmp_path / "run", []))
@@ -240,7 +242,9 @@ def test_a_run_goes_on_without_a_checkpoint_that_cannot_be_written(
 def test_a_damaged_checkpoint_is_said_and_the_run_goes_on_from_the_one_before(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sections = tiny(checkpoint={"every_local_steps": 4}, budget={"local_steps": 24}, observers={"progress": False})
+    sections = tiny(
+        checkpoint={"every_local_steps": 4, "keep": 2}, budget={"local_steps": 24}, observers={"progress": False}
+    )
     (tmp_path / "c.yaml").write_text(to_yaml(sections), encoding="utf-8")
     run(*load_config(str(tmp_path / "c.yaml"), [f"out={tmp_path / 'run'}"]))
     shutil.copytree(tmp_path / "run", tmp_path / "damaged")

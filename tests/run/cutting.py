@@ -70,6 +70,7 @@ CASES: dict[str, Case] = {
         {
             "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3},
             "faults": {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+            "observers": {"trace": True},  # with the jobs that were lost before the cut
         },
         (),
     ),
@@ -160,7 +161,7 @@ def what_it_left(folder: Path) -> dict[str, Any]:
     if any(folder.glob("events.out.tfevents*")):
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
         for tag in events.Tags()["scalars"]:
-            found[f"scalar: {tag}"] = [(each.wall_time, each.step, each.value) for each in events.Scalars(tag)]
+            found[f"scalar: {tag}"] = [(each.wall_time, each.step, repr(each.value)) for each in events.Scalars(tag)]
     return found
 
 

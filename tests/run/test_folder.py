@@ -18,6 +18,7 @@ from halos.config.yaml_text import to_yaml
 from halos.run.folder import locked
 from halos.run.lifecycle import run
 from halos.testing import tiny
+from tests.run.cutting import bytes_of
 from tests.run.left import RECORDS, WATCH, lines, summary
 
 
@@ -34,7 +35,9 @@ def folder(tmp_path_factory):
 def test_the_run_folder_holds_what_it_should(folder):
     names = {path.name for path in folder.iterdir()}
     (events,) = [name for name in names if name.startswith("events.out.tfevents")]
-    assert names == {"config.yaml", *RECORDS, "summary.json", "model.pt", "results.pt", "trace.json", events}
+    results = {"summary.json", "model.pt", "results.pt", "trace.json", "checkpoints"}
+    assert names == {"config.yaml", *RECORDS, *results, events}
+    assert len(list((folder / "checkpoints").iterdir())) == 1
     assert json.loads((folder / "trace.json").read_text())["traceEvents"]
 
 
@@ -97,8 +100,8 @@ def test_the_summary_has_the_documented_keys(folder):
     found = summary(folder)
     assert set(found) == {
         "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
-        "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "data", "staleness", "drift",
-        "goodput", "policy_report", "versions", "finished", "lost",
+        "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "skipped_steps", "data", "staleness",
+        "drift", "goodput", "policy_report", "versions", "finished", "lost", "parameters",
     }  # fmt: skip
     assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
     assert (found["simulated_seconds"], found["tokens"], found["commits"], found["updates"]) == (4.0, 64, 2, 4)
@@ -106,7 +109,10 @@ def test_the_summary_has_the_documented_keys(folder):
     assert found["workers"][1] == {
         "worker": 1, "region": 0, "compute": 1.0, "transfer": 0.0, "idle": 0.0, "down": 0.0, "local_steps": 4,
     }  # fmt: skip
-    assert set(found["data"]) == {"hash", "samples", "tokens"} and found["data"]["tokens"] == 64 * 8
+    data = found["data"]
+    assert set(data) == {"hash", "samples", "train_samples", "tokens", "bytes_per_token", "epochs"}
+    assert (data["tokens"], data["train_samples"], data["bytes_per_token"]) == (64 * 8, 64 - 8, None)
+    assert data["epochs"] == 8 / 56
     assert set(found["versions"]) >= {"halos", "python", "torch"}
     assert found["final_validation_loss"] == pytest.approx(0.9**8)
 
@@ -119,14 +125,14 @@ def test_the_model_is_a_state_dict_of_the_final_parameters(folder):
 
 def test_a_folder_in_use_is_refused_and_left_alone(command, tiny_yaml, tmp_path):
     assert command("c.yaml", files={"c.yaml": tiny_yaml()}).code == 0
-    before = {path: path.read_bytes() for path in (tmp_path / "runs" / "run").iterdir()}
+    before = bytes_of(tmp_path / "runs" / "run")
     got = command("c.yaml", "seed=7")
     assert (got.code, got.made) == (2, set())
     said = (
         "out: runs/run exists already and is not empty; choose another name=… or out=…, or replace it with --overwrite"
     )
     assert got.err == f"error: {said}\n"
-    assert {path: path.read_bytes() for path in (tmp_path / "runs" / "run").iterdir()} == before
+    assert bytes_of(tmp_path / "runs" / "run") == before
 
 
 def test_an_empty_folder_is_used(command, tiny_yaml, tmp_path):

@@ -62,6 +62,27 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_worker_step_and_time(c
     assert (folder / "trace.json").exists() and not (folder / "model.pt").exists()
 
 
+def test_a_run_in_fp16_that_takes_no_step_has_learned_nothing(command, tiny_yaml, tmp_path, caplog):
+    caplog.set_level("INFO", logger="halos")
+    fp16 = ["train.precision=fp16", "train.optimizer.lr=0.1"]
+    files = {"c.yaml": tiny_yaml()}
+    got = command("c.yaml", "--plugin", str(ROOT / "tests/broken_plugins.py"), "model=Infinite", *fp16, files=files)
+    assert got.code == 1
+    assert got.err == (
+        "stopped: fp16's loss scaling skipped all of the 8 local steps, so nothing was learned; train.precision=bf16"
+        " has no such limits\n"
+    )
+    assert summary(tmp_path / "runs" / "run")["skipped_steps"] == 8
+    got = command("c.yaml", *fp16, "name=good")
+    assert got.code == 0
+    assert [message for message in caplog.messages if "fp16" in message] == [
+        "fp16's loss scaling skipped 8 local steps", "fp16's loss scaling skipped 0 local steps"
+    ]  # fmt: skip
+    assert summary(tmp_path / "runs" / "good")["skipped_steps"] == 0
+    command("c.yaml", "name=fp32")
+    assert summary(tmp_path / "runs" / "fp32")["skipped_steps"] is None
+
+
 def test_a_policy_that_raises_shows_its_own_frame_with_code_1(tmp_path, tiny_yaml):
     body = "updates = await all_of([sim.train(w, sim.params) for w in sim.workers])\nself.merge(updates)"
     more = "    def merge(self, updates):\n        return updates[2]\n"

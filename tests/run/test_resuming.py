@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import random
 import shutil
@@ -17,6 +18,8 @@ import pytest
 
 from halos.config.layers import merge, read
 from halos.config.yaml_text import Section, to_yaml
+from halos.errors import ConfigError
+from halos.resume.checkpoint import newest
 from halos.run.cli import main
 from tests.run.cutting import (
     CASES,
@@ -32,6 +35,8 @@ from tests.run.cutting import (
     text,
     what_it_left,
 )
+
+NONE = ("checkpoint.every_minutes=null", "checkpoint.at_end=false")
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +61,7 @@ def test_a_run_resumed_from_any_of_ten_moments_is_the_run_never_cut(
     config, drawn = text(name), random.Random(name)
     whole, events = events_of(monkeypatch, tmp_path, config)
     expected = what_it_left(whole)
-    plain = what_it_left(make(tmp_path, config, out="plain"))  # without checkpoints
+    plain = what_it_left(make(tmp_path, config, *NONE, out="plain"))  # without checkpoints
     assert plain == {**expected, "summary": plain["summary"]}
     moments = [0, events, *drawn.sample(range(1, events), 3 if name.startswith("a transformer") else 8)]
     cuts = cut(monkeypatch, tmp_path, config, moments)
@@ -100,17 +105,77 @@ def test_a_finished_run_resumed_with_the_same_budget_ends_as_it_did(tmp_path: Pa
 # A larger budget
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["diloco", "async_local_sgd with grace", "halos", "one_step_delay by two", "eager_diloco", "overlap_local_sgd",
-     "streaming_diloco", "streaming_diloco, eager", "data_parallel, signs", "noloco_gossip"],
-)  # fmt: skip
-def test_a_finished_run_with_a_larger_budget_is_the_longer_run(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    longer = what_it_left(make(tmp_path, text(name, budget={"local_steps": 128}), "checkpoint.every_local_steps=32"))
-    folder = make(tmp_path, text(name), "checkpoint.every_local_steps=32", out="shorter")
+def trained_before(folder: Path) -> int:
+    """Local steps that a run in `folder`, resumed, does not train again."""
+    return newest(folder / "checkpoints")[0].timeline["trained"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_finished_run_can_be_extended_and_is_the_longer_run(name: str, tmp_path: Path) -> None:
+    longer = what_it_left(make(tmp_path, text(name, budget={"local_steps": 128})))
+    folder = make(tmp_path, text(name), out="shorter")
+    assert 32 <= trained_before(folder) <= 80  # who opens rounds ahead refuses the first two rounds before the end
     assert what_it_left(go_on(folder, "budget.local_steps=128")) == longer
+
+
+def test_a_policy_that_does_not_overlap_goes_on_from_its_last_commit(tmp_path: Path) -> None:
+    folder = make(tmp_path, text())  # 16 local steps a round, and 64 in all
+    assert trained_before(folder) == 64
+
+
+def test_a_run_may_be_extended_again_and_again(tmp_path: Path) -> None:
+    longest = what_it_left(make(tmp_path, text("halos", budget={"local_steps": 160}), out="longest"))
+    folder = make(tmp_path, text("halos"))
+    for budget in (65, 96, 160):
+        found = what_it_left(go_on(folder, f"budget.local_steps={budget}"))
+        assert len(list((folder / "checkpoints").iterdir())) == 1
+    assert found == longest
+
+
+def test_a_killed_run_that_had_spent_its_budget_ends_as_it_would_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make(tmp_path, text(), out="whole")
+    expected = what_it_left(whole)
+    for name in ("summary.json", "model.pt"):  # it was killed before these were written
+        (whole / name).unlink()
+    assert what_it_left(go_on(whole)) == expected
+
+
+def test_a_run_without_training_is_extended_from_its_start_and_keeps_nothing_for_that(tmp_path: Path) -> None:
+    longer = make(tmp_path, text("halos", budget={"local_steps": 128}, executor={"name": "timing"}), out="longer")
+    folder = make(tmp_path, text("halos", executor={"name": "timing"}), out="shorter")
+    (path,) = (folder / "checkpoints").iterdir()
+    assert path.name.startswith("events-000000000000-")
+    go_on(folder, "budget.local_steps=128")
+    for name in ("updates.jsonl", "transfers.jsonl", "commits.jsonl", "evaluations.jsonl"):
+        assert (folder / name).read_bytes() == (longer / name).read_bytes()
+
+
+STATELESS = """
+from dataclasses import dataclass
+from halos import Inline, hookimpl
+
+@dataclass
+class Stateless(Inline):
+    state = None
+
+@hookimpl
+def register_executors(register): register("stateless", Stateless)
+"""
+
+
+def test_an_executor_without_state_runs_without_checkpoints_unless_they_are_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stateless.py").write_text(STATELESS, encoding="utf-8")
+    config = text(executor={"name": "stateless"}, plugins=[str(tmp_path / "stateless.py")])
+    folder = make(tmp_path, config)
+    assert not (folder / "checkpoints").exists()
+    assert caplog.messages == []
+    assert "holds no checkpoint" in refused(folder, capsys)
+    with pytest.raises(ConfigError, match="checkpoint: executor Stateless cannot: it has no methods state and restore"):
+        make(tmp_path, config, "checkpoint.every_minutes=1", out="asked")
 
 
 @pytest.mark.parametrize(
@@ -119,12 +184,15 @@ def test_a_finished_run_with_a_larger_budget_is_the_longer_run(
         ({"simulated_hours": 0.01}, {"simulated_hours": 0.02}),
         ({"tokens": 512, "local_steps": None}, {"tokens": 1024, "local_steps": None}),
         ({"target_loss": 0.5, "local_steps": 128}, {"target_loss": 0.01, "local_steps": 128}),
+        ({"target_loss": 0.5}, {"target_loss": None, "local_steps": 128}),
     ],
-    ids=["simulated_hours", "tokens", "target_loss"],
+    ids=["simulated_hours", "tokens", "target_loss", "no target_loss"],
 )
 def test_every_kind_of_budget_may_grow(shorter: Section, longer: Section, tmp_path: Path) -> None:
-    whole = make(tmp_path, text("async_local_sgd", budget=longer), "checkpoint.every_local_steps=8", out="longer")
-    folder = make(tmp_path, text("async_local_sgd", budget=shorter), "checkpoint.every_local_steps=8")
+    whole = make(tmp_path, text("async_local_sgd", budget=longer), out="longer")
+    folder = make(tmp_path, text("async_local_sgd", budget=shorter))
+    steps = sum(json.loads(line)["steps"] for line in (folder / "updates.jsonl").read_text().splitlines())
+    assert trained_before(folder) == steps > 0
     assert (folder / "commits.jsonl").stat().st_size < (whole / "commits.jsonl").stat().st_size
     changes = [f"budget.{key}={'null' if value is None else value}" for key, value in longer.items()]
     assert what_it_left(go_on(folder, *changes)) == what_it_left(whole)
@@ -279,8 +347,8 @@ def test_changed_records_are_refused(
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make(tmp_path, text())
-    assert "holds no checkpoint; set checkpoint.every_minutes" in refused(folder, capsys)
+    folder = make(tmp_path, text(), *NONE)
+    assert "holds no checkpoint: none was asked for" in refused(folder, capsys)
     assert main(["--resume", str(tmp_path / "nowhere")]) == 2
     assert "is no run folder" in capsys.readouterr().err
 
@@ -385,7 +453,7 @@ def test_a_run_killed_for_real_is_resumed(
     name: str, place: str, number: int, tmp_path: Path, undisturbed: dict[str, dict[str, Any]]
 ) -> None:
     folder = tmp_path / "run"
-    work = lambda: make(tmp_path, text(name), "checkpoint.every_local_steps=16")  # noqa: E731
+    work = lambda: make(tmp_path, text(name), "checkpoint.every_local_steps=16", "checkpoint.keep=2")  # noqa: E731
     assert fork(work, kill_in(place, number))
     left = {path.name for path in (folder / "checkpoints").iterdir()}
     assert any(each.startswith("events-") for each in left)

@@ -30,10 +30,16 @@ def test_the_summary_and_the_trace_say_what_was_lost(
     shares = [[each[key] for key in ("compute", "transfer", "idle", "down")] for each in summary["workers"]]
     assert shares[0] == pytest.approx([1, 0, 0, 0], abs=1e-6)
     assert shares[1] == pytest.approx([3 / 6, 0, 1 / 6, 2 / 6], abs=1e-6)  # of the three, one for nothing
+    assert summary["parameters"] == 2
     events = json.loads((tmp_path / "runs/run/trace.json").read_text())["traceEvents"]
     assert [(each["ts"], each["dur"]) for each in events if each["name"] == "down"] == [(3_000_000, 2_000_000)]
+    # The second began at 2 s; the third, of a worker that is down, ended as it began.
+    assert [(each["ts"], each["dur"]) for each in events if each["name"] == "lost"] == [
+        (2_000_000, 1_000_000),
+        (4_000_000, 0),
+    ]
     said = " ".join(capsys.readouterr().out.split())
-    assert "0 in flight, 4 lost" in said and "2 jobs, 0 messages; goodput 66.7%" in said
+    assert "8 committed, 4 lost" in said and "goodput 66.7%" in said and "2 jobs, 0 messages" in said
 
 
 def test_a_policys_own_numbers_are_in_the_summary(command, tiny_yaml, tmp_path, caplog):

@@ -58,7 +58,7 @@ def test_a_rounds_learning_rate_step_is_upstreams(
 
 def rounds(ledger: Ledger, budget: float = 8) -> Rounds:
     """Of two workers that take two steps each, four in all."""
-    return Rounds(lambda: [2, 2], 1, 2, budget, ledger)
+    return Rounds(lambda: [2, 2], 1, 2, lambda steps: steps >= budget, ledger)
 
 
 def test_rounds_are_opened_until_the_planned_steps_make_up_the_budget() -> None:

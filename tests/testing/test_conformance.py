@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Optional
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from halos.plugins.registry import Plugins
 from halos.testing.conformance import (
@@ -23,6 +25,7 @@ from halos.testing.conformance import (
     StepsConformance,
     WeightsConformance,
 )
+from tests.keeping import HERE
 
 ROOT = Path(__file__).parents[2]
 MODULES = [ROOT / "third_party/example-variant/noloco_gossip.py"]
@@ -96,12 +99,19 @@ class TestModels(ModelConformance):
     )
 
 
+class TestModelsThatKeepSomething(ModelConformance):
+    plugins = (HERE,)
+    sections = ({"name": "keeping", "dropout": 0.5, "noise": 0.1},)
+
+
 class TestData(DataConformance):
     plugins = PLUGINS
     sections = (
         {"name": "text", "path": "folder"},
         {"name": "tokens", "path": "tokens.npy"},
         {"name": "megatron", "path": "corpus"},
+        {"name": "text", "path": "lines.jsonl", "tokenizer": "tokenizer.json", "cache": "kept"},
+        {"name": "megatron", "path": "documents", "sequence_length": 7, "epochs": 2},
     )
 
     @pytest.fixture(autouse=True)
@@ -119,6 +129,12 @@ class TestData(DataConformance):
         (tmp_path / "corpus.idx").write_bytes(
             header + lengths.tobytes() + offsets.tobytes() + np.arange(41, dtype=np.int64).tobytes()
         )
+        for suffix in ("bin", "idx"):
+            shutil.copy(f"corpus.{suffix}", f"documents.{suffix}")
+        (tmp_path / "lines.jsonl").write_text('{"text": "a b a a"}\n' * 40)
+        letters = Tokenizer(models.WordLevel({"a": 0, "b": 1, " ": 2}, unk_token="a"))
+        letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+        letters.save("tokenizer.json")
 
 
 class TestExecutors(ExecutorConformance):

@@ -179,7 +179,14 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
             {"part": "a part"},
             r"a part: the error is 2 of",
         ),
-        (Models, "Misshapen", "builds_what_it_says", {}, r"says \{'theta': \(3,\)\}, builds \{'theta': \(2,\)\}"),
+        (Models, "Misshapen", "builds_what_it_says", {}, r"says \[3\] of theta, but build\(\) makes it \[2\]"),
+        (
+            Models,
+            "Infinite",
+            "loss_is_a_finite_number_with_a_gradient_everywhere",
+            {},
+            r"no finite gradient reaches theta",
+        ),
         (
             Models,
             "Seedless",
@@ -192,9 +199,14 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
             "Flat",
             "loss_is_a_finite_number_with_a_gradient_everywhere",
             {},
-            r"no finite gradient reaches unused",
+            r"its loss does not depend on unused, which would only be decayed",
         ),
-        (Models, "Noisy", "loss_is_a_finite_number_with_a_gradient_everywhere", {}, r"the loss of one batch is \["),
+        (Models, "Noisy", "loss_is_a_finite_number_with_a_gradient_everywhere", {}, r"the loss of one batch is \("),
+        *(
+            (Models, name, test, {}, r"a job comes out otherwise .*: it keeps something that is neither parameter")
+            for name in ("Counts", "Overlooked", "Slides")
+            for test in ("a_job_does_not_depend_on_those_of_other_workers", "goes_on_from_what_is_saved")
+        ),
         (
             Data,
             "Unknown",

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from halos import all_of
+from halos import ArrayCorpus, all_of
+from halos.config.config import resolved
 from halos.errors import ConfigError
+from halos.models.building import built
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
+from halos.testing.resuming import problem
 from halos.training import inline
 from halos.training.trainer import Trainer
+from tests.keeping import HERE
 from tests.small_runs import Policy
 
 
@@ -79,3 +86,66 @@ def test_an_evaluation_set_has_no_tokens_that_the_data_have_not() -> None:
 
 def test_parameters_are_counted_over_all_tensors() -> None:
     assert inline.sum_of({"weight": (3, 4), "bias": (3,), "scale": ()}) == 16 == 12 + 3 + math.prod(())
+
+
+def keeping(**changes: Any) -> dict[str, Any]:
+    """A run of two workers with batch norm, in batches of four."""
+    return tiny(**{"train": {"batch_size": 4}, "data": {"shuffle": False}, **changes}) | {"model": {"name": "keeping"}}
+
+
+def test_buffers_stay_with_their_worker_and_evaluations_have_their_mean() -> None:
+    """The same by a loop of PyTorch's own: two copies of a module, of which only the parameters are averaged."""
+    sections = keeping()
+    run = record(sections, [HERE])
+    config, _ = resolved(sections, [HERE])
+    corpus = config.data.open(config.seed)
+    rows = torch.from_numpy(corpus.read(slice(0, len(corpus))).astype("int64"))
+    module = built(config.model, corpus.vocab_size, config.seed)
+    workers = [copy.deepcopy(module) for _ in range(2)]
+    assert len(run.updates) == 4
+    for updates in (run.updates[:2], run.updates[2:]):
+        for update in updates:
+            worker = workers[update.worker]
+            optimizer = torch.optim.SGD(worker.parameters(), lr=0.1)
+            for first in range(*update.samples, 4):
+                optimizer.zero_grad()
+                worker(rows[first : first + 4]).backward()
+                optimizer.step()
+        with torch.no_grad():
+            for several in zip(*(worker.parameters() for worker in workers)):
+                mean = (several[0] + several[1]) / 2
+                for parameter in several:
+                    parameter.copy_(mean)
+    norms = [worker.get_submodule("norm") for worker in workers]
+    assert not torch.equal(norms[0].running_mean, norms[1].running_mean)  # type: ignore[arg-type]
+    for name in ("running_mean", "running_var"):
+        getattr(norms[0], name).copy_((getattr(norms[0], name) + getattr(norms[1], name)) / 2)
+    with torch.no_grad():
+        loss = float(workers[0].eval()(rows[-8:]))
+    assert run.evaluations[-1].loss == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("policy", [{"name": "diloco"}, {"name": "async_local_sgd"}])
+def test_a_run_that_is_resumed_has_every_workers_buffers_and_draws(policy: dict[str, Any]) -> None:
+    model = {"name": "keeping", "dropout": 0.3, "noise": 0.1}
+    assert problem(keeping(budget={"local_steps": 16}) | {"policy": policy, "model": model}, [HERE]) is None
+
+
+def test_a_model_without_shapes_takes_the_same_time_untrained() -> None:
+    """3 · 8 + 3 and 3 + 1 weights and biases of its layers, 3 + 3 of its norm: 37 numbers, 148 bytes."""
+    trained, timed = (record(keeping(executor={"name": name}, network={"bandwidth_gbps": 1e-6}), [HERE])
+                      for name in ("inline", "timing"))  # fmt: skip
+    assert [each.time for each in trained.commits] == [each.time for each in timed.commits]
+    assert {transfer.bytes for transfer in timed.transfers} == {2 * 148}
+
+
+def test_an_evaluation_set_of_tokens_says_nothing_about_a_model_of_images() -> None:
+    images, tokens = ArrayCorpus(np.zeros((9, 2, 2))), ArrayCorpus(np.zeros((9, 9), int), 5)
+    with pytest.raises(ConfigError, match=r"^its samples are tokens, those of the data are no tokens$"):
+        inline.refuse_other_tokens(tokens, images)
+    with pytest.raises(ConfigError, match=r"^its samples are no tokens, those of the data are tokens$"):
+        inline.refuse_other_tokens(images, tokens)
+    with pytest.raises(ConfigError, match=r"^has 5 different tokens, the data only 4$"):
+        inline.refuse_other_tokens(tokens, ArrayCorpus(np.zeros((9, 9), int), 4))
+    inline.refuse_other_tokens(tokens, tokens)
+    inline.refuse_other_tokens(images, images)

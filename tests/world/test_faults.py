@@ -12,7 +12,7 @@ import pytest
 from halos.errors import ConfigError
 from halos.testing import record, tiny
 from halos.world.cluster import Cluster, Region, Worker
-from halos.world.faults import Crashes, MessageLoss
+from halos.world.faults import Crashes, LinkFault, Links, MessageLoss, NoFaults, impairments
 from tests.faulty import crash, link, outage
 
 
@@ -67,3 +67,19 @@ def test_faults_that_do_not_fit_are_refused_by_key(faults: dict[str, Any], said:
     with pytest.raises(ConfigError) as refused:
         record(tiny(faults=faults))
     assert str(refused.value) == said
+
+
+def test_when_links_are_impaired_is_said_once_for_each_interval_up_to_the_end() -> None:
+    model = Links(
+        at=[
+            LinkFault(0, 1, 2.0, 3.0, share=0.5, both_ways=False),
+            LinkFault(0, 1, 5.0, 1.0, share=0.5, both_ways=False),  # goes on as before: one interval
+            LinkFault(0, 1, 9.0, 1.0, share=1.0, both_ways=False),  # takes nothing away
+            LinkFault(1, 1, 8.0),
+        ]
+    )
+    workers = (Worker(0, 0, 1.0), Worker(1, 1, 1.0))
+    model.connect(Cluster((Region(0, "a", workers[:1]), Region(1, "b", workers[1:])), workers, 1.0, 0.0), seed=0)
+    assert list(impairments(model, 2, 10.0)) == [(0, 1, 2.0, 6.0, 0.5), (1, 1, 8.0, 10.0, 0.0)]
+    assert list(impairments(model, 2, 4.0)) == [(0, 1, 2.0, 4.0, 0.5)]
+    assert list(impairments(NoFaults(), 2, 10.0)) == []

@@ -91,6 +91,20 @@ class ExecutorConformance(Suite):
             words = f"{where}: the final model is {away:.3g} away from inline's, relative to its norm"
             self.check(away <= self.tolerance, section, words)
 
+    def test_what_modules_keep_and_draw_is_that_of_inline(self, section: Section) -> None:
+        """Buffers, which evaluations have the mean of, and dropout; where training is real."""
+        runs = []
+        for executor in (section, {"name": "inline"}):
+            sections = Situation(2, "jitter").sections(3, 3) | {
+                "model": {"name": "testing_keeping"},
+                "executor": executor,
+            }
+            runs.append(self.record(section, merge(sections, {"train": {"batch_size": 4}}), ", batch norm and dropout"))
+        ours, theirs = ([each.loss for each in run.evaluations] for run in runs)
+        alike = len(ours) == len(theirs) and all(abs(a - b) <= self.tolerance * b for a, b in zip(ours, theirs))
+        hollow = runs[0].simulation.params.hollow
+        self.check(hollow or alike, section, f"with batch norm and dropout its losses are {ours}, inline's {theirs}")
+
     def run_of(self, section: Section, workers: int, policy: str, optimizer: str) -> Recording:
         """A run by this executor."""
         sections = Situation(workers, "jitter").sections(3, 3) | {"policy": {"name": policy}, "executor": section}

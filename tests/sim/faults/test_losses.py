@@ -11,6 +11,7 @@ from halos import Event, Lost, Update
 from halos.sim.clock import Deadlock
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
+from halos.values.records import LostJob
 from tests.faulty import HERE, crash, link, one_async_worker
 from tests.small_runs import AVERAGE, MB_PER_S, ONE_WORKER, TWO_REGIONS, timing
 
@@ -34,6 +35,11 @@ def test_a_crash_in_the_middle_of_a_job_is_told_after_the_detection_time() -> No
     run = timing(body, faults=crash(0, 1.5, 2.0, detection_seconds=0.75))
     assert seen == [2.25, 1.5, False, 2.25, 3.5, True, False, 7.5]
     assert (run.simulation.ledger.lost, run.simulation.ledger.trained, run.simulation.losses.jobs) == (8, 4, 2)
+    # Observers are told when the policy is: of the first at 2.25 s, of the second, which never began, at once.
+    assert run.lost == [
+        LostJob(2.25, 0, 0, 4, 0.0, 1.5, "worker 0 was down"),
+        LostJob(2.25, 0, 0, 4, 2.25, 2.25, "worker 0 was down"),
+    ]
 
 
 def test_an_asynchronous_job_on_a_link_at_half_its_bandwidth() -> None:

@@ -1,0 +1,31 @@
+"""Samples that are more than one tensor: images and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+
+class Batch:
+    """Some samples, in several tensors [samples, …]: `images, labels = batch`; its length is that of each of them."""
+
+    def __init__(self, *tensors: torch.Tensor) -> None:
+        self.tensors = tensors
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same on another device."""
+        return Batch(*(tensor.to(device) for tensor in self.tensors))
+
+
+def joined(pieces: list[torch.Tensor | Batch]) -> torch.Tensor | Batch:
+    """Return all samples of `pieces`, which are of one kind, in order."""
+    if isinstance(pieces[0], Batch):
+        return Batch(*map(torch.cat, zip(*pieces)))
+    return torch.cat(pieces)  # type: ignore[arg-type]

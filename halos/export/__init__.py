@@ -1,0 +1,1 @@
+"""Exporting: what a run has trained, as files that other software reads."""
