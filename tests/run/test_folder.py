@@ -174,8 +174,9 @@ def test_a_run_is_replaced_whole_and_what_is_not_its_own_stays(command, tiny_yam
     folder = tmp_path / "runs/run"
     assert command("c.yaml", "observers.results=true", files=files).code == 0
     (folder / "notes.txt").write_text("mine")
-    assert command("c.yaml", "seed=7", "checkpoint.every_local_steps=null", "--overwrite").code == 0
-    assert command("c.yaml", "seed=7", "checkpoint.every_local_steps=null", "name=fresh").code == 0
+    changes = ("seed=7", "checkpoint={every_local_steps: null, every_minutes: null, at_end: false}")
+    assert command("c.yaml", *changes, "--overwrite").code == 0
+    assert command("c.yaml", *changes, "name=fresh").code == 0
     again, fresh = left(folder), left(tmp_path / "runs/fresh")
     assert again.keys() == {*fresh, "notes.txt"} and again["notes.txt"] == b"mine"
     assert {name for name in fresh if fresh[name] != again[name]} == {"config.yaml", "summary.json"}  # name, wall time
