@@ -52,6 +52,7 @@ from halos.values.records import (
     Transfer,
     Update,
 )
+from halos.values.rounding import rounded, rounded_down, rounded_up
 from halos.world.cluster import LONGEST_MS, SLOWEST, Cluster, Region, Worker
 from halos.world.compute import ComputeModel, Constant
 from halos.world.faults import NEVER, FaultModel, FaultOptions, NoFaults, Outage, first_after, share_at
@@ -142,6 +143,9 @@ __all__ = [
     "mean",
     "positive",
     "require",
+    "rounded",
+    "rounded_down",
+    "rounded_up",
     "seed_for",
     "share_at",
     "shown",

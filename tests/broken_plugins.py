@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from halos import Params, Register, Update, all_of, hookimpl
+from halos import Params, Register, Update, all_of, hookimpl, mean
 from halos.data import ArrayCorpus
 from halos.data.synthetic import Synthetic
 from halos.models.toy import Quadratic
@@ -54,6 +54,15 @@ class Sound:
 
     async def pause(self, sim: Simulation) -> None:
         pass
+
+
+class Weightless(Sound):
+    """Averages what its workers ended at, however they are weighed."""
+
+    async def run(self, sim: Simulation) -> None:
+        for r in sim.rounds():
+            updates = await all_of([sim.train(worker, sim.params, round=r) for worker in sim.workers])
+            sim.commit(mean(update.params for update in updates), updates)
 
 
 class InPlace(Sound):
@@ -231,6 +240,15 @@ class Alternates:
     def steps(self, worker: Worker, sim: Simulation) -> int:
         self.asked += 1
         return 1 + self.asked % 3
+
+
+@dataclass
+class Negative:
+    def factor(self, steps: int, mean_steps: float) -> float:
+        return 1.0
+
+    def weight(self, worker: Worker) -> float:
+        return 1.0 if worker.id == 0 else -0.5
 
 
 @dataclass
@@ -441,7 +459,7 @@ class Reuses(Inline):
 
 @hookimpl
 def register_sync_policies(register: Register) -> None:
-    several = (InPlace, NoCommit, NeverEnds, Forgets, Twice, StopsEarly, Draws, Remembers, KeepsTensors)
+    several = (Weightless, InPlace, NoCommit, NeverEnds, Forgets, Twice, StopsEarly, Draws, Remembers, KeepsTensors)
     for cls in (Sound, *several, TurnsBack, LooksAtValues, Uphill, Raises):
         register(cls.__name__, cls)
 
@@ -467,6 +485,7 @@ def register_step_allocations(register: Register) -> None:
 @hookimpl
 def register_contribution_weights(register: Register) -> None:
     register("Doubles", Doubles)
+    register("Negative", Negative)
 
 
 @hookimpl

@@ -42,6 +42,25 @@ class Keeping:
         return Normed(self.width, self.dropout, self.noise)
 
 
+class Drawn(nn.Module):
+    """Its loss is what is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return torch.rand(()) + 0 * self.theta.sum()
+
+
+@dataclass
+class Drawing:
+    """Drawn."""
+
+    def build(self, vocab_size: Optional[int], seed: int) -> nn.Module:
+        return Drawn()
+
+
 class Counter(nn.Module):
     """Its loss depends on how often it was asked, by an attribute; or, if `seen`, by a buffer."""
 
@@ -73,3 +92,4 @@ class Counting:
 def register_models(register: Register) -> None:
     register("keeping", Keeping)
     register("counting", Counting)
+    register("drawing", Drawing)

@@ -144,6 +144,8 @@ def test_the_example_of_a_module_is_short_and_runs_trained_and_timed(
     assert trained["simulated_seconds"] == timed["simulated_seconds"] and trained["bytes"] == timed["bytes"]
     transfers = Path("runs/images/transfers.jsonl").read_text().splitlines()
     assert {json.loads(line)["bytes"] for line in transfers} == {2 * 3 * 4 * 1498}  # 2 (M − 1) payloads in a ring
+    # One in eight is log 8 = 2.08; and labels are learned, with the buffers that evaluations have.
+    assert trained["final_validation_loss"] < 1.0
     model = torch.load("runs/images/model.pt", weights_only=True)
     assert int(model["1.num_batches_tracked"]) > 0 and float(model["1.running_var"].min()) >= 0
 

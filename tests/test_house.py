@@ -27,7 +27,7 @@ ROWS = (
 )
 NEVER = {("sim", "observers")}  # though the row would allow it
 SIM = (  # the same inside sim
-    "clock ledger origins servers listeners course",
+    "clock ledger origins servers listeners course lr_clock",
     "rounds limits",
     "parts",
     "faults",

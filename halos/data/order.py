@@ -33,7 +33,7 @@ class DataOrder:
     def take(self, worker: Worker, count: int) -> Range:
         """The next `count` samples of the worker's shard."""
         assert count >= 0, f"worker {worker.id} asked for {count} samples"
-        shard = 0 if self.shards == "shared" else worker.id if self.shards == "iid" else worker.region
+        shard = self.shard(worker)
         self.taken += count
         for index, back in enumerate(self._returned):
             if back.shard == shard and back.end - back.first >= count:
@@ -44,6 +44,10 @@ class DataOrder:
         first = self._cursors[shard]
         self._cursors[shard] = first + count
         return Range(shard, first, first + count)
+
+    def shard(self, worker: Worker) -> int:
+        """The shard that the worker reads, by number."""
+        return 0 if self.shards == "shared" else worker.id if self.shards == "iid" else worker.region
 
     def give_back(self, dealt: Range) -> None:
         """Deal these again, to the next jobs of this shard that take no more than that."""

@@ -13,7 +13,7 @@ import torch
 
 from halos.sim.simulation import Simulation
 from halos.values.params import Params
-from halos.world.cluster import Cluster
+from halos.world.cluster import Cluster, Worker
 
 
 class PolicyMay(Protocol):
@@ -24,6 +24,8 @@ class PolicyMay(Protocol):
 
     def prepare(self, sim: Simulation) -> None:
         """Called once, before anything is written, with all there is; raises ConfigError if something does not fit."""
+
+    weighs: bool  # false: what `weights:` says has no part in it, and is refused
 
     def report(self) -> Any:
         """Return its own numbers for the summary (`policy_report`), however the run ended; plain values."""
@@ -37,6 +39,22 @@ class StepsMay(Protocol):
 
     def prepare(self, sim: Simulation) -> None:
         """As a policy's."""
+
+
+class WeightsMay(Protocol):
+    """Contribution weights (halos.ContributionWeights)."""
+
+    def connect(self, cluster: Cluster) -> None:
+        """Called once, first. Raises ConfigError if the weights do not fit the cluster."""
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's."""
+
+    def weight(self, worker: Worker) -> float:
+        """Return what the worker's contributions count, positive, against those of others they are averaged with.
+
+        The factor is then also times this, over its mean among these.
+        """
 
 
 class CodecMay(Protocol):
@@ -93,6 +111,9 @@ class ExecutorMay(Protocol):
         Jobs that ask for a `gradient` come only to executors that have it.
         """
 
+    def shard_sizes(self) -> list[int]:
+        """Return the number of training samples in every shard of the data order; without it, they are not known."""
+
     def forget(self, worker: int) -> None:
         """Forget a worker's inner state (optimizer, buffers); `faults.inner_state: gone` needs it."""
 
@@ -115,6 +136,7 @@ class ExecutorMay(Protocol):
 MAY: dict[str, type[Any]] = {
     "policy": PolicyMay,
     "step allocation": StepsMay,
+    "contribution weights": WeightsMay,
     "codec": CodecMay,
     "network model": NetworkMay,
     "model": ModelMay,

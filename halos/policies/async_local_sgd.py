@@ -76,7 +76,7 @@ class Window:
         self.arrived = 0
         self.restart: Event[None] = Event(sim.clock)
         self._sim = sim
-        sim.sleep(seconds).when_done(self._close)
+        sim.at(sim.now + seconds, last=True).when_done(self._close)
 
     def close(self) -> None:
         """Close now, but after the process that says so waits: workers restart in order of arrival."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from halos.errors import require
 from halos.hooks import Register, hookimpl
 from halos.rules.merge import MergeRule, Nesterov
 from halos.sim.backlog import Backlog
@@ -21,10 +22,16 @@ class DiLoCo:
     """
 
     outer: MergeRule = field(default_factory=Nesterov)  # applied to the mean of each round
+    # Of the workers, how many take part in a round, rounded, at least one, drawn anew by the run's seed (FedAvg's C,
+    # arXiv 1602.05629, Algorithm 1).
+    fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.fraction <= 1.0, "fraction", self.fraction, "in (0, 1]")
 
     async def run(self, sim: Simulation) -> None:
         theta, state, backlog = sim.params, self.outer.init(sim.params), Backlog(sim)
-        for r in sim.rounds():  # for outer step t = 1 … T
+        for r in sim.rounds(self.fraction):  # for outer step t = 1 … T
             await backlog.train(theta, r)  # θ_i ← InnerOpt(θ), H steps each
             delta = await backlog.all_reduce(theta)  # Δ ← 1/k Σ (θ − θ_i), over those who are heard
             if delta is not None:

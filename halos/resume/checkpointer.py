@@ -25,6 +25,7 @@ from halos.resume.tape import ReplayDiffers, Tape
 from halos.sim.simulation import Simulation
 from halos.training import Executor
 from halos.values.params import Params
+from halos.values.rounding import latest
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Checkpointer:
             options.every_minutes is not None and time.monotonic() - self._written_at >= options.every_minutes * 60.0
         )
         # A run that ends by time ends between two events.
-        ends = options.at_end and self._simulation.clock.next > self._simulation.limits.seconds
+        ends = options.at_end and self._simulation.clock.next > latest(self._simulation.limits.seconds)
         return (by_steps or by_time or ends) and not self._over
 
     def _write(self) -> None:

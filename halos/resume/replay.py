@@ -62,6 +62,10 @@ class Taped:
         self._tape.add(*((0,) if loss is None else (1, loss)))
         return loss
 
+    def shard_sizes(self) -> Optional[list[int]]:
+        sizes: Optional[list[int]] = call(self._executor, "shard_sizes")
+        return sizes
+
     def describe(self) -> dict[str, Any]:
         return self._executor.describe()
 

@@ -8,6 +8,7 @@ from typing import Protocol, Union
 
 from halos.errors import require
 from halos.hooks import Register, hookimpl
+from halos.values.rounding import rounded_down, rounded_up
 from halos.world.cluster import Region, Worker
 
 
@@ -59,14 +60,19 @@ class BySpeed:
 
     base: int = 32  # H of the fastest worker
     round: str = "ceil"  # or `floor`
+    # Of what base · speed is on paper; false: of what double precision makes of it, as in the original, where
+    # 30 · 0.2 / 0.6 is a little more than 10, and rounded up 11.
+    exact: bool = True
 
     def __post_init__(self) -> None:
         require(self.base >= 1, "base", self.base, "a positive number of steps")
         require(self.round in ("ceil", "floor"), "round", self.round, "one of ceil, floor")
 
     def steps(self, worker: Worker, sim: RunSoFar) -> int:
-        exact = self.base * worker.speed  # speed is already divided by the fastest, as upstream does first
-        return max(1, math.ceil(exact) if self.round == "ceil" else math.floor(exact))
+        share = self.base * worker.speed  # speed is already divided by the fastest, as upstream does first
+        if self.exact:
+            return max(1, rounded_up(share) if self.round == "ceil" else rounded_down(share))
+        return max(1, math.ceil(share) if self.round == "ceil" else math.floor(share))
 
 
 @hookimpl

@@ -19,6 +19,7 @@ from halos.plugins.registry import Plugins, versions
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointer
 from halos.resume.tape import ReplayDiffers
+from halos.rules.weights import Uniform
 from halos.sim.parts import Parts, unchanged
 from halos.sim.simulation import Simulation
 from halos.training import Task
@@ -78,8 +79,11 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         config.faults.connect(cluster, config.seed)
     with under("steps"):
         call(config.steps, "connect", cluster)
+    with under("weights"):
+        call(config.weights, "connect", cluster)
     with under("policy"):
         call(config.policy, "check", cluster)
+    _check_weights(config, plugins)
     for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
         plugins.listen(component)
     with under("data"):
@@ -109,6 +113,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             batch_size=config.train.batch_size,
             global_batch_size=config.train.global_batch_size or len(cluster.workers) * config.train.batch_size,
             tokens_per_step=tokens_per_step,
+            seed=config.seed,
             wire_bytes=wire_bytes,
             evaluate_every=config.evaluate.every_local_steps,
             evaluation_sets=("validation", *config.evaluate.sets),
@@ -137,15 +142,22 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             resumed_at=None if earlier is None else earlier.time,
         )
         simulation = Simulation(parts, params)
-        for key, component in (("policy", config.policy), ("steps", config.steps), ("codec", config.codec)):
+        for key in ("policy", "steps", "weights", "codec"):
             with under(key):
-                call(component, "prepare", simulation)
+                call(getattr(config, key), "prepare", simulation)
         if checkpointer is not None:
             checkpointer.follow(simulation, experiment.config, experiment.versions)
         return Run(config, plugins, experiment, simulation, checkpointer)
     except BaseException:
         config.executor.close()
         raise
+
+
+def _check_weights(config: Config, plugins: Plugins) -> None:
+    """Refuse weights that a policy would ignore: it says that it does not use them by `weighs = False`."""
+    if type(config.weights) is not Uniform and getattr(config.policy, "weighs", True) is False:
+        weights, policy = plugins.name_of(type(config.weights)), plugins.name_of(type(config.policy))
+        raise ConfigError("weights", f"{weights!r} has no part in policy {policy}; leave it at uniform")
 
 
 def _wire_bytes(config: Config) -> Optional[int]:

@@ -23,11 +23,12 @@ class Backlog:
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
         self._undelivered: dict[int, list[Update]] = {}  # by worker, of rounds whose message was lost
+        self._members: tuple[int, ...] = ()  # who takes part in this round
         self._updates: list[Update] = []  # of this round
         self._averaged: list[Union[Update, Contribution]] = []  # in the latest mean
 
     async def train(self, theta: Params, r: Round) -> None:
-        """Give every worker a job of round `r`, from `theta` or from where it stands; wait until all are done or lost.
+        """Give all in round `r` a job, from `theta` or from where they stand; wait until all are done or lost.
 
         What a worker did in earlier rounds and had not delivered is dropped if it was down since.
         """
@@ -36,7 +37,9 @@ class Backlog:
             if not sim.faults.up(sim.workers[worker], since=self._undelivered[worker][-1].time):
                 sim.drop(self._undelivered.pop(worker))
         starts = {worker: several[-1].params for worker, several in self._undelivered.items()}
-        self._updates = await arrived(sim.train(w, starts.get(w.id, theta), round=r) for w in sim.workers)
+        members = [sim.workers[id] for id in r.members]
+        self._members = r.members
+        self._updates = await arrived(sim.train(w, starts.get(w.id, theta), round=r) for w in members)
 
     async def all_reduce(self, theta: Params) -> Optional[Params]:
         """Return the mean pseudo-gradient, from `theta`, of what the workers heard now did since they were last heard.
@@ -50,6 +53,7 @@ class Backlog:
             if not updates:
                 await first_of([sim.faults.returned(worker) for worker in sim.workers])
             return None
+        heard = [[*several[:-1], last] for several, last in zip(heard, sim.weigh(heard))]
         workers = [sim.workers[several[-1].worker] for several in heard]
         try:
             delta = await sim.all_reduce((several[-1].since(theta) for several in heard), workers=workers)
@@ -68,7 +72,8 @@ class Backlog:
     def _heard(self, updates: list[Update]) -> list[list[Update]]:
         """Return, per worker whose message arrives, its updates since it was last heard; keep or drop the others'."""
         sim, undelivered, heard = self._sim, self._undelivered, []
-        for crashed in sorted({*undelivered} - {update.worker for update in updates}):  # its job was lost
+        done = {update.worker for update in updates}
+        for crashed in sorted({*undelivered} & {*self._members} - done):  # its job was lost
             sim.drop(undelivered.pop(crashed))
         for update in updates:
             several = [*undelivered.pop(update.worker, []), update]

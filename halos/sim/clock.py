@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from halos.errors import Lost
+from halos.values.rounding import latest
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ class Clock:
         self.happened = 0  # timed events so far
         self.ready: deque[tuple[Callable[[Event[Any]], None], Event[Any]]] = deque()
         self.processes: dict[Process[Any], None] = {}
-        self._heap: list[tuple[float, int, Event[Any]]] = []
+        self._heap: list[tuple[float, int, Event[Any], float]] = []
         self._order = count()
 
     def timeout(self, seconds: float, produce: Callable[[], T] | None = None) -> Event[T]:
@@ -125,8 +126,23 @@ class Clock:
         """
         if not seconds >= 0.0:
             raise ValueError(f"an event cannot be {seconds} s from now")
+        return self._due(self.now + seconds, self.now + seconds, produce)
+
+    def at(self, moment: float, produce: Callable[[], T] | None = None, last: bool = False) -> Event[T]:
+        """Return an event at that very `moment` (virtual seconds), else as `timeout`.
+
+        To wait for `moment - now` may end before it, by a rounding error. With `last` it happens after all that is
+        due at the moment, also a rounding error later: the end of a period in which that still counts. Raises
+        ValueError for a moment that is over.
+        """
+        if not moment >= self.now:
+            raise ValueError(f"an event cannot be at {moment} s, which is over at {self.now} s")
+        return self._due(latest(moment) if last else moment, moment, produce)
+
+    def _due(self, time: float, moment: float, produce: Callable[[], T] | None) -> Event[T]:
+        """An event that happens in the order of `time`, and then, unless it is later already, at `moment`."""
         event: Event[T] = Event(self, produce)
-        heappush(self._heap, (self.now + seconds, next(self._order), event))
+        heappush(self._heap, (time, next(self._order), event, moment))
         return event
 
     def spawn(self, coroutine: Coroutine[Event[Any], None, T]) -> Process[T]:
@@ -151,10 +167,11 @@ class Clock:
     def run(self, until: float = math.inf, between: Callable[[], None] | None = None) -> None:
         """Let everything happen, in order, until stopped, no process is left, or the time is `until`.
 
-        What is due at `until` itself still happens. `between` is called before every timed event (and the first
-        that comes too late), when nothing is left to do at the moment. Raises Deadlock if processes wait for nothing.
+        What is due at `until` itself still happens, also if it is a rounding error late. `between` is called before
+        every timed event (and the first that comes too late), when nothing is left to do at the moment. Raises Deadlock
+        if processes wait for nothing.
         """
-        ready, heap, processes = self.ready, self._heap, self.processes
+        ready, heap, processes, end = self.ready, self._heap, self.processes, latest(until)
         while not self.stopped:
             if ready:
                 callback, event = ready.popleft()
@@ -164,10 +181,12 @@ class Clock:
             elif heap and (heap[0][0] < math.inf or until < math.inf):
                 if between is not None:
                     between()
-                if heap[0][0] > until:
+                if heap[0][0] > end:
                     self.now = until
                     return
-                self.now, _, event = heappop(heap)
+                _, _, event, moment = heappop(heap)
+                if moment > self.now:
+                    self.now = moment if moment < until else until
                 self.happened += 1
                 # As `succeed` and `fail` do, but without their calls: this is done for every event of a run.
                 if event.produce is not None:

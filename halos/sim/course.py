@@ -18,35 +18,21 @@ class Loss(NamedTuple):
 
 
 class Course(NamedTuple):
-    """A job under way: the moment it began and how long each of its parts takes, in virtual seconds.
+    """A job under way: its moments, and how long two of its parts take, in virtual seconds.
 
-    Pull and push are 0 without a server. A job with a `loss` ends in that, `told` seconds after it began; it is
-    `trained` if its worker has done the work nevertheless, and only the message was lost.
+    Pull and push take no time without a server. A job with a `loss` ends in that; it is `trained` if its worker has
+    done the work nevertheless, and only the message was lost.
     """
 
     began: float
-    pull: float
-    compute: float
-    push: float
-    tie: float = 0.0  # by which equal round trips of different workers differ
+    computes: float  # from this moment
+    until: float  # that moment; then it pushes
+    ends: float  # when whoever awaits it is told of its update, or of its loss
+    compute: float  # seconds that it computes
+    push: float  # seconds that it pushes
+    tie: float = 0.0  # seconds by which equal round trips of different workers differ
     loss: Optional[Loss] = None
-    told: float = 0.0
     trained: bool = True
-
-    @property
-    def computes(self) -> float:
-        """The moment from which it computes."""
-        return self.began + self.pull
-
-    @property
-    def until(self) -> float:
-        """The moment until which it computes."""
-        return self.began + self.pull + self.compute
-
-    @property
-    def seconds(self) -> float:
-        """From its beginning until whoever awaits it is told of its update, or of its loss."""
-        return self.pull + self.push + self.compute + self.tie if self.loss is None else self.told
 
     @property
     def moments(self) -> tuple[float, float, float, float]:
@@ -54,9 +40,23 @@ class Course(NamedTuple):
         lost = math.inf if self.loss is None else max(self.began, self.loss.at)
         return self.began, self.computes, self.until, lost
 
+    def pulling_until(self, computes: float, compute: float) -> Course:
+        """Return it with a pull that is over at `computes`, and `compute` seconds of work from then on."""
+        until = computes + compute
+        return self._replace(computes=computes, until=until, ends=until + self.push + self.tie, compute=compute)
+
+    def pushing_until(self, arrives: float) -> Course:
+        """Return it with a push that is over at `arrives`."""
+        return self._replace(ends=arrives + self.tie, push=arrives - self.until)
+
 
 def plan(
     compute: ComputeModel, worker: Worker, steps: int, job: int, began: float, pull: float, push: float, tie: float
 ) -> Course:
-    """Return the course of job `job` of `worker`, with a pull and a push around it that take so many seconds."""
-    return Course(began, pull, compute.seconds(worker, steps, began + pull, job), push, tie)
+    """Return the course of job `job` of `worker`, with a pull and a push around it that take so many seconds.
+
+    It ends after the sum of all its parts, as in the original: not quite the moments one after the other.
+    """
+    computes = began + pull
+    seconds = compute.seconds(worker, steps, computes, job)
+    return Course(began, computes, computes + seconds, began + (pull + push + seconds + tie), seconds, push, tie)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Optional
 
+from halos.rules.weights import Uniform, factor
 from halos.sim.clock import Clock, Event
 from halos.sim.course import Course, plan
 from halos.sim.faults.losses import Losses
 from halos.sim.ledger import Ledger
 from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
+from halos.sim.lr_clock import LrClock
 from halos.sim.origins import Origins
 from halos.sim.parts import Parts
+from halos.sim.rounds import Round
 from halos.sim.transit.wire import Wire
 from halos.training import Job
 from halos.values.params import Params
@@ -37,6 +41,7 @@ class Jobs:
         limits: Limits,
         tell: Listeners,
         losses: Losses,
+        lr_clock: LrClock,
         origins: Origins,
     ) -> None:
         self.running: dict[int, Course] = {}  # by worker
@@ -50,7 +55,9 @@ class Jobs:
         self._tell = tell
         self._losses = losses
         self._origins = origins
-        self._latest: dict[int, int] = {}  # steps of each worker's latest job
+        self._lr_clock = lr_clock
+        self._uniform = type(parts.weights) is Uniform
+        self._latest: dict[int, int] = {}  # steps of each worker's latest job, unless that was lost
         self._latest_sum = 0
 
     def start(
@@ -63,23 +70,22 @@ class Jobs:
         *,
         region: Optional[int],
         lr_step: Optional[int],
-        mean_steps: Optional[float],
+        round: Optional[Round],
         gradient: bool,
     ) -> Event[Update]:
         """Start a job of `worker` from `start`, version `version` of its server and `global_version` of the global one;
         see Simulation.train.
 
-        `mean_steps` is what the workers take on average, their latest jobs' steps unless given. Raises RuntimeError
-        if the worker is busy, ValueError for no steps.
+        Its update is weighed among all of its `round`, or without one among the workers' latest jobs. Raises
+        RuntimeError if the worker is busy, ValueError for no steps.
         """
         if worker.id in self.running:
             raise RuntimeError(f"worker {worker.id} already has a job (one at a time)")
         if steps < 1:
             raise ValueError(f"worker {worker.id} is to take {steps} local steps; a job has at least one")
         parts, wire, now = self._parts, self._wire, self._clock.now
-        if lr_step is None:
-            counted = parts.order.taken - self._ledger.lost * parts.batch_size
-            lr_step = counted // parts.global_batch_size
+        counted = parts.order.taken - self._ledger.lost * parts.batch_size
+        lr_step = self._lr_clock.job(worker.id, counted, lr_step)
         dealt = parts.order.take(worker, steps * parts.batch_size)
         job = Job(self.count, worker.id, start, steps, dealt.shard, dealt.first, dealt.end, lr_step, now, gradient)
         self.count += 1
@@ -91,27 +97,26 @@ class Jobs:
             pull, push = parts.network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, now)
             tie = worker.id * parts.cluster.tie_break
         course = plan(parts.compute, worker, steps, job.id, now, pull, push, tie)
-        course = self.running[worker.id] = self._losses.meet(course, worker, job, region)
+        course = self.running[worker.id] = self._losses.meet(course, worker, job, region, pull)
         if course.trained:
             parts.executor.submit(job)
-        return self._clock.timeout(
-            course.seconds, partial(self._end, worker, job, region, (version, global_version), mean_steps)
-        )
+        ends = partial(self._end, worker, job, region, (version, global_version), round)
+        return self._clock.at(course.ends, ends)
 
     def _end(
-        self, worker: Worker, job: Job, region: Optional[int], versions: tuple[int, int], mean_steps: Optional[float]
+        self, worker: Worker, job: Job, region: Optional[int], versions: tuple[int, int], round: Optional[Round]
     ) -> Update:
         """Return the update, which arrives at this moment; raises Lost if it does not."""
         course = self.running.pop(worker.id)
         if course.loss is not None:
+            self._latest_sum -= self._latest.pop(worker.id)  # nobody is weighed against who is not heard
             error = self._losses.settle(course, worker, job)
             began, _, _, lost = course.moments
             self._tell.lost(LostJob(self._clock.now, worker.id, worker.region, job.steps, began, lost, course.loss.why))
             raise error
         params, losses, chunks = self._parts.executor.result(job)
-        computes = course.began + course.pull  # as `course.computes` and `until`, without a call: every job ends here
         if region is not None:
-            params = self._carried(worker, job, params, region, course, computes)
+            params = self._carried(worker, job, params, region, course)
         average = self._latest_sum / len(self._latest)
         update = Update(  # by position: this is the most frequent record
             job.id,
@@ -127,12 +132,13 @@ class Jobs:
             job.lr_step,
             losses,
             chunks,
-            (computes, computes + course.compute),
+            (course.computes, course.until),
             region,
-            self._parts.weights.factor(job.steps, mean_steps or average),
+            self._factor(worker, job.steps, round),
             params if job.gradient else None,
             versions[1],
             self._norm(job, params),
+            course.compute,
         )
         self._ledger.add(update)
         self._origins.add(update)
@@ -141,19 +147,39 @@ class Jobs:
             self._limits.look(self.count, average, self._clock.now)
         return update
 
+    def weigh(self, brought: Iterable[Sequence[Update]]) -> list[Update]:
+        """Return the last of the updates that each one brings, weighed among each other; see Simulation.weigh."""
+        workers = self._parts.cluster.workers
+        several = [(each[-1], sum([update.steps for update in each])) for each in brought]
+        among = [(workers[last.worker], steps) for last, steps in several]
+        weights = self._parts.weights
+        return [
+            last._replace(factor=factor(weights, worker, steps, among))
+            for (last, _), (worker, steps) in zip(several, among)
+        ]
+
+    def _factor(self, worker: Worker, steps: int, round: Optional[Round]) -> float:
+        if self._uniform:  # without asking, for each of a million jobs, who else there is
+            return 1.0
+        workers = self._parts.cluster.workers
+        if round is None:
+            among = [(workers[id], count) for id, count in self._latest.items()]
+        else:
+            among = [(workers[id], round.steps[id]) for id in round.members]
+        return factor(self._parts.weights, worker, steps, among)
+
     def _norm(self, job: Job, params: Params) -> float:
         """The norm of what the job brings."""
         if not self._parts.real:
             return math.nan
         return params.norm() if job.gradient else job.start.distance(params)
 
-    def _carried(
-        self, worker: Worker, job: Job, params: Params, region: int, course: Course, computes: float
-    ) -> Params:
+    def _carried(self, worker: Worker, job: Job, params: Params, region: int, course: Course) -> Params:
         """Return the result as its server decodes it; report the pull, and the push that ends now, to observers."""
         wire, now, here = self._wire, self._clock.now, worker.region
         if not wire.lossless:
             params = job.start - wire.arriving(worker.id, job.start - params, wire.codec)
-        self._tell.transfer(Transfer(course.began, computes, region, here, wire.model_bytes, "pull", worker.id, region))
+        began, pulled = course.began, course.computes
+        self._tell.transfer(Transfer(began, pulled, region, here, wire.model_bytes, "pull", worker.id, region))
         self._tell.transfer(Transfer(now - course.push, now, here, region, wire.delta_bytes, "push", worker.id, region))
         return params

@@ -44,7 +44,7 @@ class BudgetOptions:
 
     def steps(self, tokens_per_step: int) -> float:
         """Committed local steps after which the budget is spent; infinite if neither steps nor tokens limit it."""
-        by_tokens = math.inf if self.tokens is None else math.ceil(self.tokens / tokens_per_step)
+        by_tokens = math.inf if self.tokens is None else -(-self.tokens // tokens_per_step)
         return min(math.inf if self.local_steps is None else self.local_steps, by_tokens)
 
     @property

@@ -42,6 +42,7 @@ class Parts:
     batch_size: int
     global_batch_size: int
     tokens_per_step: int
+    seed: int  # of the run
     wire_bytes: Optional[int]  # of the whole model in fp32; None: four bytes per parameter
     evaluate_every: Optional[int]
     evaluation_sets: tuple[str, ...]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Optional, Union
+from dataclasses import dataclass, replace
+from typing import Optional
 
+from halos.seeds import generator
 from halos.sim.ledger import Ledger
-
-LrStep = Union[int, tuple[int, ...], None]
+from halos.sim.lr_clock import LrClock, LrStep
+from halos.values.rounding import rounded
+from halos.world.cluster import Worker
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,21 @@ class Round:
     index: int  # from 0 on
     lr_step: LrStep  # learning-rate steps before it: of all, of each worker, or None
     steps: tuple[int, ...]  # of every worker
+    chosen: Optional[tuple[int, ...]] = None  # the ids of those who take part, in order; None: all
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The ids of the workers that take part, in order."""
+        return tuple(range(len(self.steps))) if self.chosen is None else self.chosen
 
     @property
     def mean_steps(self) -> float:
-        """Mean local steps of a worker, against which `weights:` weighs unequal contributions."""
-        return sum(self.steps) / len(self.steps)
+        """Mean local steps of those who take part."""
+        return sum([self.steps[member] for member in self.members]) / len(self.members)
+
+    def among(self, *workers: Worker) -> Round:
+        """Return this round as it is for `workers` who average with each other only, and so are weighed together."""
+        return replace(self, chosen=tuple(sorted(worker.id for worker in workers)))
 
 
 class Rounds:
@@ -36,54 +49,55 @@ class Rounds:
     def __init__(
         self,
         steps: Callable[[], list[int]],
-        batch_size: int,
-        global_batch_size: int,
+        clock: LrClock,
         spent: Callable[[float], bool],
         ledger: Ledger,
+        seed: int,
     ) -> None:
         self._steps = steps  # of every worker, in the round about to be opened
-        self._batch_size = batch_size
-        self._global_batch_size = global_batch_size
+        self._clock = clock
         self._spent = spent  # whether so many local steps make up the budget
         self._ledger = ledger
+        self._seed = seed  # the run's
         self._rounds: list[Optional[Round]] = []
-        self._planned = 0  # local steps of all rounds opened
+        self._planned = [0]  # local steps before every round opened, and of all of them
 
     @property
     def closed(self) -> bool:
         """Whether a round was refused."""
         return bool(self._rounds) and self._rounds[-1] is None
 
-    def each(self, spent: Callable[[], float]) -> Iterator[Round]:
+    def each(self, spent: Callable[[], float], fraction: float = 1.0) -> Iterator[Round]:
         """Yield the rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
 
-        Of these steps, lost ones count for nothing, and dropped or undelivered ones only for learning rates.
+        Of these steps, lost ones count for nothing, and dropped or undelivered ones only for learning rates. In each
+        the same `fraction` of the workers takes part, at least one, drawn anew.
         """
         index = 0
-        while (current := self._at(index, spent)) is not None:
+        while (current := self._at(index, spent, fraction)) is not None:
             yield current
             index += 1
 
-    def _at(self, index: int, spent: Callable[[], float]) -> Optional[Round]:
+    def _at(self, index: int, spent: Callable[[], float], fraction: float) -> Optional[Round]:
         if index == len(self._rounds):
-            before = max(self._planned, spent()) - self._ledger.lost
+            before = max(self._planned[-1], spent()) - self._ledger.lost
             if self._spent(before - self._ledger.dropped - self._ledger.undelivered):
                 self._rounds.append(None)
             else:
                 steps = self._steps()
-                self._rounds.append(Round(index, self._lr_step(steps, int(before)), tuple(steps)))
-                self._planned += sum(steps)
+                chosen = self._chosen(index, len(steps), fraction)
+                taken = steps if chosen is None else [steps[worker] for worker in chosen]
+                # Learning rates go by whole rounds: one that lost jobs is repeated by what makes up for it.
+                whole = self._planned[bisect_right(self._planned, before) - 1]
+                lr_step = self._clock.round(taken, whole, shared=chosen is not None)
+                self._rounds.append(Round(index, lr_step, tuple(steps), chosen))
+                self._planned.append(self._planned[-1] + sum(taken))
         return self._rounds[index]
 
-    def _lr_step(self, steps: list[int], before: int) -> LrStep:
-        """Learning-rate steps after `before` local steps, rounded down to a multiple of a round's steps.
-
-        None if these differ between workers.
-        """
-        if any(count != steps[0] for count in steps):
+    def _chosen(self, index: int, workers: int, fraction: float) -> Optional[tuple[int, ...]]:
+        """Who takes part in a round, drawn by the run's seed; None: all."""
+        count = max(1, rounded(fraction * workers))
+        if count >= workers:
             return None
-        samples = steps[0] * self._batch_size
-        first = before * self._batch_size
-        clocks = [(first + worker * samples) // self._global_batch_size for worker in range(len(steps))]
-        rounded = tuple(clock - clock % steps[0] for clock in clocks)
-        return rounded[0] if len(set(rounded)) == 1 else rounded
+        drawn = generator(self._seed, "participants", index).choice(workers, count, replace=False)
+        return tuple(sorted(drawn.tolist()))

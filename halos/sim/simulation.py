@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Optional, Protocol, TypeVar, Union
 
 from halos.errors import Diverged, UserError
@@ -16,9 +16,10 @@ from halos.sim.jobs import Jobs
 from halos.sim.ledger import Ledger
 from halos.sim.limits import Limits
 from halos.sim.listeners import Listeners
+from halos.sim.lr_clock import LrClock, LrStep
 from halos.sim.origins import Origins
 from halos.sim.parts import Parts
-from halos.sim.rounds import LrStep, Round, Rounds
+from halos.sim.rounds import Round, Rounds
 from halos.sim.servers import GLOBAL, Servers
 from halos.sim.transit.collectives import Collective, Collectives
 from halos.sim.transit.transfers import Transfers
@@ -61,15 +62,16 @@ class Simulation:
         )
         self.losses = Losses(parts, self.clock, hazards, self.ledger, self._forget)
         self.faults = Watch(cluster, self.clock, hazards, self.losses, self.ledger)
+        lr_clock = LrClock(parts.batch_size, parts.global_batch_size)
         self.jobs = Jobs(
-            parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses, self._origins
+            parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses, lr_clock, self._origins
         )
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
-            parts.batch_size,
-            parts.global_batch_size,
+            lr_clock,
             self.limits.spent,
             self.ledger,
+            parts.seed,
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
         self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards)
@@ -127,13 +129,15 @@ class Simulation:
         if self._evaluated != self.params.serial:
             self._evaluate_global()
 
-    def rounds(self) -> Iterator[Round]:
+    def rounds(self, fraction: float = 1.0) -> Iterator[Round]:
         """The rounds still to open, from the first; whoever asks, the same rounds.
 
         A round is opened or refused once, for all, when first asked for: refused as soon as the
-        rounds before it (or the jobs dispatched) make up the budget's local steps.
+        rounds before it (or the jobs dispatched) make up the budget's local steps. With a `fraction`, only so many of
+        the workers take part in each, rounded, at least one, drawn anew by the run's seed: its `members`. Of a round,
+        the first to ask decides.
         """
-        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched)
+        return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched, fraction)
 
     def steps(self, worker: Worker) -> int:
         """Ask the step allocation (`steps:`) for the local steps of the worker's next job."""
@@ -163,11 +167,9 @@ class Simulation:
         `gradient` with a `server`, UserError if the executor computes no gradients. The event raises Lost, at the
         moment at which that is detected, if a fault takes the job or its message; Diverged if its loss is not finite.
         """
-        mean_steps = None
         if round is not None:
             steps = round.steps[worker.id] if steps is None else steps
             lr_step = round.lr_step if lr_step is None else lr_step
-            mean_steps = round.mean_steps
         elif steps is None:
             steps = self._parts.steps.steps(worker, self)
         if isinstance(lr_step, tuple):
@@ -190,9 +192,18 @@ class Simulation:
             global_version,
             region=region,
             lr_step=lr_step,
-            mean_steps=mean_steps,
+            round=round,
             gradient=gradient,
         )
+
+    def weigh(self, updates: Iterable[Union[Update, Sequence[Update]]]) -> list[Update]:
+        """Return the updates as `weights:` weighs them among each other: those that are about to be averaged.
+
+        An update comes weighed among all workers of its round (or, without a round, among their latest jobs), of whom
+        not everybody may be heard. Who brings several, those of jobs one after the other, is weighed by all of their
+        steps; returned is the last, of which `since` gives the difference.
+        """
+        return self.jobs.weigh([[each] if isinstance(each, Update) else each for each in updates])
 
     def inner_step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one step of the inner optimizer along `gradient`; takes no virtual time.
@@ -201,6 +212,18 @@ class Simulation:
         """
         stepped: Params = getattr(self._parts.executor, "step")(params, gradient, lr_step)  # noqa: B009
         return stepped
+
+    def samples(self, worker: Worker) -> Optional[float]:
+        """Return how many training samples are the worker's: of its shard, in equal parts of all workers that share it.
+
+        None if the executor does not know, as where nothing is trained.
+        """
+        sizes: Optional[Callable[[], Optional[list[int]]]] = getattr(self._parts.executor, "shard_sizes", None)
+        known = None if sizes is None else sizes()
+        if known is None:
+            return None
+        shards = [self._parts.order.shard(other) for other in self.workers]
+        return known[shards[worker.id]] / shards.count(shards[worker.id])
 
     def exchange_seconds(self, worker: Worker, server: Union[Region, int, None] = None) -> float:
         """Seconds that a whole model's exchange would take now: pull and push, or without a server an all-reduce."""
@@ -248,6 +271,14 @@ class Simulation:
     def sleep(self, seconds: float) -> Event[None]:
         """Return an event `seconds` of virtual time from now. Raises ValueError for a negative time."""
         return self.clock.timeout(seconds)
+
+    def at(self, moment: float, last: bool = False) -> Event[None]:
+        """Return an event at that very `moment`, in virtual seconds: for one that is known, rather than how far it is.
+
+        With `last` it happens after all that is due then, also by a rounding error later: the end of a period. Raises
+        ValueError for a moment that is over.
+        """
+        return self.clock.at(moment, last=last)
 
     def event(self, key: Hashable) -> Event[Any]:
         """Return the event named `key`, the same for all who ask: one process lets it `succeed`, others await it.

@@ -77,6 +77,10 @@ class Inline:
         with self._indexing(feed.section):
             return self._trainer.evaluate(params, tensors(feed.validation(self._task.train.micro)))
 
+    def shard_sizes(self) -> list[int]:
+        """Return the number of training samples in every shard, in an epoch."""
+        return self._feed.sizes
+
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
         return {

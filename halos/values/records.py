@@ -50,10 +50,17 @@ class Update(NamedTuple):
     chunks: tuple[int, ...]  # over how many steps each of them is
     compute: tuple[float, float]  # from when to when it computed
     server: Optional[int] = None  # the region of its server, of an asynchronous round trip
-    factor: float = 1.0  # of `weights:`
+    factor: float = 1.0  # of `weights:`, as if all of its round were heard (without one, among the latest jobs)
     gradient: Optional[Params] = None  # the gradient at `start`, if that was all the job was asked for
     global_version: int = 0  # of the global model: of `start`, if that is one; else as it was at the dispatch
     delta_norm: float = math.nan  # ‖start − params‖₂ (of a gradient, its norm), before `factor`; NaN in timing mode
+    computed: Optional[float] = None  # seconds, as the compute model says; None: what is between the two moments
+
+    @property
+    def seconds(self) -> float:
+        """The seconds that it computed, also where they are too few to move the clock."""
+        began, ended = self.compute
+        return ended - began if self.computed is None else self.computed
 
     @property
     def delta(self) -> Params:

@@ -10,6 +10,7 @@ from typing import Optional, Union
 from halos.errors import ConfigError, positive, require
 
 LONGEST_MS = 1e15  # milliseconds, 30,000 years: sums and products of times stay finite
+SHORTEST_MS = 1e-15  # milliseconds of a local step: how many of them fit into a time stays finite
 SLOWEST = 1e-9  # of the fastest worker's speed, likewise
 
 
@@ -58,6 +59,8 @@ class ClusterOptions:
 
     def __post_init__(self) -> None:
         require(positive(self.step_time_ms), "step_time_ms", self.step_time_ms, "a positive number of milliseconds")
+        fits = self.step_time_ms >= SHORTEST_MS
+        require(fits, "step_time_ms", self.step_time_ms, f"at least {SHORTEST_MS:g} milliseconds")
         require(
             math.isfinite(self.tie_break_ms) and self.tie_break_ms >= 0,
             "tie_break_ms",

@@ -28,6 +28,7 @@ class DataParallel:
             sim.drop(crashed)  # it had its gradient, but the others were not there yet
             again = await all_of([sim.spawn(_gradient(sim, sim.workers[each.worker], theta)) for each in crashed])
             updates = sorted([*(each for each in updates if each not in crashed), *again], key=_worker)
+        updates = sim.weigh(updates)
         gradient = await sim.all_reduce(update.delta for update in updates)  # g ← 1/M Σ g_m
         theta = sim.inner_step(theta, gradient, updates[0].lr_step)  # θ ← InnerOpt(θ, g)
         sim.commit(theta, updates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Context
 from typing import Optional
 
 from halos import (
@@ -16,10 +17,13 @@ from halos import (
     RunSoFar,
     Simulation,
     Update,
+    UserError,
     Worker,
     generator,
     hookimpl,
     require,
+    rounded,
+    rounded_down,
 )
 
 
@@ -45,7 +49,7 @@ class Measured:
         rate = self._rates.of.get(worker.id)
         if rate is None:
             return self.base
-        return max(1, round(self.base * rate / max(self._rates.of.values())))
+        return max(1, rounded(self.base * rate / max(self._rates.of.values())))
 
     @hookimpl
     def on_update(self, update: Update) -> None:
@@ -87,13 +91,14 @@ class Deadline:
         left = self.seconds - self._exchange_seconds(worker, sim)
         shown = self._rates.of.get(worker.id)
         rate = worker.speed / self._step_time if shown is None else shown  # steps per second
-        fitting = math.floor(left * rate * (1.0 + 1e-12))  # a time that fits to the last bit, fits
+        fitting = rounded_down(left * rate, of=self.seconds * rate)  # a time that fits to the last bit, fits
         if fitting < 1 and shown is None:
+            # Rounded up, so that what is said to be enough is.
+            enough = Context(6, ROUND_CEILING).create_decimal_from_float((self.seconds - left + 1 / rate) * (1 - 1e-10))
             raise ConfigError(
                 "seconds",
                 f"{self.seconds:g} s is too short a round for worker {worker.id}, whose local step takes"
-                f" {1 / rate:.6g} s, beside {self.seconds - left:.6g} s of exchange; give at least"
-                f" {self.seconds - left + 1 / rate:.6g}",
+                f" {1 / rate:.6g} s, beside {self.seconds - left:.6g} s of exchange; give at least {float(enough):g}",
             )
         return max(1, fitting)  # who has become too slow for even one step still takes it
 
@@ -118,7 +123,10 @@ class Rates:
 
     def add(self, update: Update) -> None:
         """One more job of a worker."""
-        shown = update.steps / (update.compute[1] - update.compute[0])
+        shown = update.steps / update.seconds if update.seconds > 0.0 else math.inf
+        if shown == math.inf:
+            said = f"compute: {update.steps} local steps of worker {update.worker} took {update.seconds:g} s"
+            raise UserError(f"{said}, from which no speed can be measured")
         before = self.of.get(update.worker, shown)
         self.of[update.worker] = (1.0 - self._smoothing) * before + self._smoothing * shown
 

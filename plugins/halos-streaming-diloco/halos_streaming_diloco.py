@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from typing import Any, ClassVar, Optional, Union
 
 import torch
 
@@ -46,6 +46,8 @@ class StreamingDiLoCo:
     changes when a mean arrives. At the end what is under way is received, and fragments that were not sent after
     the last step are sent once more. With `overlap: outer_step` the worker does not wait: see `Eager`.
     """
+
+    weighs: ClassVar[bool] = False  # all take the same steps, and a fragment's differences are Θ_p − θ_{m,p}
 
     outer: MergeRule = field(default_factory=lambda: Nesterov(lr=0.4, momentum=0.9))  # of every fragment
     fragments: int = 3  # P

@@ -69,6 +69,7 @@ def config_of(run: dict[str, Any]) -> dict[str, Any]:
         "steps": {
             "name": "by_speed" if args["rescale_num_local_steps"] else "fixed",
             "base": args["num_local_steps"],
+            **({"exact": False} if args["rescale_num_local_steps"] else {}),
         },
         "policy": policy,
         "budget": {"local_steps": args["total_steps"]},

@@ -64,3 +64,21 @@ def test_asynchronous_local_sgd_misses_an_update() -> None:
 def test_a_grace_period_is_not_negative() -> None:
     with pytest.raises(ConfigError, match="grace_seconds: -1"):
         AsyncLocalSGD(grace_seconds=-1)
+
+
+def test_a_grace_period_ends_after_an_arrival_that_is_at_its_end_but_for_rounding() -> None:
+    """Worker 0 is there after 0.1 s, worker 1, on paper, 0.6 s later; it takes 0.1 / (1 / 7) s."""
+    assert 0.1 + 0.6 < 0.1 / (1 / 7)
+    for step_time, seconds, late in ((100.0, 0.6, 7), (100.0, 0.2, 3), (10.0, 0.06, 7)):
+        run = record(
+            tiny(
+                cluster={"regions": [{"workers": [1.0, 1 / late]}], "step_time_ms": step_time},
+                policy={"name": "async_local_sgd", "grace_seconds": seconds},
+                steps={"name": "fixed", "base": 1},
+                budget={"local_steps": 6},
+            )
+        )
+        period = late * step_time / 1000
+        starts = {round(update.start_time / period, 9) for update in run.updates}
+        assert starts <= {0.0, 1.0, 2.0}, (seconds, late)  # always both, from one model
+        assert [update.start_version for update in run.updates] == [0, 0, 2, 2, 4, 4]

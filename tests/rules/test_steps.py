@@ -35,6 +35,33 @@ def test_workers_that_take_steps_by_their_speed_are_done_together() -> None:
 
 
 @pytest.mark.parametrize(
+    ("speeds", "base", "expected"),
+    [
+        ([0.6, 0.2], 30, [30, 10]),
+        ([0.7, 0.1], 7, [7, 1]),
+        ([0.9, 0.3, 0.1], 9, [9, 3, 1]),
+        ([1.0, 0.29], 100, [100, 29]),
+        ([3.3, 1.1], 3000, [3000, 1000]),
+    ],
+)
+def test_steps_that_are_whole_on_paper_are_these_whichever_way_they_are_rounded(
+    speeds: list[float], base: int, expected: list[int]
+) -> None:
+    cluster = {"regions": [{"workers": speeds}], "step_time_ms": 1000.0}
+    for way in ("ceil", "floor"):
+        run = record(tiny(cluster=cluster, steps={"name": "by_speed", "base": base, "round": way}))
+        assert [run.simulation.steps(worker) for worker in run.simulation.workers] == expected
+        assert run.commits[0].time == pytest.approx(base, rel=1e-12)
+
+
+def test_as_the_original_has_them_they_are_what_double_precision_makes_of_them() -> None:
+    third = Worker(1, 0, 0.2 / 0.6)
+    assert BySpeed(base=30, exact=False).steps(third, None) == 11  # type: ignore[arg-type]
+    assert BySpeed(base=30).steps(third, None) == 10  # type: ignore[arg-type]
+    assert BySpeed(base=100, round="floor", exact=False).steps(Worker(1, 0, 0.29), None) == 28  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: Fixed(base=0), "base: 0 is not a positive number of steps"),

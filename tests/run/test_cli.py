@@ -46,7 +46,7 @@ def test_show_config_shows_what_would_run_and_runs_nothing(command, tiny_yaml, t
     assert (got.code, got.err, got.made) == (0, "", set())
     (tmp_path / "shown.yaml").write_text(got.out)
     shown = read(tmp_path / "shown.yaml")
-    assert shown["policy"] == {"name": "diloco", "outer": {"name": "sgd", "lr": 0.5}}
+    assert shown["policy"] == {"name": "diloco", "outer": {"name": "sgd", "lr": 0.5}, "fraction": 1.0}
     assert command("shown.yaml", "--show-config").out == got.out
 
 

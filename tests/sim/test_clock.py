@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -359,3 +360,66 @@ def test_what_is_infinitely_far_never_happens() -> None:
     assert clock.now == 10.0
     with pytest.raises(Deadlock, match="nothing is left to happen at 10 s"):
         clock.run()
+
+
+def test_an_event_at_a_moment_is_there_to_the_last_bit() -> None:
+    clock, log = Clock(), []
+    now, moment = 1.6 + 0.1, 1.6 + 11.7
+    assert now + (moment - now) < moment
+
+    async def process() -> None:
+        await clock.timeout(now)
+        log.append(await clock.at(moment, lambda: clock.now))
+
+    run(process(), clock=clock)
+    assert log == [moment]
+
+
+def test_no_event_is_at_a_moment_that_is_over() -> None:
+    clock = Clock()
+
+    async def process() -> None:
+        await clock.timeout(2.0)
+        await clock.at(2.0)
+        with pytest.raises(ValueError, match=r"an event cannot be at 1\.5 s, which is over at 2\.0 s"):
+            clock.at(1.5)
+        with pytest.raises(ValueError, match="an event cannot be at nan s"):
+            clock.at(math.nan)
+
+    run(process(), clock=clock)
+    assert clock.now == 2.0
+
+
+def test_the_last_event_of_a_moment_comes_after_what_is_late_by_a_rounding_error() -> None:
+    clock, log = Clock(), []
+    assert 0.1 + 0.2 > 0.3
+
+    async def ends() -> None:
+        await clock.at(0.3, last=True)
+        log.append(("end", clock.now))
+
+    async def arrives(*seconds: float) -> None:
+        for each in seconds:
+            await clock.timeout(each)
+        log.append((len(seconds), clock.now))
+
+    run(ends(), arrives(0.1, 0.2), arrives(0.3), clock=clock)
+    assert log == [(1, 0.3), (2, 0.1 + 0.2), ("end", 0.1 + 0.2)]
+    clock, log = Clock(), []
+    run(ends(), arrives(0.1, 0.2000001), clock=clock)
+    assert log[0] == ("end", 0.3)
+
+
+def test_what_is_due_at_the_end_happens_though_it_is_late_by_a_rounding_error() -> None:
+    clock, log = Clock(), []
+
+    async def process() -> None:
+        while True:
+            await clock.timeout(0.1)
+            log.append(clock.now)
+
+    clock.spawn(process())
+    clock.run(until=0.3)
+    assert log == [0.1, 0.2, 0.3]  # 0.1 + 0.1 + 0.1 is 0.30000000000000004
+    assert clock.now == 0.3
+    clock.close()

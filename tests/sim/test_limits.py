@@ -116,3 +116,18 @@ def test_an_interval_is_positive_and_validation_is_the_name_of_the_datas_own_tai
         EvaluateOptions(every_local_steps=0)
     with pytest.raises(ConfigError, match=r"^sets\.validation: is the name of the data's own held-out tail"):
         EvaluateOptions(sets={"validation": None})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("steps", [3, 7, 1234])
+def test_a_budget_in_time_takes_in_what_is_due_at_its_end_on_paper(steps: int) -> None:
+    """Steps of 0.1 s, one after the other: the sum of so many is not that many tenths of a second, but for rounding."""
+    cluster = {"regions": [{"workers": [1.0]}], "step_time_ms": 100.0}
+    sections = tiny(cluster=cluster, steps={"name": "fixed", "base": 1}, executor={"name": "timing"})
+    run = record(sections | {"budget": {"simulated_hours": steps / 36000}})
+    assert (run.simulation.ledger.committed, run.simulation.now) == (steps, steps / 36000 * 3600)
+    run = record(sections | {"budget": {"simulated_hours": (steps - 0.001) / 36000}})
+    assert run.simulation.ledger.committed == steps - 1
+
+
+def test_a_budget_in_tokens_is_rounded_up_to_steps_exactly() -> None:
+    assert BudgetOptions(tokens=10**17 + 1).steps(10) == 10**16 + 1

@@ -44,6 +44,12 @@ class Policies(PolicyConformance):
             {},
             r"2 workers, slow: parameters were modified in place, those made at .*training",
         ),
+        (
+            "Weightless",
+            "obeys_weights_or_refuses_them",
+            {},
+            r"2 workers, slow: `weights:` make no difference; it should",
+        ),
         ("NoCommit", "spends_the_budget", {}, r"24 local steps trained, 0 committed, 0 dropped; it has forgotten"),
         ("NeverEnds", "spends_the_budget", {}, r"\d+ local steps trained, 0 committed, .* forgotten sim.commit"),
         ("Forgets", "steps_add_up", {}, r"neither committed nor dropped by \d+ s: update 0 of worker 0, there at 2 s;"),
@@ -144,6 +150,7 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
         ),
         (Allocations, "Halves", "allots_whole_steps_and_does_so_again", ALLOTTED, r"2\.0 local steps|float"),
         (Allocations, "Alternates", "allots_whole_steps_and_does_so_again", ALLOTTED, r"asked twice in a row, it says"),
+        (Weightings, "Negative", "weights_of_workers_are_positive", {}, r"worker 1 counts -0\.5; it must be positive"),
         (Weightings, "Doubles", "over_equal_steps_they_are_one", {}, r"1 steps of 1 on average count 2\.0, not 1"),
         (
             Weightings,
@@ -277,7 +284,7 @@ def test_three_lines_test_a_plugin_file(pytester: pytest.Pytester, monkeypatch: 
         """,
     )
     result = pytester.runpytest_subprocess("-v", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=9)
+    result.assert_outcomes(passed=10)
     result.stdout.fnmatch_lines(["*TestMine::test_over_equal_steps_they_are_one?mine? PASSED*"])
 
 
@@ -291,7 +298,7 @@ def test_a_suite_of_nothing_is_an_error() -> None:
 
 def test_without_plugins_a_suite_is_of_all_there_is() -> None:
     assert {each["name"] for each in MergeRuleConformance.subjects()} >= {"sgd", "nesterov", "delayed_nesterov", "adam"}
-    assert [each["name"] for each in Weightings.subjects()] == ["Doubles"]
+    assert [each["name"] for each in Weightings.subjects()] == ["Doubles", "Negative"]
 
 
 def test_a_section_that_is_needed_is_asked_for() -> None:

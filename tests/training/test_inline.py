@@ -131,6 +131,14 @@ def test_a_run_that_is_resumed_has_every_workers_buffers_and_draws(policy: dict[
     assert problem(keeping(budget={"local_steps": 16}) | {"policy": policy, "model": model}, [HERE]) is None
 
 
+def test_every_job_draws_anew_and_a_second_run_the_same() -> None:
+    one, other = (record(keeping() | {"model": {"name": "drawing"}}, [HERE]) for _ in range(2))
+    drawn = [update.losses for update in one.updates]
+    assert len({loss for losses in drawn for loss in losses}) == 4 * 2  # jobs, of two steps each
+    assert drawn == [update.losses for update in other.updates]
+    assert len({evaluation.loss for evaluation in one.evaluations}) == 1
+
+
 def test_a_model_without_shapes_takes_the_same_time_untrained() -> None:
     """3 · 8 + 3 and 3 + 1 weights and biases of its layers, 3 + 3 of its norm: 37 numbers, 148 bytes."""
     trained, timed = (record(keeping(executor={"name": name}, network={"bandwidth_gbps": 1e-6}), [HERE])

@@ -58,13 +58,13 @@ class NoLoCoGossip:
             meetings = self._meetings(sim, r)
             partner = meetings.partners.get(worker.id)
             if partner is None:
-                update = await sim.train(worker, phi, round=r)
+                update = await sim.train(worker, phi, round=r.among(worker))
                 step = self.lr * update.delta
             else:
                 here, there = worker.region, partner.region
                 sent = sim.send(phi, here, there, FP32)  # a round's start is known before its work is done
                 meetings.replicas[worker.id].succeed(sent)
-                update = await sim.train(worker, phi, round=r)
+                update = await sim.train(worker, phi, round=r.among(worker, partner))
                 await sent  # one message at a time on the way out
                 meetings.deltas[worker.id].succeed(sim.send(update.delta, here, there, sender=worker.id))
                 theirs = await (await meetings.replicas[partner.id])

@@ -8,6 +8,7 @@ from itertools import permutations
 from typing import Optional
 
 from halos.sim.course import Loss
+from halos.values.rounding import earliest, latest
 from halos.world.cluster import Worker
 from halos.world.faults import FaultModel, NoFaults
 
@@ -25,7 +26,7 @@ class Hazards:
         self.lost_messages = 0  # so far as whoever waits has been told
 
     def message(self, src: int, dst: int, start: float, seconds: float) -> tuple[float, Optional[Loss]]:
-        """Return how long a message of `seconds` (without faults) takes, in seconds, and its loss, if it is lost.
+        """Return the moment at which a message of `seconds` (without faults) is there, and its loss, if it is lost.
 
         It slows down with its link, and is lost at the moment the link goes down.
         """
@@ -33,14 +34,13 @@ class Hazards:
         dropped = self.model.loses(self.messages - 1)
         now, left = start, seconds
         while True:
-            share, until = self.model.link(src, dst, now)
+            share, until = self._link(src, dst, now)
             if share == 0.0:
-                return now - start, Loss(now, f"the link {src}->{dst} is down", message=True)
-            if now + left / share <= until:
-                # Without a fault, to the last bit what it would take in a cluster that has none.
-                took = seconds if now == start and share == 1.0 else now + left / share - start
-                lost = Loss(start + took, f"a message {src}->{dst} did not arrive", message=True)
-                return took, lost if dropped else None
+                return now, Loss(now, f"the link {src}->{dst} is down", message=True)
+            if now + left / share <= latest(until):
+                ends = now + left / share
+                lost = Loss(ends, f"a message {src}->{dst} did not arrive", message=True)
+                return ends, lost if dropped else None
             left -= (until - now) * share
             now = until
 
@@ -53,7 +53,7 @@ class Hazards:
         return not lost
 
     def collective(self, regions: Iterable[int], start: float, seconds: float) -> tuple[float, Optional[Loss]]:
-        """Return how many seconds a collective among members in `regions` takes, and its loss, if it is lost.
+        """Return the moment at which a collective among members in `regions` is over, and its loss, if it is lost.
 
         It is as slow as the slowest link between them, and waits for one that is down, unless that stays so for ever.
         """
@@ -62,10 +62,10 @@ class Hazards:
         now, left = start, seconds
         while True:
             share, until = self._slowest(links, now)
-            if share > 0.0 and now + left / share <= until:
-                return seconds if now == start and share == 1.0 else now + left / share - start, None
+            if share > 0.0 and now + left / share <= latest(until):
+                return now + left / share, None
             if until == math.inf:
-                return now - start, Loss(now, "a link is down and stays so")
+                return now, Loss(now, "a link is down and stays so")
             left -= (until - now) * share
             now = until
 
@@ -84,18 +84,20 @@ class Hazards:
 
     def crash(self, worker: Worker, start: float, end: float) -> Optional[Loss]:
         """Return the loss of `worker` in [start, end), at the moment it goes down (perhaps before), or None."""
-        begins, _ = self.model.outage(worker, start)
-        return Loss(begins, f"worker {worker.id} was down") if begins < end or begins <= start else None
+        begins, _ = self._outage(worker, start)
+        return (
+            Loss(begins, f"worker {worker.id} was down") if begins < earliest(end) or begins <= latest(start) else None
+        )
 
     def stays_up(self, worker: Worker, start: float, end: float) -> bool:
         """Whether `worker` is up all the time from `start` to `end`, both included."""
-        return self.model.outage(worker, start)[0] > end
+        return self._outage(worker, start)[0] > latest(end)
 
     def back(self, worker: Worker, time: float, server: Optional[int] = None) -> float:
         """The first moment from `time` on when `worker` is up, and its links with `server`, if given; or infinity."""
         while time < math.inf:
-            begins, ends = self.model.outage(worker, time)
-            ready = ends if begins <= time else time
+            begins, ends = self._outage(worker, time)
+            ready = ends if begins <= latest(time) else time
             if server is not None:
                 ready = max(ready, self.up(server, worker.region, ready), self.up(worker.region, server, ready))
             if ready == time:
@@ -106,15 +108,31 @@ class Hazards:
     def up(self, src: int, dst: int, time: float) -> float:
         """The first moment from `time` on when the link carries anything; or infinity."""
         while time < math.inf:
-            share, until = self.model.link(src, dst, time)
+            share, until = self._link(src, dst, time)
             if share > 0.0:
                 break
             time = until
         return time
 
     def _slowest(self, links: list[tuple[int, int]], time: float) -> tuple[float, float]:
-        states = [self.model.link(src, dst, time) for src, dst in links]
+        states = [self._link(src, dst, time) for src, dst in links]
         return min((share for share, _ in states), default=1.0), min((until for _, until in states), default=math.inf)
+
+    def _outage(self, worker: Worker, time: float) -> tuple[float, float]:
+        """As the model says; what is over at `time` but for a rounding error, is over."""
+        begins, ends = self.model.outage(worker, time)
+        while time < ends <= latest(time):
+            time = ends
+            begins, ends = self.model.outage(worker, time)
+        return begins, ends
+
+    def _link(self, src: int, dst: int, time: float) -> tuple[float, float]:
+        """As the model says; what changes at `time` but for a rounding error, has changed."""
+        share, until = self.model.link(src, dst, time)
+        while time < until <= latest(time):
+            time = until
+            share, until = self.model.link(src, dst, time)
+        return share, until
 
 
 class NoHazards(Hazards):
@@ -123,13 +141,13 @@ class NoHazards(Hazards):
     unreliable = False
 
     def message(self, src: int, dst: int, start: float, seconds: float) -> tuple[float, Optional[Loss]]:
-        return seconds, None
+        return start + seconds, None
 
     def delivers(self) -> bool:
         return True
 
     def collective(self, regions: Iterable[int], start: float, seconds: float) -> tuple[float, Optional[Loss]]:
-        return seconds, None
+        return start + seconds, None
 
     def gather(self, workers: list[Worker], members: int, start: float) -> Optional[Loss]:
         return None

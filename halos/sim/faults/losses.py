@@ -11,7 +11,7 @@ from typing import Optional
 from halos.data.order import Range
 from halos.errors import Lost
 from halos.sim.clock import Clock
-from halos.sim.course import Course, plan
+from halos.sim.course import Course
 from halos.sim.faults.hazards import Hazards
 from halos.sim.ledger import Ledger
 from halos.sim.limits import FIRST_ROUND, Hopeless
@@ -44,10 +44,11 @@ class Losses:
         self._lost_at, self._lost_now = 0.0, 0  # when the latest job was lost, and how many at that moment
         self._in_a_row = self._trained = 0  # jobs lost since the last that was done; local steps trained by then
 
-    def meet(self, course: Course, worker: Worker, job: Job, region: Optional[int]) -> Course:
+    def meet(self, course: Course, worker: Worker, job: Job, region: Optional[int], pull: float) -> Course:
         """Return `course` as it is under faults: slowed down, and ending in a loss if the job or its update is lost.
 
-        `region` is its server's; None: a job without one.
+        `region` is its server's, and `pull` what the pull from there takes without faults, in seconds; None: a job
+        without one.
         """
         hazards = self._hazards
         if not hazards.unreliable:
@@ -58,17 +59,20 @@ class Losses:
                 self._forget(worker.id)
             self._begun[worker.id] = start
         if region is not None:
-            pull, pulled = hazards.message(region, worker.region, start, course.pull)
-            course = plan(self._compute, worker, job.steps, job.id, start, pull, course.push, course.tie)
-            push, pushed = hazards.message(worker.region, region, course.until, course.push)
-            course = course._replace(push=push)
+            computes, pulled = hazards.message(region, worker.region, start, pull)
+            if computes != course.computes:
+                compute = self._compute.seconds(worker, job.steps, computes, job.id)
+                course = course.pulling_until(computes, compute)
+            arrives, pushed = hazards.message(worker.region, region, course.until, course.push)
+            if arrives != course.until + course.push:
+                course = course.pushing_until(arrives)
         # At one moment, the crash is what counts.
-        losses = (hazards.crash(worker, start, course.until + course.push), pulled, pushed)
+        losses = (hazards.crash(worker, start, course.ends), pulled, pushed)
         loss = min((loss for loss in losses if loss is not None), key=lambda loss: loss.at, default=None)
         if loss is None:
             return course
-        told = max(0.0, loss.at + hazards.detection - start)
-        return course._replace(loss=loss, told=told, trained=loss is pushed)  # the work was done, its message was lost
+        told = max(start, loss.at + hazards.detection)
+        return course._replace(loss=loss, ends=told, trained=loss is pushed)  # the work was done, its message was lost
 
     def settle(self, course: Course, worker: Worker, job: Job) -> Lost:
         """Account for a job that is lost, and return the error for whoever awaits it.

@@ -30,11 +30,11 @@ class Watch:
     def returned(self, worker: Worker, server: Union[Region, int, None] = None) -> Event[None]:
         """Return an event for when `worker` is up, and its links with `server`: now, unless a fault keeps one down."""
         region = None if server is None else region_index(server)
-        return self._moment(self._hazards.back(worker, self._clock.now, region))
+        return self._clock.at(self._hazards.back(worker, self._clock.now, region))
 
     def reachable(self, src: Union[Region, int], dst: Union[Region, int]) -> Event[None]:
         """Return an event for when the link from region to region is up: now, unless a fault keeps it down."""
-        return self._moment(self._hazards.up(region_index(src), region_index(dst), self._clock.now))
+        return self._clock.at(self._hazards.up(region_index(src), region_index(dst), self._clock.now))
 
     def up(self, worker: Worker, since: Optional[float] = None) -> bool:
         """Whether `worker` is up, and has been since `since` (virtual seconds).
@@ -75,7 +75,3 @@ class Watch:
                 more = ", …" if len(named) > MOST_NAMED else ""
                 said += f"; {what} {', '.join(named[:MOST_NAMED])}{more} are down for ever"
         return said
-
-    def _moment(self, time: float) -> Event[None]:
-        """`time`, which may never come."""
-        return self._clock.timeout(time - self._clock.now)

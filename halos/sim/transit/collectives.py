@@ -124,16 +124,16 @@ class Collectives:
         """Return an event for the end of a complete collective, or for the moment at which its loss is detected."""
         start = self.since = self.clock.now
         seconds = self._seconds(reduction.bytes, reduction.members, reduction.gathered, start)
-        loss, hazards = None, self._hazards
+        ends, loss, hazards = start + seconds, None, self._hazards
         if reduction.members > 1:
             senders = [sender for sender in reduction.senders if isinstance(sender, int)]
             members = [self._workers[sender] for sender in senders if sender < len(self._workers)]
             loss = hazards.gather(members, reduction.members, start)
             if loss is None:
-                seconds, loss = hazards.collective([member.region for member in members], start, seconds)
+                ends, loss = hazards.collective([member.region for member in members], start, seconds)
             if loss is not None:
                 self.lost = loss.why
-                seconds = loss.at - start + hazards.detection
+                ends = loss.at + hazards.detection
 
         def arrive() -> Params:
             self.since = None
@@ -142,7 +142,7 @@ class Collectives:
             self._tell.transfer(Transfer(start, self.clock.now, None, None, reduction.crossing, ALL_REDUCE))
             return reduction.mean
 
-        return self.clock.timeout(seconds, arrive)
+        return self.clock.at(ends, arrive)
 
     def _seconds(self, nbytes: int, members: int, gathered: bool, start: float) -> float:
         network = self._network

@@ -33,9 +33,9 @@ class Transfers:
         codec = codec or self._wire.codec
         start, nbytes, hazards = self._clock.now, self._wire.bytes(payload, codec), self._hazards
         seconds = self._network.transfer(nbytes, source, target, start)
-        seconds, loss = hazards.message(source, target, start, seconds)
+        ends, loss = hazards.message(source, target, start, seconds)
         if loss is not None:
-            seconds += hazards.detection
+            ends = loss.at + hazards.detection
 
         def arrive() -> Params:
             if loss is not None:
@@ -44,7 +44,7 @@ class Transfers:
             self._tell.transfer(Transfer(start, self._clock.now, source, target, nbytes, "send"))
             return self._wire.arriving((source, target) if sender is None else sender, payload, codec)
 
-        return self._clock.timeout(seconds, arrive)
+        return self._clock.at(ends, arrive)
 
     def round_trip_seconds(self, server: int, region: int) -> float:
         """Seconds that a whole model's pull and push would take now."""

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Optional
 import pytest
 
 from halos.config.yaml_text import Section
+from halos.errors import ConfigError
 from halos.testing.conformance.suite import JITTER, Suite
-from halos.testing.recording import Recording, tiny
+from halos.testing.recording import Recording, record, tiny
 from halos.testing.resuming import problem
 from halos.testing.situations import SITUATIONS, QuadraticProblem, Situation
 from halos.testing.witness import everything, first_difference, timeline, watching
@@ -148,6 +149,20 @@ class PolicyConformance(Suite):
         with self.about(section, f", {situation}"):
             what = problem(sections, [*self.plugins, JITTER])
         self.check(what is None, section, f"{situation}: {what}")
+
+    @pytest.mark.parametrize("situation", [Situation(2, "slow")], ids=str)
+    def test_obeys_weights_or_refuses_them(self, section: Section, situation: Situation) -> None:
+        """Weights of two workers that differ make another model; where they have no part, `weighs = False` says so."""
+        weights = {"name": "by_worker", "workers": [1.0, 3.0]}
+        if getattr(self.build(section), "weighs", True) is False:
+            sections = situation.sections(2 * self.least_steps(section), self.rounds)
+            with pytest.raises(ConfigError, match=r"^weights: 'by_worker' has no part in policy "):
+                record(sections | {"policy": section, "weights": weights}, [*self.plugins, JITTER])
+            return
+        without = self.observe(section, situation).recording.simulation.params
+        weighed = self.run_of(section, situation, weights=weights).simulation.params
+        message = "`weights:` make no difference; it should use update.delta, end or since, or say weighs = False"
+        self.check(without.distance(weighed) > 0.0, section, f"{situation}: {message}")
 
     @pytest.mark.parametrize("workers", [1, 2, 16])
     def test_reaches_the_optimum(self, section: Section, workers: int) -> None:

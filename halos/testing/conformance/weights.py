@@ -32,6 +32,14 @@ class WeightsConformance(Suite):
             factor = weights.factor(steps, float(steps))
             self.check(factor == 1.0, section, f"{steps} steps of {steps} on average count {factor!r}, not 1")
 
+    def test_weights_of_workers_are_positive(self, section: Section) -> None:
+        """Of those that have `weight`."""
+        run = self.record(section, Situation(2, "jitter").sections(2, 1) | {"weights": section})
+        weight = getattr(run.config.weights, "weight", lambda worker: 1.0)
+        for worker in run.simulation.workers:
+            counts = weight(worker)
+            self.check(0.0 < counts < math.inf, section, f"worker {worker.id} counts {counts!r}; it must be positive")
+
     def test_are_a_function_of_their_arguments(self, section: Section) -> None:
         weights: ContributionWeights = self.build(section)
         backwards = [weights.factor(*case) for case in reversed(CASES)][::-1]

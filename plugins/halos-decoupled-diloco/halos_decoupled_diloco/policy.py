@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import ClassVar, Optional
 
 from halos import Simulation, under
 
@@ -21,6 +21,8 @@ class DecoupledDiLoCo(Options):
     contributed get Θ_p, and mix it τ steps after they sent, or at their next stop if it comes later:
     θ_{m,p} ← α θ_{m,p} + (1 − α) Θ_p. Whoever has crashed begins anew from Θ. README.md says what of this is ours.
     """
+
+    weighs: ClassVar[bool] = False  # but as its own `weights` says, of all that is in a contribution
 
     async def run(self, sim: Simulation) -> None:
         with under("policy"):

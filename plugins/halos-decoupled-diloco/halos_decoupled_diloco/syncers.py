@@ -85,8 +85,10 @@ class Syncer:
 
     async def _wait(self, sync: int) -> None:
         """The grace window: while all that have contributed still get their answer in time."""
-        left = min(arrival.wanted for arrival in self.arrived) - self.sim.now
-        await self.sim.sleep(self.options.grace * max(0.0, left))
+        now, grace, wanted = self.sim.now, self.options.grace, min(arrival.wanted for arrival in self.arrived)
+        # All of the time that is left is until that very moment, though rounding may make it another.
+        until = wanted if grace == 1.0 else now + grace * (wanted - now)
+        await self.sim.at(max(now, until), last=True)
         if self.merges == sync:
             self._merge()
 

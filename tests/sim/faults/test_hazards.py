@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import pytest
-
 from halos.sim.faults.hazards import Hazards, Loss
 from halos.testing import record, tiny
 from halos.testing.witness import everything, first_difference
@@ -54,18 +52,18 @@ class Given(FaultOptions):
 def test_a_message_on_a_link_at_half_its_bandwidth_for_a_while_takes_longer_by_half_of_that() -> None:
     # 4 s of work from 10 s on: 2 s of it before the link is slow at 12 s, 1 s until 14 s, and the last until 15 s.
     hazards = Hazards(Given(shares=[(12.0, 14.0, 0.5)]))
-    assert hazards.message(0, 1, 10.0, 4.0) == (pytest.approx(5.0), None)
+    assert hazards.message(0, 1, 10.0, 4.0) == (15.0, None)
     # One that begins and ends inside the interval takes twice as long; one after it is as ever.
-    assert hazards.message(0, 1, 12.5, 0.5) == (pytest.approx(1.0), None)
-    assert hazards.message(0, 1, 14.0, 4.0) == (4.0, None)
+    assert hazards.message(0, 1, 12.5, 0.5) == (13.5, None)
+    assert hazards.message(0, 1, 14.0, 4.0) == (18.0, None)
 
 
 def test_a_message_is_lost_at_the_moment_its_link_goes_down_and_at_once_if_it_is() -> None:
     hazards = Hazards(Given(shares=[(12.0, 14.0, 0.0)]))
-    assert hazards.message(0, 1, 10.0, 4.0) == (2.0, Loss(12.0, "the link 0->1 is down", message=True))
-    assert hazards.message(0, 1, 13.0, 4.0) == (0.0, Loss(13.0, "the link 0->1 is down", message=True))
-    assert hazards.message(0, 1, 10.0, 2.0) == (2.0, None)  # there in time
-    assert hazards.message(0, 1, 14.0, 4.0) == (4.0, None)
+    assert hazards.message(0, 1, 10.0, 4.0) == (12.0, Loss(12.0, "the link 0->1 is down", message=True))
+    assert hazards.message(0, 1, 13.0, 4.0) == (13.0, Loss(13.0, "the link 0->1 is down", message=True))
+    assert hazards.message(0, 1, 10.0, 2.0) == (12.0, None)  # there in time
+    assert hazards.message(0, 1, 14.0, 4.0) == (18.0, None)
 
 
 def test_a_message_that_is_dropped_has_taken_its_time() -> None:
@@ -77,27 +75,26 @@ def test_a_message_that_is_dropped_has_taken_its_time() -> None:
     assert (hazards.messages, hazards.lost_messages) == (5, 1)  # of the other nobody has been told yet
 
 
-def test_without_a_fault_a_message_takes_what_it_takes_to_the_last_bit() -> None:
+def test_without_a_fault_a_message_is_there_when_it_is_to_the_last_bit() -> None:
     hazards = Hazards(Given(shares=[(1e9, 2e9, 0.5)]))
-    assert 12345.678 + 0.1 - 12345.678 != 0.1
-    assert hazards.message(0, 1, 12345.678, 0.1) == (0.1, None)
-    assert hazards.collective([0, 1], 12345.678, 0.1) == (0.1, None)
+    assert hazards.message(0, 1, 12345.678, 0.1) == (12345.678 + 0.1, None)
+    assert hazards.collective([0, 1], 12345.678, 0.1) == (12345.678 + 0.1, None)
 
 
 def test_a_collective_is_as_slow_as_its_slowest_link_and_waits_for_one_that_is_down() -> None:
     slow = Hazards(Given(shares=[(2.0, 4.0, 0.5)], only=(1, 0)))
-    assert slow.collective([0, 1, 1, 2], 0.0, 4.0) == (pytest.approx(5.0), None)
+    assert slow.collective([0, 1, 1, 2], 0.0, 4.0) == (5.0, None)
     assert slow.collective([0, 2], 0.0, 4.0) == (4.0, None)  # not between its members
     down = Hazards(Given(shares=[(2.0, 9.0, 0.0)]))
-    assert down.collective([0, 1], 0.0, 4.0) == (pytest.approx(11.0), None)
-    assert down.collective([0, 0], 0.0, 4.0) == (pytest.approx(11.0), None)  # the links inside the only region
+    assert down.collective([0, 1], 0.0, 4.0) == (11.0, None)
+    assert down.collective([0, 0], 0.0, 4.0) == (11.0, None)  # the links inside the only region
 
 
 def test_a_collective_is_lost_when_a_link_goes_down_for_ever() -> None:
     hazards = Hazards(Given(shares=[(1.0, 2.0, 0.5), (3.0, math.inf, 0.0)]))
-    assert hazards.collective([0, 1], 0.0, 2.0) == (pytest.approx(2.5), None)
-    seconds, loss = hazards.collective([0, 1], 0.0, 4.0)
-    assert (seconds, loss and loss.at) == (3.0, 3.0)
+    assert hazards.collective([0, 1], 0.5, 1.5) == (2.5, None)
+    ends, loss = hazards.collective([0, 1], 0.5, 4.0)
+    assert (ends, loss and loss.at) == (3.0, 3.0)
 
 
 def test_a_crash_counts_if_it_begins_before_the_end_or_is_there_at_the_start() -> None:
@@ -122,6 +119,29 @@ def test_a_worker_is_back_when_it_is_up_and_both_links_to_its_server_are() -> No
 def test_what_is_down_for_ever_never_comes_back() -> None:
     hazards = Hazards(Given(down=[(5.0, math.inf)], shares=[(7.0, math.inf, 0.0)]))
     assert (hazards.back(WORKER, 4.0), hazards.back(WORKER, 6.0), hazards.up(0, 1, 8.0)) == (4.0, math.inf, math.inf)
+
+
+ULP = 2.0**-52  # the relative distance of two neighbouring floats
+
+
+def test_what_is_a_rounding_error_before_or_after_a_moment_is_at_that_moment() -> None:
+    """In [5, 8) a worker is down, and its link; 0.1 + 0.1 + … is 5 or 8 only nearly."""
+    hazards = Hazards(Given(down=[(5.0, 8.0)], shares=[(5.0, 8.0, 0.0)]))
+    for five in (5.0 * (1 - ULP), 5.0, 5.0 * (1 + ULP)):
+        assert hazards.crash(WORKER, 0.0, five) is None  # done when it goes down
+        assert not hazards.stays_up(WORKER, 0.0, five)
+        assert hazards.crash(WORKER, five, five) is not None
+        assert hazards.message(0, 1, 0.0, five) == (five, None)  # there in time
+        assert hazards.collective([0, 1], 0.0, five) == (five, None)
+        assert hazards.back(WORKER, five) == 8.0
+    for eight in (8.0 * (1 - ULP), 8.0, 8.0 * (1 + ULP)):
+        assert hazards.crash(WORKER, eight, 20.0) is None  # it is back
+        assert hazards.stays_up(WORKER, eight, 20.0)
+        assert hazards.message(0, 1, eight, 4.0) == (eight + 4.0, None)
+        assert hazards.collective([0, 1], eight, 4.0) == (eight + 4.0, None)
+        assert (hazards.back(WORKER, eight), hazards.up(0, 1, eight)) == (eight, eight)
+    found = hazards.crash(WORKER, 0.0, 5.001)
+    assert found is not None and found.at == 5.0
 
 
 def test_outages_that_overlap_or_touch_are_one_and_the_last_is_cut_at_the_end() -> None:

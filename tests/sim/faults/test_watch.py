@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from halos import Lost
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 from halos.world.faults import Outage
-from tests.faulty import HERE, crash, link
-from tests.small_runs import AVERAGE, FOUR_MB, MB_PER_S, TWO_REGIONS, timing
+from tests.faulty import HERE, crash, link, outage
+from tests.small_runs import AVERAGE, FOUR_MB, MB_PER_S, ONE_WORKER, TWO_REGIONS, timing
 
 
 def test_a_worker_that_cannot_reach_its_server_starts_again_when_it_can() -> None:
@@ -95,3 +96,37 @@ def test_what_is_down_for_ever_is_named(faults: dict[str, Any], said: str) -> No
     regions = [{"workers": [1.0] * 6}, {"workers": [1.0] * 6}]
     timing(body, cluster={"regions": regions}, faults=faults)
     assert heard == ["", said]
+
+
+def test_a_worker_returns_at_the_very_moment_at_which_it_is_up_and_loses_no_job_for_it() -> None:
+    """Down at 1.6 s for 11.7 s, which is told 0.1 s later: now + (return − now) is a rounding error too early."""
+    returns = 1.6 + 11.7
+    assert (1.6 + 0.1) + (returns - (1.6 + 0.1)) < returns
+    faults = crash(1, 1.6, 11.7, detection_seconds=0.1)
+    run = record(tiny(policy={"name": "async_local_sgd"}, faults=faults, budget={"local_steps": 20}))
+    assert (run.simulation.faults.lost()["jobs"], run.simulation.ledger.lost) == (1, 2)
+    assert next(update.start_time for update in run.updates if update.worker == 1) == returns
+
+
+@pytest.mark.parametrize("tenths", range(1, 60, 4))
+def test_a_detected_loss_a_return_and_a_link_that_is_up_again_are_at_their_moments(tenths: int) -> None:
+    """To the last bit, whenever they are and whenever somebody began to wait for them."""
+    at, seconds, moments = tenths / 10, 11.7, []
+
+    async def body(sim: Simulation) -> None:
+        worker = sim.workers[0]
+        await sim.sleep(0.7 * at)
+        with pytest.raises(Lost):
+            await sim.train(worker, sim.params, 60)
+        moments.append(sim.now)
+        await sim.faults.returned(worker)
+        moments.append(sim.now)
+
+    async def link(sim: Simulation) -> None:
+        await sim.sleep(at)
+        await sim.faults.reachable(0, 1)
+        moments.append(sim.now)
+
+    timing(body, cluster=ONE_WORKER, faults=crash(0, at, seconds, detection_seconds=0.3))
+    timing(link, cluster=TWO_REGIONS, faults=outage(1, at / 3, seconds))
+    assert moments == [at + 0.3, at + seconds, at / 3 + seconds]

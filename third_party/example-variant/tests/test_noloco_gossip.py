@@ -204,6 +204,17 @@ def test_a_share_drifts_by_as_much_as_its_replica_was_off_the_mean() -> None:
     assert [share.hop_drift for share in recording.commits[1].shares] == pytest.approx([0.03, 0.015, 0.015])
 
 
+def test_weights_compare_the_two_of_a_pair_and_who_is_alone_counts_whole() -> None:
+    weights = {"name": "by_worker", "workers": [1.0, 3.0, 7.0]}
+    recording = run(6, 1.0, 1.0, 1.0, weights=weights, steps={"name": "fixed", "base": 4}, budget={"local_steps": 72})
+    for met, updates in zip(pairs(recording, 6), zip(*[iter(recording.updates)] * 3)):
+        (pair,) = met
+        total = sum(weights["workers"][worker] for worker in pair)  # type: ignore[index]
+        for update in updates:
+            counts = 2 * weights["workers"][update.worker] / total if update.worker in pair else 1.0  # type: ignore[index]
+            assert update.factor == pytest.approx(counts)
+
+
 def test_the_report_tells_exchanges_between_regions_from_others() -> None:
     recording = run(
         40, cluster={"regions": [{"workers": [1.0, 1.0]}, {"workers": [1.0, 1.0]}]}, budget={"local_steps": 640}
