@@ -41,9 +41,10 @@ def trained_on(data: Section) -> tuple[Outcome, list[list[int]]]:
 
 
 def refused(outcome: Outcome, key: str = "data") -> bool:
-    """Refused, with the key named, and no folder made, unless it is about a token that came up under way."""
-    under_way = outcome.err.startswith("error: data: the corpus holds token ")
-    return outcome.refused and outcome.err.startswith(f"error: {key}") and Path("run").exists() == under_way
+    """Refused, with the key named, and no folder made, unless it is about a token, which may come up under way."""
+    may_be_under_way = outcome.err.startswith("error: data: the corpus holds token ")
+    in_time = may_be_under_way or not Path("run").exists()
+    return outcome.refused and outcome.err.startswith(f"error: {key}") and in_time
 
 
 def settled(outcome: Outcome, key: str = "data") -> bool:

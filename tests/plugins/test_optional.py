@@ -11,7 +11,8 @@ from halos.plugins.optional import MAY, NAMES, call, has, names
 from halos.plugins.registry import KINDS, Plugins
 
 ROOT = Path(__file__).parents[2]
-# What is looked up by name and is nothing of a component's: of errors, libraries, modules, pluggy, coroutines.
+# What is looked up by name and is nothing of a component's: of errors, libraries, modules, pluggy, coroutines, tensors,
+# datasets, tokenizers and corpora.
 OTHERS = {
     "strerror",
     "CSafeLoader",
@@ -23,6 +24,11 @@ OTHERS = {
     "cr_await",
     "cr_frame",
     "folder",
+    "detach",
+    "__len__",
+    "__getitem__",
+    "encode_batch_fast",
+    "bytes_per_token",
 }
 
 
