@@ -3,6 +3,11 @@
 All that a plugin needs is imported from here (and, for its tests, from `halos.testing`); docs/plugins.md has the rest.
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # python -m halos.run: Python looks in the working directory
+    sys.path.append(sys.path.pop(0))  # first, where a plugin's file may be called random.py; from here on, last
+
 import halos.lazy  # noqa: F401 - before all others
 from halos.data import ArrayCorpus, Corpus, DataOptions, DataSource
 from halos.data.batch import Batch

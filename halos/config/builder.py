@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Union
 
 from halos.config.layers import layered
-from halos.config.paths import absolute, plain
+from halos.config.paths import absolute
+from halos.config.references import escaped
+from halos.config.written import Layer, Spelled, at, inside, plain
+from halos.config.written import others as of_others
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, did_you_mean, shown
 from halos.plugins.registry import KINDS, Plugins
 
+KIND_OF = {protocol: kind for kind, (protocol, _) in KINDS.items()}
 WORDS: dict[Any, str] = {
     int: "an integer",
     float: "a number",
@@ -30,36 +35,56 @@ WORDS: dict[Any, str] = {
 }
 
 
+class Unwritable(ConfigError):
+    """A text that config.yaml could not hold: a folder's name may be any bytes."""
+
+
 class Builder:
     """Turns sections into dataclasses, fields annotated with a Protocol into the component they name."""
 
     def __init__(self, plugins: Plugins) -> None:
         self._plugins = plugins
-        self._kinds = {protocol: kind for kind, (protocol, _) in KINDS.items()}
+        self._dropped: dict[str, None] = {}
+
+    @property
+    def dropped(self) -> list[str]:
+        """What was written of one component and does not fit the one that took its place: a line for each key."""
+        return list(self._dropped)
 
     def build(self, cls: type[Any], section: Any, key: str) -> Any:
         """Return an instance of dataclass `cls` from the section at `key`. Raises ConfigError for what does not fit."""
         if not isinstance(section, dict):
             raise ConfigError(key, f"{shown(section)} is not a section of keys and values")
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+        others = of_others(section)
         for name in section:
-            if name not in fields:
-                known = ", ".join(sorted(fields)) or "none"
+            if name not in fields and name not in others:
                 raise ConfigError(
-                    _join(key, str(name)), f"no such key; there are: {known}{did_you_mean(str(name), fields)}"
+                    _join(key, str(name)), f"no such key{did_you_mean(str(name), fields)}; there are: {_listed(fields)}"
                 )
+        for other in dict.fromkeys(others.values()):
+            strange = [name for name in section if name not in fields and others[name] == other]
+            own = self._plugins.name_of(cls) or "what is there now"
+            if strange:
+                self._drop(key, ", ".join(strange), other, f"{own} has no such key")
         hints = _hints(cls, key)
         values = {}
         for name, field in fields.items():
             hint, where = hints[name], _join(key, name)
             if name in section:
-                values[name] = self.convert(hint, self._named(hint, section[name], field), where)
-            elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                try:
+                    values[name] = self.convert(hint, self.on_default(hint, at(section, name), field), where)
+                    continue
+                except ConfigError as error:
+                    if name not in others:
+                        raise
+                    self._drop(key, name, others[name], error.problem if error.key == where else str(error))
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
                     raise ConfigError(where, f"missing; it must be {self.describe(hint)}")
                 values[name] = self.build(hint, {}, where)  # its own message says what it needs
         try:
-            return cls(**values)
+            return self._made(cls, values, key, others)
         except ConfigError as error:
             raise error.under(key) from None
         except (TypeError, ValueError, ArithmeticError) as error:
@@ -68,30 +93,32 @@ class Builder:
     def convert(self, hint: Any, value: Any, key: str) -> Any:
         """Return `value` as the annotation `hint` wants it. Raises ConfigError for `key` if it does not fit."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-        if hint in self._kinds:
-            return self._component(self._kinds[hint], value, key)
+        if isinstance(value, Spelled):
+            value = value.text if self._means_text(hint, value) else value.value
+        if hint in KIND_OF:
+            return self._component(KIND_OF[hint], value, key)
         if origin in (Union, types.UnionType):
             return self._union(hint, list(arguments), value, key)
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             return self.build(hint, _section(hint, value), key)
         if origin in (list, Sequence):
             if isinstance(value, list):
-                return [self.convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
+                return [self.convert(arguments[0], item, f"{key}[{i}]") for i, item in inside(value)]
             if isinstance(value, dict):  # from an override such as regions.0=…
                 raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}; it is replaced as a whole")
         if origin is tuple and isinstance(value, list):
             inner = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
             if len(inner) == len(value):
-                return tuple(self.convert(*pair, f"{key}[{i}]") for i, pair in enumerate(zip(inner, value)))
+                return tuple(self.convert(inner[i], item, f"{key}[{i}]") for i, item in inside(value))
         if origin is dict and isinstance(value, dict):
-            return {str(name): self.convert(arguments[1], item, _join(key, str(name))) for name, item in value.items()}
+            return {str(name): self.convert(arguments[1], item, _join(key, str(name))) for name, item in inside(value)}
         return self._plain(hint, value, key)
 
     def describe(self, hint: Any) -> str:
         """Return in words what the annotation `hint` allows."""
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-        if hint in self._kinds:
-            return self._describe_kind(self._kinds[hint])
+        if hint in KIND_OF:
+            return self._describe_kind(KIND_OF[hint])
         if origin in (Union, types.UnionType):
             return " or ".join(self.describe(argument) for argument in arguments)
         if origin is typing.Literal:
@@ -110,6 +137,35 @@ class Builder:
         if dataclasses.is_dataclass(hint):
             return WORDS[dict]
         return WORDS.get(hint) or f"a {hint}, which no value in a config ever is"
+
+    def _made(self, cls: type[Any], values: dict[str, Any], key: str, others: dict[str, str]) -> Any:
+        """Return an instance of `cls`, without those of the `others` that it refuses."""
+        while True:
+            try:
+                return cls(**values)
+            except ConfigError as error:
+                name = re.split(r"[.\[]", error.key)[0]
+                if name not in values or name not in others:
+                    raise
+                self._drop(key, name, others[name], error.problem)
+                del values[name]
+
+    def _means_text(self, hint: Any, value: Spelled) -> bool:
+        """Whether an annotation means the text that is written, and not the number (true, false, null) it is."""
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        if not value.text:
+            return False
+        if origin is typing.Literal:
+            return value.text in arguments and value.value not in arguments
+        if origin in (Union, types.UnionType):
+            itself = [int, float, Any] if type(value.value) is int else [type(value.value), Any]
+            return not any(each in arguments for each in itself) and any(
+                self._means_text(argument, value) for argument in arguments
+            )
+        return hint in (str, Path) or (hint in KIND_OF and value.text in self._plugins.components[KIND_OF[hint]])
+
+    def _drop(self, key: str, names: str, other: str, problem: str) -> None:
+        self._dropped[f"{key}: dropped {names}, written of {other or 'another component'}: {problem}"] = None
 
     def _describe_kind(self, kind: str) -> str:
         return f"{_a(kind)}: {{name: …}}, one of {', '.join(sorted(self._plugins.components[kind]))}"
@@ -132,9 +188,9 @@ class Builder:
             except OverflowError:
                 raise ConfigError(key, f"{shown(value)} is too large for a number") from None
         if hint is str and (isinstance(value, str) or number):
-            return str(value)
+            return _in_utf8(str(value), key)
         if hint is Path and isinstance(value, str) and value:
-            return Path(absolute(value))
+            return Path(_in_utf8(absolute(value), key))
         if hint is type(None) and value is None:
             return None
         raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}")
@@ -144,6 +200,7 @@ class Builder:
             return None
         some = [argument for argument in arguments if argument is not type(None)]
         own = str if isinstance(value, str) else type(value)
+        own = float if own is int and int not in some else own
         if own in some:  # Union[str, int] of 5 is 5
             return self.convert(own, value, key)
         fitting = [option for option in some if not isinstance(value, (list, dict)) or self._may_hold(option, value)]
@@ -152,6 +209,8 @@ class Builder:
         for option in fitting:
             try:
                 return self.convert(option, value, key)
+            except Unwritable:
+                raise
             except ConfigError:
                 continue
         raise ConfigError(key, f"{shown(value)} is not {self.describe(hint)}")
@@ -161,7 +220,7 @@ class Builder:
         origin = typing.get_origin(hint) or hint
         if isinstance(value, list):
             return origin in (list, tuple, Sequence, Any)
-        return origin in (dict, Any) or hint in self._kinds or dataclasses.is_dataclass(hint)
+        return origin in (dict, Any) or hint in KIND_OF or dataclasses.is_dataclass(hint)
 
     def _component(self, kind: str, value: Any, key: str) -> Any:
         section = {"name": value} if isinstance(value, str) else value
@@ -169,39 +228,57 @@ class Builder:
             raise ConfigError(key, f"{shown(value)} is not {self._describe_kind(kind)}")
         if "name" not in section:
             raise ConfigError(_join(key, "name"), f"missing; it must be {self._describe_kind(kind)}")
-        name = section["name"]
+        name = at(section, "name")
+        if isinstance(name, Spelled):
+            name = name.text if name.text in self._plugins.components[kind] else name.value
         if not isinstance(name, str):
             raise ConfigError(_join(key, "name"), f"{shown(name)} is not the name of {self._describe_kind(kind)}")
         try:
             cls = self._plugins.find(kind, name)
         except UserError as error:
             raise ConfigError(_join(key, "name"), str(error)) from None
-        return self.build(cls, {own: inner for own, inner in section.items() if own != "name"}, key)
+        own = Layer((each for each in inside(section) if each[0] != "name"), of_others(section))
+        return self.build(cls, own, key)
 
-    def _named(self, hint: Any, value: Any, field: dataclasses.Field[Any]) -> Any:
-        """A section without a `name`, for a component that has a default: on top of that default."""
-        component = any(inner in self._kinds for inner in (hint, *typing.get_args(hint)))
+    def on_default(self, hint: Any, value: Any, field: dataclasses.Field[Any]) -> Any:
+        """Return a section without a `name`, for a component that has a default, on top of that; else `value`."""
+        component = any(inner in KIND_OF for inner in (hint, *typing.get_args(hint)))
         if not component or not isinstance(value, dict) or "name" in value:
             return value
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        below = to_sections(default, self._plugins)
+        below = _sections(default, self._plugins)
         return layered(below, value) if isinstance(below, dict) else value
 
 
 def to_sections(value: Any, plugins: Plugins) -> Any:
-    """A resolved configuration as plain sections again: what `config.yaml` holds, and can be run from."""
+    """A resolved configuration as plain sections again: what `config.yaml` holds, and can be run from.
+
+    Texts are escaped, so that no `${…}` in one is taken for a reference.
+    """
+    return _escaped(_sections(value, plugins))
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return escaped(value) if isinstance(value, str) else value
+
+
+def _sections(value: Any, plugins: Plugins) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         section: Section = {
-            field.name: to_sections(getattr(value, field.name), plugins)
+            field.name: _sections(getattr(value, field.name), plugins)
             for field in dataclasses.fields(value)
             if field.init
         }
         name = plugins.name_of(type(value))
         return section if name is None else {"name": name, **section}
     if isinstance(value, (list, tuple)):
-        return [to_sections(item, plugins) for item in value]
+        return [_sections(item, plugins) for item in value]
     if isinstance(value, dict):
-        return {key: to_sections(item, plugins) for key, item in value.items()}
+        return {key: _sections(item, plugins) for key, item in value.items()}
     return os.path.abspath(value) if isinstance(value, Path) else value
 
 
@@ -223,6 +300,17 @@ def _section(cls: type[Any], value: Any) -> Any:
     return {"name": value} if isinstance(value, str) and has_name else value
 
 
+def _in_utf8(text: str, key: str) -> str:
+    """Return `text`. Raises Unwritable if it is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unwritable(
+            key, f"{shown(text)} is no UTF-8, and config.yaml could not hold it; rename what is so called"
+        ) from None
+    return text
+
+
 def _hints(cls: type[Any], key: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls)
@@ -234,6 +322,10 @@ def _hints(cls: type[Any], key: str) -> dict[str, Any]:
 def _a(noun: str) -> str:
     """The noun with its article, if it takes one."""
     return noun if noun.endswith("weights") else f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _join(key: str, name: str) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Optional
 
 from halos.config.builder import Builder
+from halos.config.defaults import Defaults
 from halos.config.env import with_env
 from halos.config.evaluation_sets import inheriting
 from halos.config.layers import DEFAULTS, merge, overrides, read
-from halos.config.paths import absolute
-from halos.config.references import interpolate
+from halos.config.paths import absolute, expanded
+from halos.config.references import interpolate, refers
+from halos.config.written import as_text, inside
 from halos.config.yaml_text import Section
 from halos.data import DataSource
 from halos.errors import ConfigError, positive, require, shown, under
@@ -94,12 +96,15 @@ class Config:
     record: RecordOptions = field(default_factory=RecordOptions)
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     observers: ObserverOptions = field(default_factory=ObserverOptions)
+    # What was written of a component that another took the place of, and does not fit that: to be told, once it runs.
+    dropped: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_seeds()
         for set_name, source in self.evaluate.sets.items():
             key = f"evaluate.sets.{set_name}.validation_samples"
             require(source.validation_samples > 0, key, source.validation_samples, "a positive number of samples")
+        self.out = None if self.out is None else expanded(self.out)
         plain = self.name not in ("", ".", "..") and not any(character in self.name for character in "/\\\0")
         require(plain, "name", self.name, "the name of a folder (no slashes); `out` takes a path")
         if self.budget.target_loss is not None:
@@ -128,37 +133,45 @@ class Config:
 
 
 def load_config(
-    path: Optional[str], changes: Sequence[str] = (), plugins: Sequence[str] = ()
+    path: Optional[str], changes: Sequence[str] = (), plugins: Sequence[str] = (), without: Sequence[str] = ()
 ) -> tuple[Config, Plugins]:
     """The configuration in file `path` with `key=value` changes on top, and the plugins it uses.
 
-    `plugins` are loaded in addition to installed ones and those the file names, and become part of
-    the configuration. UserError says what is wrong, with the full key.
+    `plugins` are loaded in addition to installed ones (but those `without`) and those the file names, and become
+    part of the configuration. UserError says what is wrong, with the full key.
     """
-    layer: Section = {} if path is None else read(Path(path))
-    return resolved(merge(layer, overrides(changes)), plugins)
+    layer: Section = {} if path is None else read(Path(expanded(path)))
+    return resolved(merge(layer, overrides(changes)), plugins, without)
 
 
-def resolved(section: Section, plugins: Sequence[str] = ()) -> tuple[Config, Plugins]:
-    """The configuration that `section` is on top of the defaults, and the plugins that it, or `plugins`, names."""
-    merged = interpolate(merge(DEFAULTS, section))
-    merged["plugins"] = named_plugins(merged, plugins)
-    found = Plugins(merged["plugins"])
+def resolved(section: Section, plugins: Sequence[str] = (), without: Sequence[str] = ()) -> tuple[Config, Plugins]:
+    """The configuration that `section` is on top of the defaults, and the plugins that it, or `plugins`, names.
+
+    Installed plugins named in `without` are left out.
+    """
+    merged = merge(DEFAULTS, section)
+    named = named_plugins(interpolate(merged, only="plugins"), plugins)
+    found = Plugins(named, without)
+    if refers(merged):
+        merged = interpolate(Defaults(found).under(Config, merged))
+    merged["plugins"] = named
     return resolve(inheriting(merged, found), found), found
 
 
 def resolve(section: Section, plugins: Plugins) -> Config:
     """The merged sections as a Config, by plugins that are loaded already; what the environment file says is in it."""
-    config = Builder(plugins).build(Config, section, "")
+    builder = Builder(plugins)
+    config = builder.build(Config, section, "")
     assert isinstance(config, Config), "built from its own class"
     with under("cluster"):
         config.cluster = with_env(config.cluster)
+    config.dropped = builder.dropped
     return config
 
 
 def named_plugins(section: Section, more: Sequence[str] = ()) -> list[str]:
     """The plugins that a section names under `plugins`, and `more`: each once, files by absolute paths."""
-    named = section.get("plugins") or []
-    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise ConfigError("plugins", f"{shown(named)} is not a list of files or modules")
+    named = [as_text(name) for _, name in inside(section.get("plugins"))]
+    if not isinstance(section.get("plugins"), (list, type(None))) or not all(isinstance(name, str) for name in named):
+        raise ConfigError("plugins", f"{shown(section['plugins'])} is not a list of files or modules")
     return unique(absolute(name) if name.endswith(".py") else str(name) for name in (*named, *more))

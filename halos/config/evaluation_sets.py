@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from halos.config.layers import layered
+from halos.config.layers import layered, merge
+from halos.config.written import Layer, at
 from halos.config.yaml_text import Section
 from halos.errors import UserError
 from halos.plugins.registry import Plugins
@@ -22,21 +23,21 @@ def inheriting(section: Section, plugins: Plugins) -> Section:
     evaluate, data = section.get("evaluate"), _section(section.get("data"))
     sets = evaluate.get("sets") if isinstance(evaluate, dict) else None
     ours = _fields(data, plugins)
-    if not isinstance(evaluate, dict) or not isinstance(sets, dict) or not ours:
+    if not isinstance(sets, dict) or not ours:
         return section
-    values = {key: data.get(key, field.default) for key, field in ours.items() if key in INHERITED}
+    values = {key: at(data, key) if key in data else ours[key].default for key in INHERITED if key in ours}
     values = {key: value for key, value in values.items() if value is not dataclasses.MISSING} | {"hold_out": False}
     made = {}
     for name, own in sets.items():
         theirs = _fields(_section(own), plugins)
         below = {key: value for key, value in values.items() if key in theirs}
         made[name] = layered(below, _section(own)) if theirs else own
-    return {**section, "evaluate": {**evaluate, "sets": made}}
+    return merge(section, {"evaluate": {"sets": made}})
 
 
 def _section(value: Any) -> Section:
     if isinstance(value, str):
-        return {"name": value}
+        return Layer([("name", value)])
     return value if isinstance(value, dict) else {}
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from halos.config.paths import written
+from halos.config.paths import expanded
+from halos.config.written import Items, Layer, as_text, at, inside, others, written
 from halos.config.yaml_text import MOST_NESTED, Section, parse
 from halos.errors import ConfigError, UserError, shown
 
@@ -54,12 +55,13 @@ def _read(path: Path, seen: tuple[Path, ...], known: dict[Path, Section]) -> Sec
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise UserError(f"{path} is not a mapping of keys to values")
     section: Section = written(loaded, Path(os.path.realpath(path.parent)))
-    extends = section.pop("extends", None)
-    below: Section = {}
-    for name in extends if isinstance(extends, list) else [] if extends is None else [extends]:
+    extends = at(section, "extends") if section.get("extends") is not None else Items()
+    section.pop("extends", None)
+    below: Section = Layer()
+    for name in (as_text(each) for _, each in inside(extends if isinstance(extends, list) else Items([extends]))):
         if not isinstance(name, str) or not name:
             raise ConfigError("extends", f"{shown(name)} in {path} is not the path of a file")
-        base = path.parent / name
+        base = path.parent / expanded(name)
         if not os.path.isfile(base):
             raise ConfigError("extends", f"{base} {_absent(base)} (it is named in {path}, and looked for beside it)")
         below = merge(below, _read(base, (*seen, own), known))
@@ -69,33 +71,64 @@ def _read(path: Path, seen: tuple[Path, ...], known: dict[Path, Section]) -> Sec
 
 def overrides(texts: Iterable[str]) -> Section:
     """Several `key=value` as one layer, later ones over earlier ones."""
-    layer: Section = {}
+    layer: Section = Layer()
     for text in texts:
-        layer = merge(layer, parse_override(text))
+        layer = _mixed(layer, parse_override(text), {}, one=True)
     return layer
 
 
 def merge(below: Section, above: Section) -> Section:
-    """`above` over `below`; a section that changes its `name` discards what lies below it."""
-    merged = dict(below)
-    for key, value in above.items():
-        default = DEFAULTS.get(key, {}).get("name")  # what a section without a name is
-        merged[key] = layered(merged.get(key), value, default)
-    return merged
+    """`above` over `below`.
+
+    A section that names another component keeps, of what was written below it, what that component has as well; which
+    of it that is, the builder sees. Plain dictionaries were not written, and are replaced then.
+    """
+    default = {key: section["name"] for key, section in DEFAULTS.items()}  # what a section without a name is
+    return _mixed(below, above, default, one=False)
 
 
-def layered(below: Any, above: Any, default: str | None = None) -> Any:
-    """One value over another; sections mix, unless the upper names another component than the lower (or `default`)."""
+def layered(below: Any, above: Any, default: str = "", one: bool = False) -> Any:
+    """One value over another; sections mix.
+
+    If the upper one names another component than the lower (or `default`), keys of the lower are remembered to be of
+    that. In `one` layer, whose order means nothing, keys without a name are of the component that is named.
+    """
     if isinstance(below, dict) and isinstance(above, str):
-        above = {"name": above}  # `codec: fp16` is short for `codec: {name: fp16}`
+        above = Layer([("name", above)])  # `codec: fp16` is short for `codec: {name: fp16}`
     elif isinstance(below, str) and isinstance(above, dict):
-        below = {"name": below}
+        below = Layer([("name", below)])
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
     name = below.get("name", default)
-    if name is not None and above.get("name", name) != name:
-        return above
-    return below | {key: layered(below.get(key), value) for key, value in above.items()}
+    if above.get("name", name) != name and isinstance(name, str) and not (one and not name):
+        if isinstance(below, Layer):
+            below = _of(name, below)
+        elif name:
+            return above
+    return _mixed(below, above, {}, one)
+
+
+def _mixed(below: Section, above: Section, defaults: dict[str, str], one: bool) -> Section:
+    mixed = dict(inside(below))
+    for key, value in inside(above):
+        mixed[key] = layered(mixed[key], value, defaults.get(key, ""), one) if key in mixed else value
+    if not isinstance(below, Layer) and not isinstance(above, Layer):
+        return mixed
+    return Layer(mixed.items(), {key: name for key, name in others(below).items() if key not in above} | others(above))
+
+
+def _of(name: str, value: Any) -> Any:
+    """`value`, in which all keys but `name` and those inside lists are remembered to be of component `name`.
+
+    Those of a component inside it are of that one.
+    """
+    if not isinstance(value, Layer):
+        return value
+    own = value["name"] if isinstance(value.get("name"), str) else name
+    return Layer(
+        ((key, _of(own, inner)) for key, inner in inside(value)),
+        {key: own for key in value if key != "name"} | value.others,
+    )
 
 
 def parse_override(text: str) -> Section:
@@ -116,9 +149,9 @@ def parse_override(text: str) -> Section:
         raise ConfigError(key, f"{shown(value)} is not valid YAML: {error}") from None
     if not isinstance(parsed, dict) or list(parsed) != ["value"]:
         raise ConfigError(key, f"{shown(value)} is more than one value")
-    section: Any = parsed["value"]
+    section = at(parsed, "value")
     for part in reversed(key.split(".")):
-        section = {part: section}
+        section = Layer([(part, section)])
     result: Section = section
     return result
 

@@ -12,17 +12,16 @@ from typing import Any, Optional
 
 import yaml
 
-from halos.config.builder import Builder, to_sections
+from halos.config.builder import KIND_OF, Builder, to_sections
 from halos.config.comments import meanings
 from halos.config.config import Config
 from halos.config.layers import DEFAULTS
 from halos.errors import ConfigError, did_you_mean, shown
 from halos.plugins import hookspecs
-from halos.plugins.registry import KINDS, Component, Plugins
+from halos.plugins.registry import ADD, KINDS, Component, Plugins
 
 REQUIRED = "required"
-KIND_OF = {protocol: kind for kind, (protocol, _) in KINDS.items()}
-HINTS = typing.get_type_hints(Config)
+HINTS = {field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config) if field.init}
 SECTION_OF = {KIND_OF[hint]: name for name, hint in HINTS.items() if hint in KIND_OF}  # kind → section
 
 
@@ -67,7 +66,7 @@ class Topics:
         if hint is None:
             known = [*HINTS, *(kind.replace(" ", "_") for kind in KINDS if kind not in SECTION_OF)]
             near = did_you_mean(first, [*known, *kinds])
-            raise ConfigError("--explain", f"no section is called {shown(first)}; there are: {', '.join(known)}{near}")
+            raise ConfigError("--explain", f"no section is called {shown(first)}{near}; there are: {', '.join(known)}")
         path, key = first, self._key(Config, first) if first in HINTS else None
         for word in rest:
             hint, key = self._inside(hint, word, path)
@@ -127,7 +126,7 @@ class Topics:
         if word not in keys:
             known = ", ".join(sorted(keys)) or "none"
             near = did_you_mean(word, keys)
-            raise ConfigError("--explain", f"{path} has no key {shown(word)}; there are: {known}{near}")
+            raise ConfigError("--explain", f"{path} has no key {shown(word)}{near}; there are: {known}")
         return keys[word].hint, keys[word]
 
     def _component(self, kind: str, name: str, path: str) -> type[Any]:
@@ -141,7 +140,7 @@ class Topics:
         ]
         near = f" ({path}.{having[0]}.{name}?)" if having else did_you_mean(name, known)
         raise ConfigError(
-            "--explain", f"no {kind} is called {shown(name)}; installed: {', '.join(sorted(known))}{near}"
+            "--explain", f"no {kind} is called {shown(name)}{near}; installed: {', '.join(sorted(known))}; {ADD}"
         )
 
     def _topic(self, path: str, hint: Any, key: Optional[Key]) -> Topic:

@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from halos.config.paths import plain
+from halos.config.written import Items, Layer, Spelled, plain
 
 Section = dict[str, Any]
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where there is one
 
 MOST_NESTED = 50  # sections in sections
+MERGED_IN = "tag:yaml.org,2002:merge"  # what `<<` means
 NODES = 100_000  # keys and values in a file, those that aliases repeat included; OmegaConf takes 0.2 ms for each
 
 
@@ -35,10 +36,14 @@ _Dumper.add_implicit_resolver(
 
 
 def parse(text: str) -> Any:
-    """YAML (as OmegaConf reads it: `1e-3` is a number) as plain Python; ValueError, of one line, if it is none."""
+    """YAML (as OmegaConf reads it: `1e-3` is a number) as sections and lists that know how their values were spelled.
+
+    Keys are texts, as they are written. Raises ValueError, of one line, for what is no YAML.
+    """
     try:
         check_depth(text)
         parsed = OmegaConf.to_container(OmegaConf.create(text, max_yaml_expanded_nodes=NODES), resolve=False)
+        root = yaml.compose(text, Loader=SafeLoader)
     except yaml.MarkedYAMLError as error:
         if str(error.problem).startswith("YAML node expansion"):  # OmegaConf's advice would not help here
             raise ValueError(f"more than {NODES:,} keys and values (a large network goes into an env file)") from None
@@ -55,7 +60,33 @@ def parse(text: str) -> Any:
         raise ValueError(next(iter(str(error).splitlines()), "")) from None
     if isinstance(parsed, dict) and list(parsed.values()) == [None] and ":" not in text:
         return text  # OmegaConf makes `{text: null}` of it
-    return parsed
+    return parsed if root is None else _spelled(root, parsed)
+
+
+def _spelled(node: yaml.Node, value: Any) -> Any:
+    """Return `value`, which OmegaConf made of `node`, with keys as they are written and values that know how."""
+    if isinstance(node, yaml.MappingNode) and isinstance(value, dict):
+        pairs = _pairs(node)
+        if len(pairs) != len(value):
+            raise ValueError("two keys of a section mean the same")
+        return Layer((key, _spelled(inner, value[own])) for (key, inner), own in zip(pairs.items(), value, strict=True))
+    if isinstance(node, yaml.SequenceNode) and isinstance(value, list):
+        return Items(_spelled(*pair) for pair in zip(node.value, value, strict=True))
+    if isinstance(node, yaml.ScalarNode) and not isinstance(value, str):
+        return Spelled(value, node.value)
+    return value
+
+
+def _pairs(node: yaml.MappingNode) -> dict[str, yaml.Node]:
+    """Return keys and what is there, in the order in which PyYAML has them: first what `<<` merges into a mapping."""
+    own, merged = {}, {}
+    for key, inner in node.value:
+        if key.tag == MERGED_IN:
+            for each in [inner] if isinstance(inner, yaml.MappingNode) else reversed(inner.value):
+                merged.update(_pairs(each))
+        else:
+            own[str(key.value)] = inner
+    return {key: inner for key, inner in merged.items() if key not in own} | own
 
 
 def placed(error: yaml.MarkedYAMLError) -> str:

@@ -208,5 +208,5 @@ def _no_field(file: File, where: str, field: str, known: list[str]) -> ConfigErr
     place = f"{file.path!r}, {where}," if where else repr(file.path)
     names = ", ".join(known) or "none"
     return ConfigError(
-        "field", f"{field!r} is not there; the fields of {place} are {names}{did_you_mean(field, known)}"
+        "field", f"{field!r} is not there{did_you_mean(field, known)}; the fields of {place} are {names}"
     )

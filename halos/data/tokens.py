@@ -110,7 +110,7 @@ class Tokens(DataOptions):
             if key not in names:
                 problem = "needed" if self.key is None else f"{self.key!r} is not there"
                 hint = did_you_mean(self.key, names) if self.key else ""
-                raise ConfigError("key", f"{problem}; {str(path)!r} holds {', '.join(names) or 'nothing'}{hint}")
+                raise ConfigError("key", f"{problem}{hint}; {str(path)!r} holds {', '.join(names) or 'nothing'}")
             unpacked = sum(
                 member.file_size for member in archive.zip.infolist() if member.filename in (key, f"{key}.npy")
             )

@@ -9,6 +9,7 @@ from typing import Optional
 
 from halos.command import Parser, mistake
 from halos.config.config import load_config
+from halos.config.paths import expanded
 from halos.errors import UserError, did_you_mean
 from halos.export import finished, formats
 
@@ -31,16 +32,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         help="`hf FOLDER`, which transformers loads, or `safetensors FILE`, the tensors by name",
     )
     parser.add_argument("--plugin", action="append", default=[], metavar="FILE|MODULE", help="load the model's plugin")
+    parser.add_argument(
+        "--without-plugin", action="append", default=[], metavar="PACKAGE", help="leave an installed package's out"
+    )
     asked = parser.parse_args(arguments)
-    form, path = asked.to
+    form, path = asked.to[0], expanded(asked.to[1])
     try:
         if form not in FORMATS:
             raise UserError(f"--to: {form!r} is none of {', '.join(FORMATS)}{did_you_mean(form, FORMATS)}")
-        run = finished.load(Path(asked.run))
+        run = finished.load(Path(expanded(asked.run)))
         if form == "safetensors":
             formats.safetensors(run, Path(path))
         else:
-            config, plugins = load_config(str(run.folder / "config.yaml"), plugins=asked.plugin)
+            resolved = str(run.folder / "config.yaml")
+            config, plugins = load_config(resolved, plugins=asked.plugin, without=asked.without_plugin)
             name = plugins.name_of(type(config.model)) or type(config.model).__name__
             formats.hf(run, config, name, Path(path))
     except UserError as error:

@@ -68,8 +68,10 @@ class GPTNeoX:
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:
-            expected = "one of " + ", ".join(SIZES) + did_you_mean(self.size, SIZES)
-            require(False, "size", self.size, expected)
+            near = did_you_mean(self.size, SIZES)
+            raise ConfigError(
+                "size", f"{shown(self.size)} is not one that is known{near}; there are: {', '.join(SIZES)}"
+            )
         for key in ("hidden_size", "layers", "heads", "intermediate_size", "vocab_size", "wire_bytes"):
             value = getattr(self, key)
             require(value is None or value >= 1, key, value, "a positive number")

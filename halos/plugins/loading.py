@@ -46,7 +46,7 @@ def _load_file(path: Path) -> ModuleType:
     package = path.name == PACKAGE
     stem = path.resolve().parent.name if package else path.stem
     # Two files of one name, in different folders, are two modules.
-    module_name = f"halos_plugin_{stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    module_name = f"halos_plugin_{stem}_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]}"
     inside = [str(path.resolve().parent)] if package else None
     spec = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=inside)
     assert spec is not None and spec.loader is not None, "a .py file has a loader"

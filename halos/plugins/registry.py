@@ -9,6 +9,7 @@ import inspect
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -33,6 +34,7 @@ from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
 
 ENTRY_POINTS = "halos"
+ADD = "a plugin's file is added with --plugin FILE"  # what an unknown name may come from
 
 try:
     VERSION = importlib.metadata.version("halos-simulator")
@@ -79,9 +81,12 @@ class Component:
 
 
 class Plugins:
-    """The plugins of one run: a fresh pluggy manager, and the components by kind and name."""
+    """The plugins of one run: a fresh pluggy manager, and the components by kind and name.
 
-    def __init__(self, extra: list[str] | tuple[str, ...] = ()) -> None:
+    Beside those of halos, all of installed packages but those named in `without`, and `extra` files and modules.
+    """
+
+    def __init__(self, extra: Sequence[str] = (), without: Sequence[str] = ()) -> None:
         self.manager = pluggy.PluginManager("halos")
         self.manager.add_hookspecs(hookspecs)
         self._origins: dict[int, str] = {}
@@ -90,6 +95,8 @@ class Plugins:
         self._names: dict[type[Any], str] = {}
         for name in built_in():
             self._add(importlib.import_module(name), "halos")
+        self._installed: dict[int, str] = {}  # plugin → the package that it came with
+        self._without = {canonical(name): name for name in without}
         self._add_installed()
         for name in unique(extra):
             if self._is_installed(name):
@@ -111,9 +118,8 @@ class Plugins:
         """The class registered as `name`; a UserError that lists what there is."""
         known = self.components[kind]
         if name not in known:
-            raise UserError(
-                f"{shown(name)} is not installed; installed: {', '.join(sorted(known))}{did_you_mean(name, known)}"
-            )
+            near = did_you_mean(name, known)
+            raise UserError(f"{shown(name)} is not installed{near}; installed: {', '.join(sorted(known))}; {ADD}")
         return known[name].cls
 
     def name_of(self, cls: type[Any]) -> Optional[str]:
@@ -145,15 +151,36 @@ class Plugins:
         }
 
     def _add_installed(self) -> None:
+        """Load the plugins of installed packages but those left out. Raises UserError if one of these is not there."""
+        installed, without = {}, self._without
         for distribution in importlib.metadata.distributions():
             for entry in distribution.entry_points:
                 if entry.group == ENTRY_POINTS:
-                    origin = f"{distribution.metadata['Name']} {distribution.version}"
+                    package = distribution.metadata["Name"]
+                    installed[canonical(package)] = package
+                    if canonical(package) in without:
+                        continue
+                    origin = f"{package} {distribution.version}"
                     try:
                         plugin = entry.load()
-                    except Exception as error:
-                        raise UserError(f"plugin {origin} cannot be loaded: {reason(error)}") from error
+                    except (Exception, SystemExit) as error:
+                        raise UserError(
+                            f"plugin {origin} cannot be loaded: {reason(error)}{_left_out(package)}"
+                        ) from error
+                    self._installed[id(plugin)] = package
                     self._add(plugin, origin)
+        for name in without:
+            if name not in installed:
+                known = installed.values()
+                raise UserError(
+                    f"--without-plugin: {shown(without[name])} is no installed package with a plugin"
+                    f"{did_you_mean(name, known)}; there are: {', '.join(sorted(known)) or 'none'}"
+                )
+
+    def _way_out(self, plugin: Any) -> str:
+        """What can be done about a plugin with a mistake, to be said after it: something only if it is installed."""
+        package = self._installed.get(id(plugin))
+        return "" if package is None else _left_out(package)
 
     def _is_installed(self, name: str) -> bool:
         """Whether a file is that of an installed plugin: a config may name it for those who have not installed it."""
@@ -167,7 +194,7 @@ class Plugins:
             try:
                 self.manager.register(plugin)
             except pluggy.PluginValidationError as error:
-                raise UserError(f"plugin {from_here(origin)}: {error}") from error
+                raise UserError(f"plugin {from_here(origin)}: {error}{self._way_out(plugin)}") from error
             self._origins[id(plugin)] = from_here(origin)
             self._loaded.append((plugin, origin))
 
@@ -179,11 +206,11 @@ class Plugins:
             origin = self._origins.get(id(error.plugin), error.plugin)
             named = re.search(r"unknown hook '(\w+)'", str(error))
             if named is None:
-                raise UserError(f"plugin {origin}: {error}") from error
+                raise UserError(f"plugin {origin}: {error}{self._way_out(error.plugin)}") from error
             hooks = [name for name in vars(hookspecs) if name.startswith(("register_", "on_"))]
             raise UserError(
-                f"plugin {origin}: there is no hook {named[1]!r}; there are: {', '.join(hooks)}"
-                f"{did_you_mean(named[1], hooks)}"
+                f"plugin {origin}: there is no hook {named[1]!r}{did_you_mean(named[1], hooks)}; there are:"
+                f" {', '.join(hooks)}{self._way_out(error.plugin)}"
             ) from error
 
     def _register(self, kind: str, implementation: Any) -> None:
@@ -192,12 +219,12 @@ class Plugins:
         def register(name: str, cls: type[Any]) -> None:
             problem = unfit(kind, name, cls)
             if problem:
-                raise UserError(f"plugin {origin}: {kind} {name!r} {problem}")
+                raise UserError(f"plugin {origin}: {kind} {name!r} {problem}{self._way_out(implementation.plugin)}")
             other = self.components[kind].get(name)
             if other is not None:
                 raise UserError(
                     f"two plugins bring a {kind} named {name!r}: {other.origin} and {origin}; rename one,"
-                    " or load only one of them"
+                    f" or load only one of them{self._way_out(implementation.plugin)}"
                 )
             self.components[kind][name] = Component(kind, name, cls, origin)
             self._names.setdefault(cls, name)
@@ -207,7 +234,18 @@ class Plugins:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"plugin {origin}: {KINDS[kind][1]} failed: {reason(error)}") from error
+            raise UserError(
+                f"plugin {origin}: {KINDS[kind][1]} failed: {reason(error)}{self._way_out(implementation.plugin)}"
+            ) from error
+
+
+def canonical(package: str) -> str:
+    """Return a package's name as pip compares it: `halos_codecs` is `halos-codecs`."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _left_out(package: str) -> str:
+    return f"; to leave it out: --without-plugin {package}"
 
 
 def versions(plugins: Plugins) -> dict[str, str]:

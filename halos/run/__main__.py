@@ -1,12 +1,8 @@
-"""`python -m halos.run`."""
+"""`python -m halos.run`, which is `halos`."""
 
 from __future__ import annotations
 
-import signal
-import sys
-
-from halos.run.cli import main, terminate
+from halos.run.cli import command
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, terminate)
-    sys.exit(main())
+    command()

@@ -1,9 +1,10 @@
-"""The command line of `python -m halos.run`: what was asked for, done, and its end as an exit code."""
+"""The command line of `halos`, or `python -m halos.run`: what was asked for, done, and its end as an exit code."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import NoReturn, Optional
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.config.builder import to_sections
-from halos.config.config import load_config
+from halos.config.config import load_config, named_plugins
+from halos.config.paths import expanded
 from halos.config.yaml_text import to_yaml
 from halos.errors import Diverged, Lost, UserError, shown
 from halos.plugins.registry import Plugins
@@ -20,6 +22,8 @@ from halos.run.lifecycle import run
 from halos.sim.clock import Deadlock
 from halos.sim.limits import Hopeless
 
+logger = logging.getLogger("halos.run")
+
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit code."""
@@ -27,28 +31,33 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("halos").setLevel(logging.INFO)
     try:
+        plugins = named_plugins({}, options.plugin)
         if options.list_plugins:
             from halos.run.explain import (
                 list_plugins,  # loads rich, as report does: only who prints tables waits for it
             )
 
-            list_plugins(Plugins(options.plugin))
+            list_plugins(Plugins(plugins, options.without_plugin))
             return 0
         if options.explain is not None:
             from halos.run.explain import explain
 
-            explain(options.explain, Plugins(options.plugin))
+            explain(options.explain, Plugins(plugins, options.without_plugin))
             return 0
-        earlier = None
+        earlier, without = None, options.without_plugin
+        if options.resume is not None and options.overwrite:
+            raise UserError("--overwrite: a run that is resumed goes on in its folder; give one of the two")
         if options.resume is not None:
             changes = [change for change in (options.config, *options.overrides) if change is not None]
-            config, plugins, earlier = resuming.load_run(Path(options.resume), changes, options.plugin)
+            config, found, earlier = resuming.load_run(Path(expanded(options.resume)), changes, plugins, without)
         else:
-            config, plugins = load_config(_config_file(options.config), options.overrides, options.plugin)
+            config, found = load_config(_config_file(options.config), options.overrides, plugins, without)
         if options.show_config:
-            print(to_yaml(to_sections(config, plugins)), end="")
+            print(to_yaml(to_sections(config, found)), end="")
+            for line in config.dropped:
+                logger.warning(line)
             return 0
-        summary, cluster = run(config, plugins, earlier)
+        summary, cluster = run(config, found, earlier, options.overwrite)
         from halos.run import report
 
         report.show(summary, config.folder, [region.name for region in cluster.regions])
@@ -62,7 +71,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print(f"stopped: {stuck}{error}", file=sys.stderr)
         return FAILED
     except Lost as error:
-        policy = plugins.name_of(type(config.policy))
+        policy = found.name_of(type(config.policy))
         print(f"stopped: policy {policy} does not go on without what is lost: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -88,6 +97,13 @@ def _parser() -> Parser:
         "--plugin", action="append", default=[], metavar="FILE|MODULE", help="load a plugin beside the installed ones"
     )
     parser.add_argument(
+        "--without-plugin",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="leave the plugins of an installed package out, for example one that is broken",
+    )
+    parser.add_argument(
         "--list-plugins", action="store_true", help="list every component by kind, and where it comes from"
     )
     parser.add_argument(
@@ -100,6 +116,9 @@ def _parser() -> Parser:
         metavar="FOLDER",
         help="go on with an interrupted run from its last checkpoint, or with a larger budget",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run that is in the run folder, once the new one can begin"
+    )
     parser.add_argument("--show-config", action="store_true", help="print the resolved configuration and stop")
     return parser
 
@@ -108,9 +127,20 @@ def _config_file(named: Optional[str]) -> str:
     example = "try: python -m halos.run configs/quickstart.yaml"
     if named is None:
         raise UserError(f"no configuration given; {example}")
-    if "=" in named and not os.path.exists(named):
+    if "=" in named and not os.path.exists(expanded(named)):
         raise UserError(f"{shown(named)} is no file; the configuration comes first, {example} {named}")
     return named
+
+
+def command() -> NoReturn:
+    """`halos`, and `python -m halos.run`: the process ends with the exit code.
+
+    Plugins that are modules are looked for in the working directory as well, but last.
+    """
+    if "" not in sys.path:
+        sys.path.append("")
+    signal.signal(signal.SIGTERM, terminate)
+    sys.exit(main())
 
 
 def terminate(*_: object) -> NoReturn:

@@ -1,7 +1,8 @@
-"""The run folder: made for one run, never shared with an older one."""
+"""The run folder: made for one run, never shared with an older one, which it may replace."""
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import os
 import shutil
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import torch
 
+from halos.config.config import Config
+from halos.config.layers import read
+from halos.config.references import escaped
 from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError, UserError, shown
 from halos.observers.experiment import Experiment
@@ -22,6 +26,7 @@ from halos.values.params import Params
 IN_USE = "is in use: another run is writing there"
 # What a run writes beside its checkpoints.
 WRITTEN = ("config.yaml", "summary.json", "model.pt", "results.pt", "trace.json", "*.jsonl", "events.out.tfevents*")
+ASIDE = ".replaced"  # where a run that is being replaced is kept until the new one has begun
 
 if sys.platform == "win32":
     fcntl = None
@@ -38,9 +43,66 @@ def refuse_used(folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise _unusable(folder, error) from None
     if used:
+        way_out = "or replace it with --overwrite" if holds_run(folder) else "or delete it"
         raise ConfigError(
-            "out", f"{_quoted(folder)} exists already and is not empty; choose another name=… or out=…, or delete it"
+            "out", f"{_quoted(folder)} exists already and is not empty; choose another name=… or out=…, {way_out}"
         )
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether `folder` is the folder of a run: its config.yaml has every section and says that the run is there."""
+    sections = {field.name for field in dataclasses.fields(Config) if field.init}
+    for place in (folder, folder / ASIDE):
+        with suppress(UserError):
+            config = read(place / "config.yaml")
+            named = config.get("out") or config.get("name")
+            if sections <= config.keys() and isinstance(named, str):
+                return Path(named).resolve().name == escaped(folder.resolve().name)
+    return False
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[None]:
+    """Put away what a run wrote in `folder`: for good once the body is through, back if it raises.
+
+    What no run writes stays where it is. `folder` must be locked. Raises ConfigError if something cannot be moved.
+    """
+    aside = folder / ASIDE
+    try:
+        if os.path.lexists(aside):  # left by a run that was killed as it began: what it replaced was to go
+            shutil.rmtree(aside)
+        aside.mkdir()
+        for entry in _of_a_run(folder):
+            entry.rename(aside / entry.name)
+    except BaseException as error:
+        _back(aside)
+        if isinstance(error, OSError):
+            raise _unusable(folder, error) from None
+        raise
+    try:
+        yield
+    except BaseException:
+        for entry in _of_a_run(folder):
+            _remove(entry)
+        _back(aside)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _of_a_run(folder: Path) -> list[Path]:
+    """What runs write in their folder."""
+    return [
+        entry
+        for entry in folder.iterdir()
+        if any(fnmatch.fnmatchcase(entry.name, each) for each in (*WRITTEN, "checkpoints"))
+    ]
+
+
+def _back(aside: Path) -> None:
+    for entry in aside.iterdir() if aside.is_dir() else ():
+        entry.rename(aside.parent / entry.name)
+    with suppress(OSError):
+        aside.rmdir()
 
 
 def refuse_unwritable(folder: Path) -> None:
@@ -110,10 +172,14 @@ def made(folder: Path, stack: ExitStack) -> Iterator[None]:
 
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+        _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
 def _unusable(folder: Path, error: Exception) -> ConfigError:
@@ -129,8 +195,8 @@ def write_config(experiment: Experiment) -> None:
     path = experiment.folder / "config.yaml"
     try:
         path.write_text(to_yaml(experiment.config), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError("out", f"{path} cannot be written: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        raise ConfigError("out", f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def save_model(params: Params, executor: Executor, folder: Path) -> None:

@@ -26,10 +26,13 @@ from halos.world.cluster import Cluster
 logger = logging.getLogger("halos.run")
 
 
-def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) -> tuple[Summary, Cluster]:
+def run(
+    config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None, overwrite: bool = False
+) -> tuple[Summary, Cluster]:
     """Run `config`; its summary and the cluster it ran on. The run folder holds everything else.
 
-    With `resumed` it goes on from that checkpoint, in the same folder (see halos.resume).
+    With `resumed` it goes on from that checkpoint, in the same folder (see halos.resume). With `overwrite` it takes the
+    place of the run in its folder, if there is one, as soon as its own first files are written.
 
     A run that is interrupted, diverges or fails still writes its summary (`finished` says how it
     ended) before the exception goes on. Raises UserError before anything is written if something
@@ -37,7 +40,8 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
     """
     began = time.monotonic()
     with ExitStack() as stack:
-        if resumed is None:
+        replacing = overwrite and folders.holds_run(config.folder)
+        if resumed is None and not replacing:
             folders.refuse_used(config.folder)
         else:
             stack.enter_context(folders.locked(config.folder))
@@ -49,7 +53,9 @@ def run(config: Config, plugins: Plugins, resumed: Optional[Checkpoint] = None) 
         for observer in reversed((tally, *builtin.build(config.observers))):
             plugins.manager.register(observer)
         if resumed is None:
-            stack.enter_context(_begin(assembled))
+            stack.enter_context(_begin(assembled, replacing))
+            for line in config.dropped:
+                logger.warning(line)
         else:
             began -= resumed.wall_seconds
             plugins.manager.hook.on_start(experiment=assembled.experiment)
@@ -79,11 +85,11 @@ def _finish(assembled: Run, tally: Tally, began: float, finished: Union[bool, st
 
 
 @contextmanager
-def _begin(assembled: Run) -> Iterator[None]:
-    """The run folder, locked, config.yaml in it, and the observers told; if that fails, nothing is left."""
+def _begin(assembled: Run, replacing: bool) -> Iterator[None]:
+    """The run folder, locked, config.yaml in it, and the observers told; if that fails, all is as it was."""
     experiment = assembled.experiment
     with ExitStack() as stack:
-        with folders.made(experiment.folder, stack):
+        with folders.replaced(experiment.folder) if replacing else folders.made(experiment.folder, stack):
             write_config(experiment)
             assembled.plugins.manager.hook.on_start(experiment=experiment)
         yield

@@ -12,6 +12,7 @@ from typing import Any
 from halos.config.builder import path_fields, to_sections
 from halos.config.config import Config, resolved
 from halos.config.layers import merge, overrides
+from halos.config.references import escaped, interpolate
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, from_here, shown
 from halos.plugins.registry import Plugins, versions
@@ -27,7 +28,9 @@ LIMITS = tuple(
 )
 
 
-def load_run(folder: Path, changes: Sequence[str], plugins: Sequence[str] = ()) -> tuple[Config, Plugins, Checkpoint]:
+def load_run(
+    folder: Path, changes: Sequence[str], plugins: Sequence[str] = (), without: Sequence[str] = ()
+) -> tuple[Config, Plugins, Checkpoint]:
     """The configuration of the run in `folder`, with `key=value` changes, and its newest intact checkpoint.
 
     UserError names what stands in the way: no checkpoint, a key that must not change, another version
@@ -42,12 +45,13 @@ def load_run(folder: Path, changes: Sequence[str], plugins: Sequence[str] = ()) 
         logger.warning("%s; going on from the checkpoint before it", problem)
     before = checkpoint.config
     _check_place(before)
-    if not _same(Path("runs") / before["name"] if before["out"] is None else Path(before["out"]), folder):
-        before = {**before, "out": str(folder)}  # it was moved
+    place = interpolate({"name": before["name"], "out": before["out"]})
+    if not _same(Path("runs") / place["name"] if place["out"] is None else Path(place["out"]), folder):
+        before = {**before, "out": escaped(str(folder))}  # it was moved
     section = merge(before, overrides(changes))
     if section["out"] != before["out"]:
         raise ConfigError("out", f"is {folder}, where the run is, and cannot become {shown(section['out'])}")
-    config, found = resolved(section, plugins)
+    config, found = resolved(section, plugins, without)
     free = (*FREE, *(f"data.{name}" for name in path_fields(type(config.data))))  # the data's hash decides
     _check_keys(checkpoint.config, to_sections(config, found), free)
     _check_versions(checkpoint.versions, versions(found))

@@ -10,7 +10,9 @@ from typing import Any, Literal, Optional, Union
 import pytest
 
 from halos.config.builder import Builder, path_fields, to_sections
-from halos.config.paths import Written, written
+from halos.config.layers import merge
+from halos.config.written import Layer, Written, at, inside, written
+from halos.config.yaml_text import parse
 from halos.errors import ConfigError, require
 from halos.plugins.registry import Plugins
 from halos.rules.merge import SGD, Adam, MergeRule, Nesterov
@@ -158,9 +160,9 @@ def test_a_value_becomes_what_its_field_is_annotated_with(build, section, expect
         ({"bare": []}, "top.bare: [] is not a section of keys and values"),
         ({"inner": 3}, "top.inner: 3 is not a section of keys and values"),
         ({"inner": {"lr": -1}}, "top.inner.lr: -1.0 is not non-negative"),
-        ({"inner": {"rl": 1}}, "top.inner.rl: no such key; there are: lr (did you mean 'lr'?)"),
+        ({"inner": {"rl": 1}}, "top.inner.rl: no such key (did you mean 'lr'?); there are: lr"),
         ({"inner": "x"}, "top.inner: 'x' is not a section of keys and values"),
-        ({"hidden": 1}, "top.hidden: no such key; there are: "),
+        ({"hidden": 1}, "top.hidden: no such key (did you mean 'choice'?); there are: "),
         ({"rules": [{"name": "sgd", "lr": -1}]}, "top.rules[0].lr: -1.0 is not zero or a positive, finite number"),
         ({"by_name": {"a": {"name": "sgd", "lr": -1}}}, "top.by_name.a.lr: -1.0 is not zero or a positive, finite nu"),
         ({"rules": [{"lr": 1}]}, "top.rules[0].name: missing; it must be a merge rule: {name: …}, one of "),
@@ -255,3 +257,79 @@ def test_a_default_that_is_a_relative_path_is_written_out_as_an_absolute_one(plu
 
 def test_the_fields_that_hold_paths_are_those_annotated_so():
     assert path_fields(Everything) == ["path", "places"]
+
+
+def test_a_text_is_what_is_written_where_a_text_is_meant_and_a_value_elsewhere(build):
+    section = parse(
+        "{text: 007, either: 010, choice: a, path: 1.10, places: [0x10, home], anything: 007, maybe: ~, number: 1_0,"
+        " by_name: {1.10: sgd}, flag: yes, bare: {x: 1e3}}"
+    )
+    built = build(**dict(inside(section)))
+    assert (built.text, built.either, built.path, built.places) == (
+        "007", 8, Path("1.10").absolute(), [Path("0x10").absolute(), Path("home").absolute()],
+    )  # fmt: skip
+    assert (built.anything, built.maybe, built.number, built.flag, built.bare) == (7, None, 10.0, True, {"x": 1000.0})
+    assert list(built.by_name) == ["1.10"]
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "value"),
+    [
+        (str, "1.10", "1.10"), (str, "no", "no"), (str, "~", "~"), (str, "null", "null"),
+        (str, "2024-01-01", "2024-01-01"),
+        (Optional[str], "0123", "0123"), (Optional[str], "null", None), (Union[str, int], "0x1F", 31),
+        (Union[str, float], "1", 1.0), (Union[int, str], "1.10", "1.10"), (Literal["on", "off"], "on", "on"),
+        (Literal[1, "1"], "1", 1), (list[str], "[007, on]", ["007", "on"]), (tuple[str, int], "[07, 07]", ("07", 7)),
+        (dict[str, str], "{1.10: 1.10, no: no}", {"1.10": "1.10", "no": "no"}), (bool, "off", False), (Any, "010", 8),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_meant_the_annotation_says(plugins, hint, text, value):
+    converted = Builder(plugins).convert(hint, at(parse(f"key: {text}"), "key"), "key")
+    assert converted == value and type(converted) is type(value)
+
+
+def test_a_component_may_be_called_as_a_number_is(plugins, monkeypatch):
+    monkeypatch.setitem(plugins.components["merge rule"], "007", plugins.components["merge rule"]["sgd"])
+    for text in ("007", "{name: 007, lr: 2}"):
+        assert isinstance(Builder(plugins).convert(MergeRule, at(parse(f"rule: {text}"), "rule"), "rule"), SGD)
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "made", "dropped"),
+    [
+        ("{name: nesterov, lr: 3, momentum: 0.5}", "{name: sgd}", SGD(lr=3.0),
+         ["top.rule: dropped momentum, written of nesterov: sgd has no such key"]),
+        ("{name: nesterov, lr: 3}", "{name: sgd, lr: 2}", SGD(lr=2.0), []),
+        ("{name: adam, lr: x}", "sgd", SGD(), ["top.rule: dropped lr, written of adam: 'x' is not a number"]),
+        ("{name: adam, lr: -1}", "sgd", SGD(),
+         ["top.rule: dropped lr, written of adam: -1.0 is not zero or a positive, finite number"]),
+        ("{lr: 2, momentum: 0.5}", "{name: sgd}", SGD(lr=2.0),  # of the default of this field
+         ["top.rule: dropped momentum, written of another component: sgd has no such key"]),
+        ("{name: nesterov, lr: 2}", "{momentum: 0.5}", Nesterov(lr=2.0, momentum=0.5), []),
+    ],
+)  # fmt: skip
+def test_of_another_component_what_fits_is_kept_and_the_rest_is_told(plugins, below, above, made, dropped):
+    builder = Builder(plugins)
+    layers = [Layer([("rule", at(parse(f"rule: {text}"), "rule"))]) for text in (below, above)]
+    assert builder.build(Everything, merge(*layers), "top").rule == made
+    assert builder.dropped == dropped
+
+
+def test_what_is_written_of_the_component_itself_is_refused_as_ever(plugins):
+    layers = parse("rule: {name: nesterov, lr: 1}"), parse("rule: {name: sgd, momentum: 0.5}")
+    with pytest.raises(ConfigError, match=r"^rule\.momentum: no such key; there are: lr$"):
+        Builder(plugins).build(Everything, merge(*layers), "")
+
+
+def test_a_text_or_path_that_no_file_could_hold_is_refused_by_its_key(build):
+    for section in ({"text": "a\udcff"}, {"path": "\udcff/a"}, {"places": ["home", "\udcff"]}):
+        with pytest.raises(
+            ConfigError, match=r"^top\.(text|path|places(\[1\])?): '.*\\udcff.*' is no UTF-8, and config\.yaml"
+        ):
+            build(**section)
+
+
+def test_no_text_is_taken_for_a_reference_when_it_is_read_again(build, plugins):
+    sections = to_sections(build(text="${a}", path="/${b}", anything=["\\${c}"]), plugins)
+    assert (sections["text"], sections["path"], sections["anything"]) == ("\\${a}", "/\\${b}", ["\\\\\\${c}"])

@@ -1,4 +1,4 @@
-"""Layers: defaults ← extends ← file ← key=value, and a changed name discards what lies below it."""
+"""Layers: defaults ← extends ← file ← key=value, and what is left of a component that another takes the place of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 
 from halos.config.config import load_config
 from halos.config.layers import merge, overrides, parse_override, read
+from halos.config.written import Layer
+from halos.config.yaml_text import parse
 from halos.errors import UserError
 
 
@@ -24,7 +26,7 @@ def test_the_upper_layer_wins_and_what_it_leaves_out_stays():
     assert below == {"a": 1, "b": {"c": 2, "d": 3}}
 
 
-def test_a_changed_name_discards_what_lies_below_it():
+def test_a_changed_name_discards_what_lies_below_it_if_that_was_not_written():
     below = {"policy": {"name": "halos", "local_updates": 4, "outer": {"name": "sgd", "lr": 1}}}
     assert merge(below, {"policy": {"name": "diloco"}}) == {"policy": {"name": "diloco"}}
     assert merge(below, {"policy": {"outer": {"name": "adam"}}})["policy"] == {
@@ -32,6 +34,47 @@ def test_a_changed_name_discards_what_lies_below_it():
         "local_updates": 4,
         "outer": {"name": "adam"},
     }
+
+
+def written(text: str) -> Layer:
+    layer = parse(text)
+    assert isinstance(layer, Layer)
+    return layer
+
+
+HALOS = "policy: {name: halos, local_updates: 4, outer: {name: nesterov, lr: 1, momentum: 0.5}}"
+
+
+def test_what_was_written_of_another_component_is_remembered_to_be_of_that():
+    merged = merge(written(HALOS), written("policy: {name: diloco, outer: {lr: 2}}"))["policy"]
+    assert merged == {"name": "diloco", "local_updates": 4, "outer": {"name": "nesterov", "lr": 2, "momentum": 0.5}}
+    assert merged.others == {"local_updates": "halos"}  # `outer` is written of diloco as well
+    assert merged["outer"].others == {"momentum": "nesterov"}
+    inside = merge(written(HALOS), written("policy: {outer: sgd}"))["policy"]
+    assert (inside.others, inside["outer"].others) == ({}, {"lr": "nesterov", "momentum": "nesterov"})
+
+
+def test_it_is_remembered_through_further_layers_until_it_is_written_again():
+    once = merge(written(HALOS), written("policy: diloco"))
+    assert merge(once, written("policy: {local_updates: 3}"))["policy"].others == {"outer": "halos"}
+    twice = merge(once, written("policy: {name: other, outer: {name: adam}}"))["policy"]
+    assert twice.others == {"local_updates": "halos"}
+    assert merge({}, once)["policy"].others == {"local_updates": "halos", "outer": "halos"}
+
+
+def test_in_one_layer_what_has_no_name_is_of_the_component_that_is_named():
+    for order in (["network.latency_ms=3", "network.name=hub"], ["network.name=hub", "network.latency_ms=3"]):
+        assert overrides(order)["network"].others == {}
+    again = overrides(["policy={name: halos, local_updates: 2}", "policy.name=diloco"])
+    assert again["policy"].others == {"local_updates": "halos"}
+    over = merge(written("network: {latency_ms: 3}"), overrides(["network.name=hub"]))
+    assert over["network"].others == {"latency_ms": "matrix"}  # what a section without a name is
+
+
+def test_values_are_spelled_as_in_the_layer_they_come_from():
+    merged = merge(written("name: 007\nseed: 010\ntrain: {clip: 1.50}"), overrides(["seed=0x10"]))
+    assert merged == {"name": 7, "seed": 16, "train": {"clip": 1.5}}
+    assert merged.spelled == {"name": "007", "seed": "0x10"} and merged["train"].spelled == {"clip": "1.50"}
 
 
 def test_the_same_name_or_none_discards_nothing():
@@ -148,7 +191,8 @@ def test_all_four_layers_together(tmp_path):
     assert config.budget.local_steps == 100  # extends
     assert config.train.batch_size == 8  # file over extends
     assert config.train.clip == 3.0  # key=value over extends
-    assert (type(config.steps).__name__, config.steps.base) == ("Fixed", 32)  # another name: nothing left below
+    assert (type(config.steps).__name__, config.steps.base) == ("Fixed", 16)  # another name: what it has as well
+    assert config.dropped == ["steps: dropped round, written of by_speed: fixed has no such key"]
 
 
 def test_a_section_without_a_name_is_its_default_component_also_below_a_layer_that_names_another() -> None:
@@ -157,3 +201,11 @@ def test_a_section_without_a_name_is_its_default_component_also_below_a_layer_th
     assert merge(below, {"network": {"name": "matrix", "latency_ms": 3}}) == {
         "network": {"bandwidth_gbps": 1.0, "name": "matrix", "latency_ms": 3}
     }
+
+
+def test_a_tilde_and_what_looks_like_a_number_are_paths_of_extended_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(tmp_path / "home", base="a: 1")
+    (tmp_path / "1.10").write_text("b: 2")
+    write(tmp_path, top="extends: [~/base.yaml, 1.10]")
+    assert read(tmp_path / "top.yaml") == {"a": 1, "b": 2}

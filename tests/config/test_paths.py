@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
+import pwd
 from pathlib import Path
 
 import pytest
 
-from halos.config.paths import Written, absolute, plain, written
+from halos.config.paths import absolute, expanded
+from halos.config.written import Written, written
 
 
 def text(value: str, folder: Path) -> Written:
@@ -22,17 +23,6 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "conf").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path / "conf"
-
-
-def test_every_text_in_a_section_remembers_its_folder_and_is_otherwise_the_same(conf: Path) -> None:
-    section = {"a": "x", "b": ["y", {"c": "z"}], "d": 1, "e": None}
-    remembered = written(section, conf)
-    assert remembered == section
-    assert remembered["a"].folder == remembered["b"][1]["c"].folder == conf
-    assert copy.deepcopy(remembered)["a"].folder == conf
-    forgotten = plain(remembered)
-    assert forgotten == section
-    assert type(forgotten["a"]) is type(forgotten["b"][0]) is str
 
 
 def test_what_is_there_is_taken_from_beside_the_file(conf: Path) -> None:
@@ -71,3 +61,12 @@ def test_an_absolute_path_is_what_it_is_and_a_tilde_is_the_home(conf: Path, monk
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "a/" * 3000, "\n"])
 def test_what_is_no_name_of_a_file_does_no_harm(name: str, conf: Path) -> None:
     assert absolute(text(name, conf)).startswith(str(conf.parent))
+
+
+def test_somebody_elses_home_is_found_and_a_tilde_elsewhere_is_a_character(conf: Path) -> None:
+    root = pwd.getpwuid(0)
+    assert expanded(f"~{root.pw_name}/a") == f"{root.pw_dir}/a"
+    assert [expanded(text) for text in ("a/~", "./~", "~nobody-is-called-so/a")] == [
+        "a/~", "./~", "~nobody-is-called-so/a",
+    ]  # fmt: skip
+    assert absolute(text("./~", conf)) == str(conf.parent / "~")

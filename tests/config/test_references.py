@@ -6,12 +6,15 @@ import copy
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from halos.config.layers import merge, overrides, read
-from halos.config.paths import written
-from halos.config.references import RESOLVED, interpolate
-from halos.config.yaml_text import Section
+from halos.config.references import RESOLVED, escaped, interpolate, refers
+from halos.config.written import written
+from halos.config.yaml_text import Section, parse
 from halos.errors import ConfigError, UserError
+from tests.outcome import examples
 
 
 def test_values_may_refer_to_others_and_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,3 +104,33 @@ def test_so_it_is_through_files_and_what_is_given_on_the_command_line(tmp_path: 
     assert interpolate(section)["evaluate"]["sets"]["one"]["path"].folder == tmp_path / "deep"
     given = interpolate(merge(section, overrides(["corpus=b.txt"])))
     assert given["data"]["path"] == "b.txt" and not hasattr(given["data"]["path"], "folder")
+
+
+def test_what_is_put_together_has_values_as_they_are_spelled_and_one_alone_is_the_value() -> None:
+    section = parse("a: 1.10\nb: no\nc: ~\nd: '${a} ${b} ${c}'\ne: ${a}\nf: {g: '${.h}', h: 0x10}\ni: ${f}")
+    resolved = interpolate(section)
+    assert resolved["d"] == "1.10 no ~"
+    assert (resolved["e"], resolved.spelled["e"]) == (1.1, "1.10")
+    assert (resolved["f"]["g"], resolved["f"].spelled["g"]) == (16, "0x10")
+    assert resolved["i"] == resolved["f"] and resolved["i"].spelled == resolved["f"].spelled
+    assert interpolate({"a": None, "b": True, "c": "${a} ${b}"})["c"] == "null true"  # not Python's words
+
+
+def test_of_one_key_alone_others_stay_as_they_are_written() -> None:
+    section = {"a": ["${b}"], "b": "x", "c": "${nowhere}"}
+    assert interpolate(section, only="a") == {"a": ["x"], "b": "x", "c": "${nowhere}"}
+    assert interpolate(section, only="b") is section
+    assert refers(section) and not refers({"a": "$b {c}"})
+
+
+@pytest.mark.parametrize(
+    "text", ["${a}", "\\${a}", "\\\\${a}", "${", "a\\b${c}\\", "${${a}}", "$${a}}", "${a} \\ ${a:b}"]
+)
+def test_an_escaped_text_is_resolved_to_itself(text: str) -> None:
+    assert interpolate({"key": escaped(text), "a": 1})["key"] == text
+
+
+@examples(200)
+@given(st.text(st.sampled_from("\\${}a:. '"), max_size=12))
+def test_whatever_it_is(text: str) -> None:
+    assert interpolate({"key": [escaped(text)], "a": 1})["key"] == [text]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halos.config.layers import read
-from halos.config.paths import written
+from halos.config.written import written
 from halos.config.yaml_text import MOST_NESTED, check_depth, parse, to_yaml
 
 
@@ -43,12 +43,30 @@ def test_yaml_becomes_plain_values(text: str, value: object) -> None:
     assert parse(text) == value
 
 
+def test_values_that_are_no_texts_know_how_they_are_spelled_and_keys_are_texts() -> None:
+    parsed = parse(
+        "a: 007\n1.10: [0x1F, no, ~, 1_000, 12:30, '8', x]\non: {2024-01-01: yes, 07: }\nb: &x {c: 1e3}\nd: *x"
+    )
+    assert parsed["a"] == 7 and parsed["1.10"] == [31, False, None, 1000, 750, "8", "x"]
+    assert parsed.spelled == {"a": "007"}
+    assert parsed["1.10"].spelled == {0: "0x1F", 1: "no", 2: "~", 3: "1_000", 4: "12:30"}
+    assert parsed["on"].spelled == {"2024-01-01": "yes", "07": ""}
+    assert parsed["b"].spelled == parsed["d"].spelled == {"c": "1e3"}
+
+
+def test_so_do_those_that_are_merged_into_a_section() -> None:
+    parsed = parse("x: &x {a: 01, b: 02}\ny: &y {b: 03, c: 04}\nz: {c: 05, <<: [*x, *y], d: 06}")["z"]
+    assert parsed == {"a": 1, "b": 2, "c": 5, "d": 6}
+    assert parsed.spelled == {"a": "01", "b": "02", "c": "05", "d": "06"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("a: [1", "line 2, column 1: did not find expected ',' or ']'"),
         ("a: 1\na: 2", "line 2, column 1: found duplicate key a"),
         ("a: !!bool much", r"a value does not fit its tag \(!!…\)"),
+        ("1: a\n0x1: b", "two keys of a section mean the same"),
         ("a: &a [*a]", "line 1, column 4: YAML recursive aliases"),
         ("[" * (MOST_NESTED + 1), "line 1: nested more than 50 deep"),
     ],

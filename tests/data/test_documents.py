@@ -146,7 +146,7 @@ def test_a_field_that_is_not_there_is_answered_with_those_that_are(tmp_path: Pat
         with pytest.raises(ConfigError) as caught:
             read(file(tmp_path, name, content), "txt")
         names = "text, id" if name == "a.json" else "id, text"
-        assert str(caught.value) == (f"field: 'txt' is not there; the fields of {where} {names} (did you mean 'text'?)")
+        assert str(caught.value) == (f"field: 'txt' is not there (did you mean 'text'?); the fields of {where} {names}")
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_of_a_very_large_file_size_and_both_ends_are_hashed(tmp_path: Path, monk
             "a.npz",
             {"one": STREAM, "two": STREAM},
             {"key": "tow"},
-            "key: 'tow' is not there; '{path}' holds one, two (did",
+            "key: 'tow' is not there (did you mean 'two'?); '{path}' holds one, two",
         ),
         ("a.npz", {}, {}, "key: needed; '{path}' holds nothing"),
         ("a.npz", {"a": np.array([{}], object)}, {}, "path: '{path}' cannot be read: "),

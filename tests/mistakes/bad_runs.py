@@ -436,6 +436,8 @@ def nowhere_to_keep(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
     letters.save("tokenizer.json")
     write("a.txt", 99 * "ab")
     write("kept", "")
+    tiny = Path("tiny.yaml").read_text(encoding="utf-8")
+    write("tiny.yaml", "".join(line for line in tiny.splitlines(keepends=True) if not line.startswith("data:")))
     options = "tokenizer: tokenizer.json, cache: kept, sequence_length: 8, validation_samples: 1"
     return ["tiny.yaml", f"data={{name: text, path: a.txt, {options}}}"]
 
@@ -462,5 +464,7 @@ PREPARED |= {
     "a disk that is full when a checkpoint is due": patched(
         "halos.resume.checkpoint.os.fsync", raising(FULL), "checkpoint.every_local_steps=4"
     ),
-    "a policy whose `report` raises": policy("pass", more="    def report(self):\n        return 1 / 0\n"),
+    "a policy whose `report` raises": policy(
+        "pass", more="    outer: dict = None  # as in tiny.yaml\n\n    def report(self):\n        return 1 / 0\n"
+    ),
 }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,7 +53,16 @@ def test_show_config_shows_what_would_run_and_runs_nothing(command, tiny_yaml, t
 def test_help_names_every_option(command):
     got = command("--help")
     assert (got.code, got.err) == (0, "")
-    for part in ("CONFIG", "key=value", "--plugin FILE|MODULE", "--list-plugins", "--show-config", "--help"):
+    for part in (
+        "CONFIG",
+        "key=value",
+        "--plugin FILE|MODULE",
+        "--without-plugin PACKAGE",
+        "--overwrite",
+        "--list-plugins",
+        "--show-config",
+        "--help",
+    ):
         assert part in got.out
 
 
@@ -63,6 +76,42 @@ def test_without_arguments_the_command_says_what_to_try(tmp_path):
     got = python("-m", "halos.run", folder=tmp_path)
     assert (got.returncode, got.stdout) == (2, "")
     assert got.stderr == "error: no configuration given; try: python -m halos.run configs/quickstart.yaml\n"
+
+
+SCRIPT = str(Path(sys.executable).with_name("halos"))
+
+
+@pytest.mark.parametrize("start", [["-m", "halos.run"], [SCRIPT]], ids=["module", "script"])
+def test_both_commands_start_whatever_files_in_the_working_directory_are_called(tiny_yaml, tmp_path, start):
+    """As a module of Python or of a library is; a plugin that is a module there is still found."""
+    source = "from halos import hookimpl\n\n\n@hookimpl\ndef on_finish(summary): print('heard', __file__)\n"
+    for name in ("random", "typing", "dataclasses", "logging", "json", "torch", "mine"):
+        (tmp_path / f"{name}.py").write_text(source)
+    (tmp_path / "c.yaml").write_text(tiny_yaml(executor={"name": "timing"}))
+    got = python(*start, "c.yaml", "--plugin", "random.py", "--plugin", "mine", folder=tmp_path)
+    assert (got.returncode, got.stderr) == (0, "")
+    assert sorted(Path(line.split()[1]).name for line in got.stdout.splitlines() if "heard" in line) == [
+        "mine.py",
+        "random.py",
+    ]
+
+
+def test_a_broken_package_is_left_out_by_the_flag_that_its_line_names(command, tiny_yaml, monkeypatch):
+    def load() -> None:
+        raise ImportError("no such thing")
+
+    broken = SimpleNamespace(
+        metadata={"Name": "halos-broken"}, version="1.2", entry_points=[SimpleNamespace(group="halos", load=load)]
+    )
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: [broken])
+    files = {"c.yaml": tiny_yaml(checkpoint={"every_local_steps": 4})}
+    for arguments in (["c.yaml"], ["--list-plugins"], ["--explain", "policy"], ["c.yaml", "--show-config"]):
+        got = command(*arguments, files=files)
+        assert (got.code, got.made, got.err.count("\n")) == (2, set(), 1)
+        assert got.err.startswith("error: plugin halos-broken 1.2 cannot be loaded: ImportError: no such thing (")
+        assert got.err.endswith("; to leave it out: --without-plugin halos-broken\n")
+        assert command(*arguments, "--without-plugin", "Halos_Broken").code == 0
+    assert command("--resume", "runs/run", "budget.local_steps=16", "--without-plugin=halos-broken").code == 0
 
 
 # The same again

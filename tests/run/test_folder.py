@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from halos.config.builder import to_sections
 from halos.config.config import load_config
 from halos.config.layers import read
 from halos.config.yaml_text import to_yaml
+from halos.run.folder import locked
 from halos.run.lifecycle import run
 from halos.testing import tiny
 from tests.run.cutting import bytes_of
@@ -126,10 +129,10 @@ def test_a_folder_in_use_is_refused_and_left_alone(command, tiny_yaml, tmp_path)
     before = bytes_of(tmp_path / "runs" / "run")
     got = command("c.yaml", "seed=7")
     assert (got.code, got.made) == (2, set())
-    assert (
-        got.err
-        == "error: out: runs/run exists already and is not empty; choose another name=… or out=…, or delete it\n"
+    said = (
+        "out: runs/run exists already and is not empty; choose another name=… or out=…, or replace it with --overwrite"
     )
+    assert got.err == f"error: {said}\n"
     assert bytes_of(tmp_path / "runs" / "run") == before
 
 
@@ -157,3 +160,100 @@ def test_a_config_that_cannot_be_written_leaves_no_folder(command, tiny_yaml, mo
     got = command("c.yaml")
     assert (got.code, got.made) == (2, set())
     assert got.err == "error: out: runs/run/config.yaml cannot be written: No space left on device\n"
+
+
+# --overwrite
+
+
+def left(folder: Path) -> dict[str, bytes]:
+    """Every file in the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_is_replaced_whole_and_what_is_not_its_own_stays(command, tiny_yaml, tmp_path):
+    files = {"c.yaml": tiny_yaml(checkpoint={"every_local_steps": 4})}
+    folder = tmp_path / "runs/run"
+    assert command("c.yaml", "observers.results=true", files=files).code == 0
+    (folder / "notes.txt").write_text("mine")
+    changes = ("seed=7", "checkpoint={every_local_steps: null, every_minutes: null, at_end: false}")
+    assert command("c.yaml", *changes, "--overwrite").code == 0
+    assert command("c.yaml", *changes, "name=fresh").code == 0
+    again, fresh = left(folder), left(tmp_path / "runs/fresh")
+    assert again.keys() == {*fresh, "notes.txt"} and again["notes.txt"] == b"mine"
+    assert {name for name in fresh if fresh[name] != again[name]} == {"config.yaml", "summary.json"}  # name, wall time
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == []
+
+
+def test_where_there_is_no_run_to_replace_it_is_as_without(command, tiny_yaml, tmp_path):
+    assert command("c.yaml", "--overwrite", files={"c.yaml": tiny_yaml()}).code == 0
+    (tmp_path / "empty").mkdir()
+    assert command("c.yaml", "--overwrite", "out=empty").code == 0
+
+
+@pytest.mark.parametrize(
+    "mistake", ["policy=dilocoo", "data.samples=1", "budget.tokens=x", "observers.records=x", "model.weights=3"]
+)
+def test_with_any_mistake_the_run_that_is_there_stays(command, tiny_yaml, tmp_path, mistake):
+    assert command("c.yaml", files={"c.yaml": tiny_yaml()}).code == 0
+    before = left(tmp_path / "runs")
+    got = command("c.yaml", "--overwrite", mistake)
+    assert (got.code, got.made, got.err.count("\n")) == (2, set(), 1)
+    assert left(tmp_path / "runs") == before
+
+
+@pytest.mark.parametrize("error", ["UserError('no printer')", "KeyboardInterrupt", "OSError('no disk')"])
+def test_an_observer_that_fails_at_the_start_brings_the_old_run_back(command, tiny_yaml, tmp_path, error):
+    watch = WATCH.format(event="start", record="experiment", error=error)
+    files = {"c.yaml": tiny_yaml(checkpoint={"every_local_steps": 4}), "watch.py": watch}
+    assert command("c.yaml", files=files).code == 0
+    before = left(tmp_path / "runs")
+    with suppress(OSError):
+        assert command("c.yaml", "--overwrite", "--plugin=watch.py", "seed=7").code in (2, 130)
+    assert left(tmp_path / "runs") == before
+    assert [path.name for path in (tmp_path / "runs/run").iterdir() if path.is_dir()] == ["checkpoints"]
+
+
+def test_a_folder_that_no_run_made_is_never_touched(command, tiny_yaml, tmp_path):
+    """Nor one with a config.yaml that somebody wrote, or that was copied from a run."""
+    config = tiny_yaml(name="used")
+    resolved = command("c.yaml", "--show-config", files={"c.yaml": config}).out
+    for place, text in (("used", config), ("used", "name: used"), ("used", "["), ("project", resolved), ("used", None)):
+        folder = tmp_path / place
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "model.pt").write_text("dear")
+        if text is not None:
+            (folder / "config.yaml").write_text(text)
+        before = left(folder)
+        got = command("c.yaml", f"out={place}", "--overwrite")
+        assert (got.code, got.err.count("\n")) == (2, 1)
+        assert f"out: {place} exists already and is not empty; choose another name=… or out=…, or delete it" in got.err
+        assert left(folder) == before
+
+
+def test_nor_is_one_that_a_live_run_writes(command, tiny_yaml, tmp_path):
+    assert command("c.yaml", files={"c.yaml": tiny_yaml()}).code == 0
+    before = left(tmp_path / "runs")
+    with locked(tmp_path / "runs/run"):
+        got = command("c.yaml", "--overwrite")
+    assert (got.code, got.err) == (2, "error: out: runs/run is in use: another run is writing there\n")
+    assert left(tmp_path / "runs") == before
+
+
+def test_what_a_kill_left_of_a_replacement_is_replaced_in_turn(command, tiny_yaml, tmp_path):
+    """Killed between putting the old run away and writing the new one's config.yaml."""
+    assert command("c.yaml", files={"c.yaml": tiny_yaml()}).code == 0
+    folder = tmp_path / "runs/run"
+    (folder / ".replaced").mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        path.rename(folder / ".replaced" / path.name)
+    assert command("c.yaml", "--overwrite").code == 0
+    assert not (folder / ".replaced").exists() and summary(folder)["finished"] is True
+
+
+def test_a_replaced_run_may_be_what_the_new_one_starts_from(command, tiny_yaml, tmp_path):
+    model = {"name": "gpt_neox", "hidden_size": 8, "layers": 1, "heads": 1}
+    files = {"c.yaml": tiny_yaml(model=model)}
+    assert command("c.yaml", files=files).code == 0
+    assert command("runs/run/config.yaml", "model.weights=runs/run", "--overwrite").code == 0
+    assert read(tmp_path / "runs/run/config.yaml")["model"]["weights"] == str(tmp_path / "runs/run")

@@ -506,3 +506,19 @@ def test_the_command_killed_and_resumed_is_the_command_undisturbed(tmp_path: Pat
     found, expected = what_it_left(tmp_path / "a"), what_it_left(whole)
     del found["summary"], expected["summary"]  # which says that the killer was there
     assert found == expected
+
+
+def test_a_run_whose_name_looks_like_a_reference_goes_on_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(text("diloco"), encoding="utf-8")
+    for name in (r"\${a}", "007"):
+        assert main(["c.yaml", f"name={name}", "checkpoint.every_local_steps=4"]) == 0
+    for folder in (Path("runs/${a}"), Path("runs/007")):
+        steps = read(folder / "config.yaml")["budget"]["local_steps"]
+        assert main(["--resume", str(folder), f"budget.local_steps={2 * steps}"]) == 0
+        folder.rename(f"{folder}b")
+        assert main(["--resume", f"{folder}b", f"budget.local_steps={3 * steps}"]) == 0
+        assert main([f"{folder}b/config.yaml", "--overwrite"]) == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["${a}b", "007b"]
