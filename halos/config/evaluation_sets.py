@@ -44,7 +44,7 @@ def _section(value: Any) -> Section:
 def _fields(section: Section, plugins: Plugins) -> dict[str, dataclasses.Field[Any]]:
     """The fields of the data source that a section names; none if there is no such source."""
     try:
-        cls = plugins.find("data source", section.get("name", ""))
+        cls = plugins.find("data source", str(section.get("name", "")))
     except UserError:
         return {}
     return {field.name: field for field in dataclasses.fields(cls) if field.init}

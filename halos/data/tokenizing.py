@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional, Protocol, TypeAlias, Union, get_args
@@ -41,12 +42,12 @@ class HuggingFace:
 
     def __init__(self, given: Path) -> None:
         path = Path(from_here(given))
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if not file.exists():
+        file = path / "tokenizer.json" if os.path.isdir(path) else path  # a path may be too long to be asked
+        if not os.path.exists(file):
             known = ", ".join(get_args(Tiktoken))
             problem = f"{str(file)!r} does not exist; give a local tokenizer.json, its folder, or one of tiktoken's"
             raise ConfigError("tokenizer", f"{problem} ({known})")
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise ConfigError("tokenizer", f"{str(file)!r} is no file")
         try:
             import tokenizers

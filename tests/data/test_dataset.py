@@ -17,6 +17,7 @@ from halos.data.dataset import DatasetCorpus
 from halos.data.feed import Feed
 from halos.errors import UserError
 from halos.run.cli import main
+from halos.seeds import seed_for
 from halos.testing import record, tiny
 from halos.testing.conformance import DataConformance
 from tests.data.test_feed import Options, cluster
@@ -146,7 +147,7 @@ def test_one_worker_s_steps_on_images_are_those_of_pytorch_alone(folder: Path) -
     data = {"name": "images", "path": "images.npz", "shuffle": False, "validation_samples": 2}
     sections = tiny(cluster={"regions": [{"workers": [1.0]}]}, train={"batch_size": 4}, budget={"local_steps": 6})
     run = record({**sections, "data": data, "model": {"name": "classifier"}}, ["images.py", "classifier.py"])
-    torch.manual_seed(run.experiment.seed)
+    torch.manual_seed(seed_for(run.experiment.seed, "initial weights"))
     linear = torch.nn.Linear(64, 2)
     optimizer = torch.optim.SGD(linear.parameters(), lr=0.1)
     file = np.load("images.npz")
