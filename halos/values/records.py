@@ -62,14 +62,13 @@ class Update(NamedTuple):
     global_version: int = 0  # of the global model: of `start`, if that is one; else as it was at the dispatch
     delta_norm: float = math.nan  # ‖start − params‖₂ (of a gradient, its norm), before `factor`; NaN in timing mode
     computed: Optional[float] = None  # seconds, as the compute model says; None: what is between the two moments
+    loss: Optional[float] = None  # training loss over all its steps, if its executor says it; see `train_loss`
 
     @property
     def seconds(self) -> float:
         """The seconds that it computed, also where they are too few to move the clock."""
         began, ended = self.compute
         return ended - began if self.computed is None else self.computed
-
-    loss: Optional[float] = None  # training loss over all its steps, if its executor says it; see `train_loss`
 
     @property
     def delta(self) -> Params:
@@ -85,7 +84,8 @@ class Update(NamedTuple):
     @property
     def train_loss(self) -> Optional[float]:
         """The training loss, mean over all its steps: as its executor has it, or of the chunks; None if untrained."""
-        return step_weighted(self.losses, self.chunks) if self.loss is None else self.loss
+        known = self.loss is not None or not self.losses
+        return self.loss if known else step_weighted(self.losses, self.chunks)
 
     def since(self, theta: Params) -> Params:
         """Return `factor · (theta − params)`: the pseudo-gradient as it is from `theta`, wherever it began."""
@@ -286,7 +286,13 @@ def mean_loss(commit: Commit) -> Optional[float]:
 
     None if there are none, or if it is not finite.
     """
-    updates = [update for share in commit.shares for update in share.updates]
-    losses = [(loss, update.steps) for update in updates if (loss := update.train_loss) is not None]
-    mean = step_weighted(*zip(*losses)) if losses else None
+    losses = [
+        (loss, update.steps)
+        for share in commit.shares
+        for update in share.updates
+        if (loss := update.train_loss) is not None
+    ]
+    if not losses:
+        return None
+    mean = step_weighted(*zip(*losses))
     return mean if mean is not None and math.isfinite(mean) else None
