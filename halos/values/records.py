@@ -28,6 +28,12 @@ def quoted(text: str) -> str:
     return json.dumps(text)
 
 
+@lru_cache(maxsize=256, typed=True)
+def moment(time: float) -> str:
+    """Return a time as JSON has it: the same moment is in several records, and `repr` of a float takes its time."""
+    return repr(time)
+
+
 def step_weighted(means: Sequence[float], steps: Sequence[int]) -> Optional[float]:
     """Return the mean over all local steps, from means over so many steps each; None if there are none."""
     return sum(map(mul, means, steps)) / sum(steps) if means else None
@@ -100,8 +106,8 @@ class Update(NamedTuple):
 
     def as_json(self) -> str:
         return (
-            f'{{"id": {self.id}, "time": {self.time!r}, "worker": {self.worker}, "region": {self.region}, '
-            f'"steps": {self.steps}, "start_time": {self.start_time!r}, "start_version": {self.start_version}, '
+            f'{{"id": {self.id}, "time": {moment(self.time)}, "worker": {self.worker}, "region": {self.region}, '
+            f'"steps": {self.steps}, "start_time": {moment(self.start_time)}, "start_version": {self.start_version}, '
             f'"global_version": {self.global_version}, "factor": {number(self.factor)}, '
             f'"delta_norm": {number(self.delta_norm)}, "first_sample": {self.samples[0]}, '
             f'"end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
@@ -130,7 +136,7 @@ class Transfer(NamedTuple):
 
     def as_json(self) -> str:
         return (
-            f'{{"start_time": {self.start_time!r}, "time": {self.time!r}, '
+            f'{{"start_time": {moment(self.start_time)}, "time": {moment(self.time)}, '
             f'"src": {"null" if self.src is None else self.src}, "dst": {"null" if self.dst is None else self.dst}, '
             f'"bytes": {self.bytes}, "kind": "{self.kind}", '
             f'"worker": {"null" if self.worker is None else self.worker}, '
@@ -218,7 +224,7 @@ class Commit(NamedTuple):
 
     def as_json(self) -> str:
         return (
-            f'{{"time": {self.time!r}, "version": {self.version}, "server": {quoted(self.server)}, '
+            f'{{"time": {moment(self.time)}, "version": {self.version}, "server": {quoted(self.server)}, '
             f'"kind": "{self.kind}", "local_steps": {self.local_steps}, '
             f'"norm": {number(self.norm)}, "step_norm": {number(self.step_norm)}, '
             f'"contributions": [{", ".join([share.as_json() for share in self.shares])}]}}'
@@ -268,7 +274,7 @@ class Evaluation:
     def as_json(self) -> str:
         metrics = ", ".join([f"{quoted(name)}: {number(value)}" for name, value in self.metrics.items()])
         return (
-            f'{{"time": {self.time!r}, "version": {self.version}, "local_steps": {self.local_steps}, '
+            f'{{"time": {moment(self.time)}, "version": {self.version}, "local_steps": {self.local_steps}, '
             f'"trained_steps": {self.trained_steps}, "tokens": {self.tokens}, "loss": {number(self.loss)}, '
             f'"set": {quoted(self.set)}, "of": {quoted(self.of)}, '
             f'"metrics": {{{metrics}}}}}'
