@@ -35,7 +35,8 @@ class Servers:
         self._origin = origin
         self.main = Server(params)
         self._servers = {GLOBAL: self.main}
-        self._distances = Distances(real)
+        self._real = real
+        self._distances = Distances()
 
     def local(self) -> list[tuple[str, Params]]:
         """Return the models of all other servers, by name, in the order of their first commits."""
@@ -55,8 +56,10 @@ class Servers:
             state.version += 1
         for share in shares:
             state.local_steps += share.steps
-        norm, step = self._distances.norm(params), self._distances.between(state.params, params)
-        self._distances.forget()
+        norm = step = math.nan
+        if self._real:
+            norm, step = params.norm(), self._distances.between(state.params, params)
+            self._distances.forget()
         state.params = params
         params.versions = {**params.versions, name: state.version}
         kind = "update" if shares else "merge"
@@ -78,33 +81,26 @@ class Servers:
             version = min([update.start_version for update in updates], default=state.version)
         # The whole ways first: an update without its tensors may have begun from the base, and origins know it.
         ways = () if name != GLOBAL else tuple([self._way(update, time) for update in updates])
-        drift = self._distances.between(base, target)
+        drift = self._distances.between(base, target) if self._real else math.nan
         return Share(updates, version, state.version - version, drift, base, target, ways)
 
     def _way(self, update: Update, time: float) -> EndToEnd:
         """An update's whole way, to the global model as it is before it takes it in."""
-        drift = self._distances.between(self._origin(update), self.main.params)
+        drift = self._distances.between(self._origin(update), self.main.params) if self._real else math.nan
         return EndToEnd(self.main.version - update.global_version, time - update.start_time, drift)
 
 
 class Distances:
-    """Distances between parameters, each worked out once a commit; NaN, without `real` training, and for what is gone.
+    """Distances between parameters, each worked out once a commit; NaN for what is gone.
 
     In a replay, where all parameters are hollow, the numbers are those of the run that is replayed.
     """
 
-    def __init__(self, real: bool) -> None:
-        self._real = real
+    def __init__(self) -> None:
         self._known: dict[tuple[int, int], float] = {}
-
-    def norm(self, params: Params) -> float:
-        """Return ‖params‖₂."""
-        return params.norm() if self._real else math.nan
 
     def between(self, one: Params, other: Params) -> float:
         """Return ‖one − other‖₂."""
-        if not self._real:
-            return math.nan
         if one.serial == other.serial:
             return 0.0
         pair = one.serial, other.serial
