@@ -160,6 +160,10 @@ def test_a_file_may_have_a_byte_order_mark_and_any_letters(tmp_path):
         ("a='7'", {"a": "7"}),
         ("a=.inf", {"a": float("inf")}),
         ("a=-1", {"a": -1}),
+        ("a=*.py", {"a": "*.py"}),  # an alias in YAML, of which there can be none
+        ("a= %x: y", {"a": "%x: y"}),
+        ("a=@[", {"a": "@["}),
+        ("a=`", {"a": "`"}),
         ("a={name: x, y: 1}", {"a": {"name": "x", "y": 1}}),
     ],
 )
