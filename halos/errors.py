@@ -90,7 +90,7 @@ def from_here(path: str | os.PathLike[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error message quotes it: its `repr` (null, true, false as in YAML), cut after 60 characters if long."""
+    """Return a value as an error message quotes it: its `repr` (but `null`, `true`, `false`), cut off if it is long."""
     pieces = list(islice(_pieces(value), 101))
     text = "".join(pieces)
     if len(text) <= 100:

@@ -69,12 +69,12 @@ def _load(module: ModuleType, wait: bool = True) -> None:
 @contextmanager
 def _signals_wait(name: str) -> Iterator[None]:
     """Ctrl-C and SIGTERM are heard when `name` is imported: of half of PyTorch a second import fails, or crashes."""
-    came: list[int] = []
+    came: list[signal.Signals] = []
     handlers = {}
     if threading.current_thread() is threading.main_thread():  # in others nobody is interrupted, and none may be set
         for number in (signal.SIGINT, signal.SIGTERM):
             if callable(signal.getsignal(number)):  # neither ignored nor the end of the process
-                handlers[number] = signal.signal(number, lambda number, _: came.append(number))
+                handlers[number] = signal.signal(number, lambda number, _: came.append(signal.Signals(number)))
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ def _signals_wait(name: str) -> Iterator[None]:
         threading.Thread(target=_interrupt, args=(name, came[0])).start()
 
 
-def _interrupt(name: str, number: int) -> None:
+def _interrupt(name: str, number: signal.Signals) -> None:
     __import__(name)  # waits for the thread that is still at it
     _thread.interrupt_main(number)
 

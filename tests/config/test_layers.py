@@ -171,6 +171,13 @@ def test_an_override_is_a_key_and_a_yaml_value(text, section):
     assert parse_override(text) == section
 
 
+def test_above_a_file_that_says_null_nothing_is_kept(tmp_path):
+    write(tmp_path, base="policy: {name: halos, outer: {lr: 1.6}}", top="extends: base.yaml\npolicy: null")
+    assert merge(read(tmp_path / "top.yaml"), overrides(["policy=diloco"]))["policy"] == "diloco"
+    kept = merge(read(tmp_path / "base.yaml"), overrides(["policy=diloco"]))["policy"]
+    assert kept == {"name": "diloco", "outer": {"lr": 1.6}}
+
+
 def test_overrides_are_one_layer_whatever_their_order():
     for order in (["policy.name=diloco", "policy.outer.lr=2"], ["policy.outer.lr=2", "policy.name=diloco"]):
         layer = overrides(order)
