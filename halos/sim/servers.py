@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Optional, Union
@@ -36,6 +38,11 @@ class Servers:
         self.main = Server(params)
         self._servers = {GLOBAL: self.main}
         self._distances = Distances(real)
+        self._moments = array("d")  # of each version of the global model but the first
+
+    def version_at(self, time: float) -> int:
+        """Return the version that the global model had when all that happened at `time` had."""
+        return bisect_right(self._moments, time)
 
     def local(self) -> list[tuple[str, Params]]:
         """Return the models of all other servers, by name, in the order of their first commits."""
@@ -53,6 +60,8 @@ class Servers:
         shares = tuple([self._share(contribution, name, state, time) for contribution in contributions])
         if shares:
             state.version += 1
+            if name == GLOBAL:
+                self._moments.append(time)
         for share in shares:
             state.local_steps += share.steps
         norm, step = self._distances.norm(params), self._distances.between(state.params, params)
