@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any, Optional
 
 import torch
 
-from halos.errors import UserError, from_here, shown
+from halos.errors import UserError, from_here
 from halos.models import Model
 from halos.seeds import drawing, seed_for
 
@@ -83,11 +84,11 @@ def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 def refuse_no_shapes(said: Any) -> None:
     """Raise UserError unless `said` are names with shapes, as `shapes` should return."""
     if not isinstance(said, dict) or not said:
-        raise UserError(f"shapes() returns {shown(said)}; it should be a name and a shape for every tensor")
+        raise UserError(f"shapes() returns {reprlib.repr(said)}; it should be a name and a shape for every tensor")
     for name, shape in said.items():
         sizes = shape if isinstance(shape, (tuple, list)) else [None]
         if not isinstance(name, str) or not all(isinstance(size, int) and size >= 0 for size in sizes):
-            raise UserError(f"shapes() says {shown(shape)} of {name}, which is no shape: a tuple of whole numbers")
+            raise UserError(f"shapes() says {reprlib.repr(shape)} of {name}, which is no shape: a tuple of whole numbers")
 
 
 def refuse_other_shapes(said: Shapes, module: torch.nn.Module) -> None:
