@@ -220,12 +220,11 @@ class Spread:
         self._count, self._sum, self._max = 0, 0.0, -math.inf
 
     def add(self, value: float) -> None:
-        """Count a number; NaN is none."""
-        if value == value:
-            self._count += 1
-            self._sum += value
-            if value > self._max:
-                self._max = value
+        """Count a number."""
+        self._count += 1
+        self._sum += value
+        if value > self._max:
+            self._max = value
 
     def summary(self) -> dict[str, Optional[float]]:
         """`mean` and `max`; None of nothing."""
@@ -241,9 +240,10 @@ class Way:
         self.staleness, self.drift = Spread(), Spread()
 
     def add(self, staleness: int, drift: float) -> None:
-        """Count one of them."""
+        """Count one of them; a drift of NaN is none."""
         self.staleness.add(staleness)
-        self.drift.add(drift)
+        if drift == drift:  # in a timing run there is none
+            self.drift.add(drift)
 
 
 def _link(src: Optional[int], dst: Optional[int]) -> str:

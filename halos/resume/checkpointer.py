@@ -141,6 +141,7 @@ class Checkpointer:
         """There will be no more checkpoints: keep nothing for them."""
         self._serials.give = self._serials.number = None
         self._tape.stop()
+        self._simulation.limits.asked = None
 
     def _due(self) -> bool:
         options, trained = self._options, self._simulation.ledger.trained

@@ -19,7 +19,7 @@ class Taped:
     def __init__(self, executor: Executor, tape: Tape) -> None:
         self._executor = executor
         self._tape = tape
-        self._pending: dict[int, Job] = {}  # by worker: submitted, not yet asked for
+        self._pending: dict[int, Job] = {}  # by worker: submitted in the replay, not yet asked for
         if not (has(executor, "state") and has(executor, "restore")):
             name = type(executor).__name__
             raise ConfigError("checkpoint", f"executor {name} cannot: it has no methods state and restore")
@@ -28,20 +28,22 @@ class Taped:
         return self._executor.open(task)
 
     def submit(self, job: Job) -> None:
-        self._pending.pop(job.worker, None)
-        self._pending[job.worker] = job
         if not self._tape.replaying:
             self._executor.submit(job)
+            return
+        self._pending.pop(job.worker, None)
+        self._pending[job.worker] = job
 
     def result(self, job: Job) -> Outcome:
-        del self._pending[job.worker]
         if self._tape.replaying:
+            del self._pending[job.worker]
             count = self._tape.take_count()
             losses, chunks = self._tape.take(count), [self._tape.take_count() for _ in range(count)]
             return Outcome(Params(job.start.layout, None), tuple(losses), tuple(chunks), self._tape.take_optional())
         outcome = self._executor.result(job)
-        self._tape.add(len(outcome.losses), *outcome.losses, *outcome.chunks)
-        self._tape.add_optional(outcome.loss)
+        if self._tape.recording:
+            self._tape.add(len(outcome.losses), *outcome.losses, *outcome.chunks)
+            self._tape.add_optional(outcome.loss)
         return outcome
 
     @property
@@ -94,3 +96,4 @@ class Taped:
             ) from error
         for job in self._pending.values():
             self._executor.submit(job)
+        self._pending.clear()

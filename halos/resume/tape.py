@@ -95,7 +95,9 @@ class Tape:
         del self.numbers[:]
 
     def beside(self, listener: Callable[[Any], Any]) -> Callable[[Any], None]:
-        """Return `listener`, called aside."""
+        """Return `listener`, called aside; itself, if nothing is recorded."""
+        if not self.recording:
+            return listener
 
         def called(record: Any) -> None:
             before, self.aside = self.aside, True

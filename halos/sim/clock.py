@@ -116,7 +116,7 @@ class Clock:
         self.happened = 0  # timed events so far
         self.ready: deque[tuple[Callable[[Event[Any]], None], Event[Any]]] = deque()
         self.processes: dict[Process[Any], None] = {}
-        self._heap: list[tuple[float, int, Event[Any], float]] = []
+        self._heap: list[tuple[float, int, Event[Any], float]] = []  # whose turn it is when, and when that is then
         self._order = count()
 
     def timeout(self, seconds: float, produce: Callable[[], T] | None = None) -> Event[T]:
@@ -127,7 +127,7 @@ class Clock:
         """
         if not seconds >= 0.0:
             raise ValueError(f"an event cannot be {seconds} s from now")
-        return self._due(self.now + seconds, self.now + seconds, produce)
+        return self.at(self.now + seconds, produce)
 
     def at(self, moment: float, produce: Callable[[], T] | None = None, last: bool = False) -> Event[T]:
         """Return an event at that very `moment` (virtual seconds), else as `timeout`.
@@ -138,12 +138,8 @@ class Clock:
         """
         if not moment >= self.now:
             raise ValueError(f"an event cannot be at {moment} s, which is over at {self.now} s")
-        return self._due(latest(moment) if last else moment, moment, produce)
-
-    def _due(self, time: float, moment: float, produce: Callable[[], T] | None) -> Event[T]:
-        """An event that happens in the order of `time`, and then, unless it is later already, at `moment`."""
         event: Event[T] = Event(self, produce)
-        heappush(self._heap, (time, next(self._order), event, moment))
+        heappush(self._heap, (latest(moment) if last else moment, next(self._order), event, moment))
         return event
 
     def spawn(self, coroutine: Coroutine[Event[Any], None, T]) -> Process[T]:

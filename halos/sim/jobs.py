@@ -155,15 +155,16 @@ class Jobs:
             chunks,
             (course.computes, course.until),
             region,
-            self._factor(worker, job.steps, round),
+            1.0 if self._uniform else self._factor(worker, job.steps, round),  # without asking who else there is
             params if job.gradient else None,
             global_version,
-            self._norm(job, params),
+            self._norm(job, params) if self._parts.real else math.nan,
             course.compute,
             loss,
         )
         self._ledger.add(update)
-        self._origins.add(update)
+        if self._parts.real:
+            self._origins.add(update)
         self._tell.update(update)
         if region is not None and self._limits.spent(0, self._ledger.trained):
             self._clock.end()
@@ -183,8 +184,6 @@ class Jobs:
         ]
 
     def _factor(self, worker: Worker, steps: int, round: Optional[Round]) -> float:
-        if self._uniform:  # without asking, for each of a million jobs, who else there is
-            return 1.0
         workers = self._parts.cluster.workers
         if round is None:
             among = [(workers[id], count) for id, count in self._latest.items()]
@@ -194,8 +193,6 @@ class Jobs:
 
     def _norm(self, job: Job, params: Params) -> float:
         """The norm of what the job brings."""
-        if not self._parts.real:
-            return math.nan
         return params.norm() if job.gradient else job.start.distance(params)
 
     def _carried(self, worker: Worker, job: Job, params: Params, region: int, course: Course) -> Params:

@@ -115,7 +115,7 @@ class Limits:
         self.first_round = FIRST_ROUND * workers  # jobs, generously
         # Told whether the budget is spent whenever that is asked, before anything comes of the answer: up to the first
         # yes, the run is the one with any larger budget.
-        self.asked: Callable[[bool], Any] = lambda over: None
+        self.asked: Optional[Callable[[bool], Any]] = None
         # Trained local steps, after which `look` is to be called.
         self.patience = self._allowed = GENEROUS * min(self.steps, self.trained)
         self._target = budget.target_loss
@@ -128,7 +128,8 @@ class Limits:
     def spent(self, local_steps: float, trained: float) -> bool:
         """Whether so many committed (or planned) local steps spend the budget, or so many that are trained."""
         over = local_steps >= self.steps or trained >= self.trained
-        self.asked(over)
+        if self.asked is not None:
+            self.asked(over)
         return over
 
     def due(self, local_steps: int) -> bool:
@@ -141,7 +142,8 @@ class Limits:
     def reached(self, losses: dict[str, float]) -> bool:
         """Whether `losses`, by evaluation set, meet the target loss: that on `validation` counts."""
         over = self._target is not None and losses.get("validation", math.inf) <= self._target
-        self.asked(over)
+        if self.asked is not None:
+            self.asked(over)
         return over
 
     def look(self, jobs: int, steps_per_job: float, now: float) -> None:

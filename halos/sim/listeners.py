@@ -29,7 +29,7 @@ class Listeners:
         self.bind()
 
     def bind(self) -> None:
-        """Look up who listens: once, before the first record."""
+        """Look up who listens, and how they are to be called."""
         hook = self._hook
         self.update: Callable[[Update], None] = self._bound(hook.on_update, "update")
         self.lost: Callable[[LostJob], None] = self._bound(hook.on_lost, "lost")

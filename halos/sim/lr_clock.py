@@ -20,8 +20,11 @@ class LrClock:
         """Return the learning-rate step of a worker's job that begins after `samples`, unless one is `given`."""
         step = given
         if step is None:
-            step = max(samples // self._global_batch_size, self._of.get(worker, 0))
-            self._latest = max(self._latest, step)
+            step, before = samples // self._global_batch_size, self._of.get(worker, 0)
+            if before > step:
+                step = before
+            if step > self._latest:
+                self._latest = step
         self._of[worker] = step
         return step
 

@@ -27,17 +27,18 @@ class Server:
 class Servers:
     """All servers of a run by name; a local one exists from its first commit, starting where the global one did.
 
-    `origin` tells where an update that is committed to the global server began; without `real` training, nothing is
-    known of any distance.
+    `origin` tells where an update that is committed to the global server began, or None; without `real` training,
+    nothing is known of any distance.
     """
 
-    def __init__(self, params: Params, origin: Callable[[Update], Params], real: bool) -> None:
+    def __init__(self, params: Params, origin: Callable[[Update], Optional[Params]], real: bool) -> None:
         params.versions = {GLOBAL: 0}
         self.initial = params
         self._origin = origin
         self.main = Server(params)
         self._servers = {GLOBAL: self.main}
-        self._distances = Distances(real)
+        self._real = real
+        self._distances = Distances()
         self._moments = array("d")  # of each version of the global model but the first
 
     def version_at(self, time: float) -> int:
@@ -64,8 +65,10 @@ class Servers:
                 self._moments.append(time)
         for share in shares:
             state.local_steps += share.steps
-        norm, step = self._distances.norm(params), self._distances.between(state.params, params)
-        self._distances.forget()
+        norm = step = math.nan
+        if self._real:
+            norm, step = params.norm(), self._distances.between(state.params, params)
+            self._distances.forget()
         state.params = params
         params.versions = {**params.versions, name: state.version}
         kind = "update" if shares else "merge"
@@ -87,39 +90,36 @@ class Servers:
             version = min([update.start_version for update in updates], default=state.version)
         # The whole ways first: an update without its tensors may have begun from the base, and origins know it.
         ways = () if name != GLOBAL else tuple([self._way(update, time) for update in updates])
-        drift = self._distances.between(base, target)
+        drift = self._distances.between(base, target) if self._real else math.nan
         return Share(updates, version, state.version - version, drift, base, target, ways)
 
     def _way(self, update: Update, time: float) -> EndToEnd:
         """An update's whole way, to the global model as it is before it takes it in."""
-        drift = self._distances.between(self._origin(update), self.main.params)
+        start = self._origin(update) if self._real else None
+        drift = math.nan if start is None else self._distances.between(start, self.main.params)
         return EndToEnd(self.main.version - update.global_version, time - update.start_time, drift)
 
 
 class Distances:
-    """Distances between parameters, each worked out once a commit; NaN, without `real` training, and for what is gone.
+    """Distances between parameters, each worked out once a commit; NaN for what is gone.
 
     In a replay, where all parameters are hollow, the numbers are those of the run that is replayed.
     """
 
-    def __init__(self, real: bool) -> None:
-        self._real = real
+    def __init__(self) -> None:
         self._known: dict[tuple[int, int], float] = {}
-
-    def norm(self, params: Params) -> float:
-        """Return ‖params‖₂."""
-        return params.norm() if self._real else math.nan
 
     def between(self, one: Params, other: Params) -> float:
         """Return ‖one − other‖₂."""
-        if not self._real:
-            return math.nan
         if one.serial == other.serial:
             return 0.0
         pair = one.serial, other.serial
-        if pair not in self._known:
-            self._known[pair] = one.distance(other)
-        return self._known[pair]
+        known = self._known.get(pair)
+        if known is None:
+            known = one.distance(other)
+            if known == known:  # of a shell nothing is known; of whoever it stands for it may be
+                self._known[pair] = known
+        return known
 
     def forget(self) -> None:
         """The commit is over."""

@@ -136,6 +136,7 @@ class Simulation:
         if self._evaluate():  # as good as wanted before it began
             self.done = True
             return
+        self._tell.bind()  # again: who had to be called aside for checkpoints may not have to any more
         if self._parts.evaluate.every_seconds is not None:
             between = partial(self._between, between)
         self.clock.spawn(policy.run(self))

@@ -28,6 +28,12 @@ def quoted(text: str) -> str:
     return json.dumps(text)
 
 
+@lru_cache(maxsize=256, typed=True)
+def moment(time: float) -> str:
+    """Return a time as JSON has it: the same moment is in several records, and `repr` of a float takes its time."""
+    return repr(time)
+
+
 def step_weighted(means: Sequence[float], steps: Sequence[int]) -> Optional[float]:
     """Return the mean over all local steps, from means over so many steps each; None if there are none."""
     return sum(map(mul, means, steps)) / sum(steps) if means else None
@@ -62,14 +68,13 @@ class Update(NamedTuple):
     global_version: int = 0  # of the global model: of `start`, if that is one; else the latest at `start_time`
     delta_norm: float = math.nan  # ‖start − params‖₂ (of a gradient, its norm), before `factor`; NaN in timing mode
     computed: Optional[float] = None  # seconds, as the compute model says; None: what is between the two moments
+    loss: Optional[float] = None  # training loss over all its steps, if its executor says it; see `train_loss`
 
     @property
     def seconds(self) -> float:
         """The seconds that it computed, also where they are too few to move the clock."""
         began, ended = self.compute
         return ended - began if self.computed is None else self.computed
-
-    loss: Optional[float] = None  # training loss over all its steps, if its executor says it; see `train_loss`
 
     @property
     def delta(self) -> Params:
@@ -85,7 +90,8 @@ class Update(NamedTuple):
     @property
     def train_loss(self) -> Optional[float]:
         """The training loss, mean over all its steps: as its executor has it, or of the chunks; None if untrained."""
-        return step_weighted(self.losses, self.chunks) if self.loss is None else self.loss
+        known = self.loss is not None or not self.losses
+        return self.loss if known else step_weighted(self.losses, self.chunks)
 
     def since(self, theta: Params) -> Params:
         """Return `factor · (theta − params)`: the pseudo-gradient as it is from `theta`, wherever it began."""
@@ -100,9 +106,9 @@ class Update(NamedTuple):
 
     def as_json(self) -> str:
         return (
-            f'{{"id": {self.id}, "time": {self.time!r}, "worker": {self.worker}, "region": {self.region}, '
-            f'"steps": {self.steps}, "start_time": {self.start_time!r}, "start_version": {self.start_version}, '
-            f'"global_version": {self.global_version}, "factor": {number(self.factor)}, '
+            f'{{"id": {self.id}, "time": {moment(self.time)}, "worker": {self.worker}, "region": {self.region}, '
+            f'"steps": {self.steps}, "start_time": {moment(self.start_time)}, "start_version": {self.start_version}, '
+            f'"global_version": {self.global_version}, '
             f'"delta_norm": {number(self.delta_norm)}, "first_sample": {self.samples[0]}, '
             f'"end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
             f'"loss": {number(self.train_loss)}, '
@@ -130,7 +136,7 @@ class Transfer(NamedTuple):
 
     def as_json(self) -> str:
         return (
-            f'{{"start_time": {self.start_time!r}, "time": {self.time!r}, '
+            f'{{"start_time": {moment(self.start_time)}, "time": {moment(self.time)}, '
             f'"src": {"null" if self.src is None else self.src}, "dst": {"null" if self.dst is None else self.dst}, '
             f'"bytes": {self.bytes}, "kind": "{self.kind}", '
             f'"worker": {"null" if self.worker is None else self.worker}, '
@@ -187,12 +193,14 @@ class Share(NamedTuple):
 
     def as_json(self) -> str:
         if len(self.updates) == 1:  # by far the most frequent
-            updates, workers = str(self.updates[0].id), str(self.updates[0].worker)
+            (update,) = self.updates
+            updates, workers, factors = str(update.id), str(update.worker), number(update.factor)
         else:
             updates = ", ".join([str(update.id) for update in self.updates])
             workers = ", ".join([str(update.worker) for update in self.updates])
+            factors = ", ".join([number(update.factor) for update in self.updates])
         return (
-            f'{{"updates": [{updates}], "workers": [{workers}], "steps": {self.steps}, '
+            f'{{"updates": [{updates}], "workers": [{workers}], "factors": [{factors}], "steps": {self.steps}, '
             f'"from_version": {self.from_version}, "hop_staleness": {self.hop_staleness}, '
             f'"hop_drift": {number(self.hop_drift)}, '
             f'"end_to_end": [{", ".join([each.as_json() for each in self.end_to_end])}]}}'
@@ -218,7 +226,7 @@ class Commit(NamedTuple):
 
     def as_json(self) -> str:
         return (
-            f'{{"time": {self.time!r}, "version": {self.version}, "server": {quoted(self.server)}, '
+            f'{{"time": {moment(self.time)}, "version": {self.version}, "server": {quoted(self.server)}, '
             f'"kind": "{self.kind}", "local_steps": {self.local_steps}, '
             f'"norm": {number(self.norm)}, "step_norm": {number(self.step_norm)}, '
             f'"contributions": [{", ".join([share.as_json() for share in self.shares])}]}}'
@@ -268,7 +276,7 @@ class Evaluation:
     def as_json(self) -> str:
         metrics = ", ".join([f"{quoted(name)}: {number(value)}" for name, value in self.metrics.items()])
         return (
-            f'{{"time": {self.time!r}, "version": {self.version}, "local_steps": {self.local_steps}, '
+            f'{{"time": {moment(self.time)}, "version": {self.version}, "local_steps": {self.local_steps}, '
             f'"trained_steps": {self.trained_steps}, "tokens": {self.tokens}, "loss": {number(self.loss)}, '
             f'"set": {quoted(self.set)}, "of": {quoted(self.of)}, '
             f'"metrics": {{{metrics}}}}}'
@@ -286,7 +294,13 @@ def mean_loss(commit: Commit) -> Optional[float]:
 
     None if there are none, or if it is not finite.
     """
-    updates = [update for share in commit.shares for update in share.updates]
-    losses = [(loss, update.steps) for update in updates if (loss := update.train_loss) is not None]
-    mean = step_weighted(*zip(*losses)) if losses else None
+    losses = [
+        (loss, update.steps)
+        for share in commit.shares
+        for update in share.updates
+        if (loss := update.train_loss) is not None
+    ]
+    if not losses:
+        return None
+    mean = step_weighted(*zip(*losses))
     return mean if mean is not None and math.isfinite(mean) else None
