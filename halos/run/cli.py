@@ -49,6 +49,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             raise UserError("--overwrite: a run that is resumed goes on in its folder; give one of the two")
         if options.resume is not None:
             changes = [change for change in (options.config, *options.overrides) if change is not None]
+            if options.config is not None and "=" not in options.config:
+                said = "a run has its configuration with it; only key=value may follow"
+                raise UserError(f"--resume: {said}, and {shown(options.config)} is none")
             config, found, earlier = resuming.load_run(Path(expanded(options.resume)), changes, plugins, without)
         else:
             config, found = load_config(_config_file(options.config), options.overrides, plugins, without)

@@ -160,7 +160,7 @@ def test_one_byte_more_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        (None, "path: None is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
+        (None, "path: null is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
         (5, "path: 5 is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
         ("", "path: '' is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
         ([], "path: [] is not a file, a folder, 'stdlib', or a list of these"),

@@ -235,7 +235,7 @@ def test_a_run_cut_again_keeps_the_larger_budget(tmp_path: Path, monkeypatch: py
 
 REFUSED = [
     ("budget.local_steps=50", "budget.local_steps: 50 is less than the run's 64; a budget may only grow"),
-    ("budget.target_loss=0.5", "budget.target_loss: 0.5 is easier than the run's None; a budget may only grow"),
+    ("budget.target_loss=0.5", "budget.target_loss: 0.5 is easier than the run's null; a budget may only grow"),
     ("train.optimizer.lr=0.2", "train.optimizer.lr: is 0.03 in this run and cannot become 0.2"),
     ("data.samples=2048", "data.samples: is 4096 in this run and cannot become 2048"),
     ("seed=1", "seed: is 1234 in this run and cannot become 1"),
