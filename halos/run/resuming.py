@@ -54,7 +54,9 @@ def load_run(
     if section["out"] != before["out"]:
         raise ConfigError("out", f"is {folder}, where the run is, and cannot become {shown(section['out'])}")
     config, found = resolved(section, plugins, without)
-    free = (*FREE, *(f"data.{name}" for name in path_fields(type(config.data))))  # the data's hash decides
+    sources = {"data": config.data, **{f"evaluate.sets.{name}": each for name, each in config.evaluate.sets.items()}}
+    paths = [f"{key}.{name}" for key, source in sources.items() for name in path_fields(type(source))]
+    free = (*FREE, *paths)  # the data's hash decides
     _check_keys(checkpoint.config, to_sections(config, found), free)
     _check_versions(checkpoint.versions, versions(found))
     return config, found, checkpoint
