@@ -88,7 +88,9 @@ def refuse_no_shapes(said: Any) -> None:
     for name, shape in said.items():
         sizes = shape if isinstance(shape, (tuple, list)) else [None]
         if not isinstance(name, str) or not all(isinstance(size, int) and size >= 0 for size in sizes):
-            raise UserError(f"shapes() says {reprlib.repr(shape)} of {name}, which is no shape: a tuple of whole numbers")
+            raise UserError(
+                f"shapes() says {reprlib.repr(shape)} of {name}, which is no shape: a tuple of whole numbers"
+            )
 
 
 def refuse_other_shapes(said: Shapes, module: torch.nn.Module) -> None:
