@@ -14,14 +14,13 @@ from itertools import chain, islice
 from typing import IO, Any, Optional, cast
 
 from halos.data import memory
-from halos.data.files import File
+from halos.data.files import EXTRA, File
 from halos.errors import ConfigError, did_you_mean
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 LINES = (".jsonl", ".ndjson")
 CHUNK = 2**22  # bytes read at a time
 OFTEN = 16  # chunks read between two looks at the memory there is
-EXTRA = "run: pip install halos-simulator[text]"
 
 
 def is_whole(file: File, field: Optional[str]) -> bool:

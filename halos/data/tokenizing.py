@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional, Protocol, TypeAlias, Union, get_args
 
+from halos.data.files import EXTRA
 from halos.errors import ConfigError, from_here
 
 Tiktoken: TypeAlias = Literal[
@@ -16,7 +17,6 @@ Tiktoken: TypeAlias = Literal[
 ]
 # What the end of a text is called, most widely used first.
 ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|eos|>", "[EOS]")
-EXTRA = "run: pip install halos-simulator[text]"
 
 
 class Tokenizer(Protocol):
