@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -20,11 +21,15 @@ import torch
 import yaml
 
 import halos
+from halos.config.yaml_text import to_yaml
 from halos.plugins.registry import KINDS, Plugins, hookspecs
 from halos.run.cli import main
+from halos.testing import tiny
 
 ROOT = Path(__file__).parents[1]
 PLUGINS, TESTING, CONFIG = ROOT / "docs/plugins.md", ROOT / "docs/testing.md", ROOT / "docs/config.md"
+MEASURES = ROOT / "docs/measures.md"
+STREAMING = ROOT / "plugins/halos-streaming-diloco/halos_streaming_diloco.py"
 MODULES = ROOT / "docs/modules.md"
 REFERENCE = ROOT / "docs/reference/plugins.md"
 MOST_LINES = {"docs/plugins.md": 300, "docs/mistakes.md": 80}
@@ -214,11 +219,11 @@ def test_an_installed_package_is_found_by_the_documented_entry_point(
     assert (component.origin, component.cls.__module__) == (f"{name} {version}", "halos_partial")
 
 
-# docs/config.md
+# docs/config.md, docs/measures.md
 
 
 def keys(heading: str) -> list[str]:
-    return [row[0].strip("`") for row in rows(section(CONFIG, heading))]
+    return [row[0].strip("`") for row in rows(section(MEASURES, heading))]
 
 
 def test_the_run_folder_holds_what_is_documented(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,15 +231,67 @@ def test_the_run_folder_holds_what_is_documented(folder: Path, tmp_path: Path, m
     run = tmp_path / "run"
     assert main(["idea.yaml", "policy.name=async_local_sgd", "observers.results=true", f"out={run}"]) == 0
     first = {path.name: json.loads(path.open().readline()) for path in run.glob("*.jsonl")}
-    assert {f"`{name}`" for name in first} <= set(headings(CONFIG))
+    assert {f"`{name}`" for name in first} <= set(headings(MEASURES))
     for name, line in first.items():
         assert keys(f"`{name}`") == list(line), name
     assert keys("A commit's contributions") == list(first["commits.jsonl"]["contributions"][0])
-    assert keys("`summary.json`") == list(json.loads((run / "summary.json").read_text()))
+    assert keys("The ways of its updates, end to end") == list(
+        first["commits.jsonl"]["contributions"][0]["end_to_end"][0]
+    )
+    summary = json.loads((run / "summary.json").read_text())
+    assert keys("`summary.json`") == list(summary)
+    assert keys("A worker's line in the summary") == list(summary["workers"][0])
     assert keys("`results.pt`") == list(torch.load(run / "results.pt", weights_only=False))
     told = section(CONFIG, "The run folder")
     for path in run.iterdir():
         assert path.name.split(".v2")[0].split(".tfevents")[0] in told, f"{path.name} is not documented"
+
+
+def test_what_is_null_in_timing_mode_is_what_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(to_yaml(tiny(policy={"name": "async_local_sgd"}, executor={"name": "timing"})))
+    assert main(["c.yaml", "out=run", *QUIET]) == 0
+    found = {f"`{path.name}`": json.loads(path.open().readline()) for path in Path("run").glob("[!e]*.jsonl")}
+    (contribution,) = found["`commits.jsonl`"]["contributions"]
+    found["A commit's contributions"] = contribution
+    found["The ways of its updates, end to end"] = contribution["end_to_end"][0]
+    found["`summary.json`"] = json.loads(Path("run/summary.json").read_text())
+    nulls = {heading: {row[0].strip("`"): row[3] for row in rows(section(MEASURES, heading))} for heading in found}
+    assert sum("timing mode" in when for each in nulls.values() for when in each.values()) >= 8
+    for heading, record in found.items():
+        for key, when in nulls[heading].items():
+            value = record[key]
+            if "timing mode" in when and key != "data":
+                nothing = {"hop": {"mean": None, "max": None}, "end_to_end": {"mean": None, "max": None}}
+                assert value is None or value == nothing or value == [], (heading, key, value)
+            elif when == "" and key not in ("losses", "policy_report"):
+                assert value is not None, (heading, key)
+
+
+def test_the_example_of_drift_in_units_of_the_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = titled_files(MEASURES).values()
+    assert sum(line.strip() != "" for line in code.splitlines()) <= 20
+    (tmp_path / "drift_in_updates.py").write_text(code)
+    (tmp_path / "c.yaml").write_text(to_yaml(tiny()))
+    halos_ = ["policy.local_updates=1", "policy.outer={name: sgd, lr: 1.0}", "policy.local={name: sgd, lr: 1.0}"]
+    for policy, more in {"async_local_sgd": ["policy.outer={name: sgd, lr: 1.0}"], "halos": halos_,
+                         "streaming_diloco": ["policy.fragments=1", "policy.tau=1"]}.items():  # fmt: skip
+        plugin = ["--plugin", str(STREAMING)] if policy == "streaming_diloco" else []
+        assert main(["c.yaml", f"policy={{name: {policy}}}", f"out={policy}", *more, *QUIET, *plugin]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["drift_in_updates.py", "async_local_sgd", "halos", "streaming_diloco"])
+    runpy.run_path("drift_in_updates.py", run_name="__main__")
+    told = capsys.readouterr().out.splitlines()
+    # Asynchronous, two equal workers, 1 − θ times 0.9 a step: both start at 0, are merged at 0 and 0.19, go on from
+    # 0.19 and 0.38, and are merged at 0.38 and 0.38 + 0.81 · 0.19. They bring 0.19 twice, 0.81 and 0.62 times that.
+    ratios = [0.0, 1.0, 0.19 / (0.81 * 0.19), 0.81 / 0.62]
+    said = f"drift {sum(ratios) / 4:.2f} ‖Δ‖, at most {max(ratios):.2f}; 0.75 versions"
+    assert told[0] == f"async_local_sgd: {said}"
+    assert [line.split(":")[0] for line in told[1:]] == ["halos", "streaming_diloco"]
+    assert all(re.search(r"drift \d+\.\d\d ‖Δ‖, at most \d+\.\d\d; \d+\.\d\d versions$", line) for line in told[1:])
 
 
 # README, configs, links

@@ -111,7 +111,7 @@ class Update(NamedTuple):
         return (
             f'{{"id": {self.id}, "time": {moment(self.time)}, "worker": {self.worker}, "region": {self.region}, '
             f'"steps": {self.steps}, "start_time": {moment(self.start_time)}, "start_version": {self.start_version}, '
-            f'"global_version": {self.global_version}, "factor": {number(self.factor)}, '
+            f'"global_version": {self.global_version}, '
             f'"delta_norm": {number(self.delta_norm)}, "first_sample": {self.samples[0]}, '
             f'"end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
             f'"loss": {number(self.train_loss)}, '
@@ -196,12 +196,14 @@ class Share(NamedTuple):
 
     def as_json(self) -> str:
         if len(self.updates) == 1:  # by far the most frequent
-            updates, workers = str(self.updates[0].id), str(self.updates[0].worker)
+            (update,) = self.updates
+            updates, workers, factors = str(update.id), str(update.worker), number(update.factor)
         else:
             updates = ", ".join([str(update.id) for update in self.updates])
             workers = ", ".join([str(update.worker) for update in self.updates])
+            factors = ", ".join([number(update.factor) for update in self.updates])
         return (
-            f'{{"updates": [{updates}], "workers": [{workers}], "steps": {self.steps}, '
+            f'{{"updates": [{updates}], "workers": [{workers}], "factors": [{factors}], "steps": {self.steps}, '
             f'"from_version": {self.from_version}, "hop_staleness": {self.hop_staleness}, '
             f'"hop_drift": {number(self.hop_drift)}, '
             f'"end_to_end": [{", ".join([each.as_json() for each in self.end_to_end])}]}}'

@@ -46,7 +46,8 @@ def test_every_record_becomes_a_line_of_its_file(tmp_path):
     (commit,) = read(tmp_path / "commits.jsonl")
     assert commit["contributions"] == [
         {
-            "updates": [0], "workers": [0], "steps": 8, "from_version": 0, "hop_staleness": 0, "hop_drift": 0.0,
+            "updates": [0], "workers": [0], "factors": [1.0], "steps": 8,
+            "from_version": 0, "hop_staleness": 0, "hop_drift": 0.0,
             "end_to_end": [{"staleness": 0, "seconds": 1.5, "drift": 0.25}],
         }
     ]  # fmt: skip

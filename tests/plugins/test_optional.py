@@ -29,6 +29,7 @@ OTHERS = {
     "__getitem__",
     "encode_batch_fast",
     "bytes_per_token",
+    "tokenizer",
 }
 
 

@@ -53,7 +53,7 @@ def test_the_config_is_written_first_and_is_the_resolved_one(folder):
     [
         (
             "updates",
-            "id time worker region steps start_time start_version global_version factor delta_norm first_sample"
+            "id time worker region steps start_time start_version global_version delta_norm first_sample"
             " end_sample lr_step loss losses server",
         ),
         ("transfers", "start_time time src dst bytes kind worker server"),
@@ -77,7 +77,8 @@ def test_the_records_tell_the_story_of_two_rounds_of_two_workers(folder):
     assert [(c["time"], c["version"], c["local_steps"]) for c in commits] == [(2.0, 1, 4), (4.0, 2, 8)]
     assert commits[1]["contributions"] == [
         {
-            "updates": [2 + worker], "workers": [worker], "steps": 2, "from_version": 1, "hop_staleness": 0,
+            "updates": [2 + worker], "workers": [worker], "factors": [1.0], "steps": 2,
+            "from_version": 1, "hop_staleness": 0,
             "hop_drift": 0.0, "end_to_end": [{"staleness": 0, "seconds": 2.0, "drift": 0.0}],
         }
         for worker in (0, 1)
@@ -87,9 +88,7 @@ def test_the_records_tell_the_story_of_two_rounds_of_two_workers(folder):
     assert sizes == [
         pytest.approx(pair) for pair in ((2**0.5 * 0.19, 2**0.5 * 0.19), (2**0.5 * 0.3439, 2**0.5 * 0.1539))
     ]
-    assert [(u["factor"], u["delta_norm"]) for u in updates] == [
-        (1.0, pytest.approx(2**0.5 * size)) for size in (0.19, 0.19, 0.1539, 0.1539)
-    ]
+    assert [u["delta_norm"] for u in updates] == pytest.approx([2**0.5 * size for size in (0.19, 0.19, 0.1539, 0.1539)])
     # Evaluated at step 0, at the interval, at the end. The loss is ½ Σ (θ − 1)² = (1 − θ)², each step takes a tenth.
     evaluations = lines(folder / "evaluations.jsonl")
     assert [(e["local_steps"], e["tokens"]) for e in evaluations] == [(0, 0), (4, 32), (8, 64)]

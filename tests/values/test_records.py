@@ -54,10 +54,10 @@ def test_a_receipt_has_all_but_the_tensors() -> None:
 
 
 def test_an_update_becomes_a_line_and_a_loss_that_is_no_number_null() -> None:
-    one = update(3, steps=2, losses=(0.5, math.nan), server=1, global_version=5, factor=0.5)
+    one = update(3, steps=2, losses=(0.5, math.nan), server=1, global_version=5)
     assert one.as_json() == (
         '{"id": 3, "time": 2.0, "worker": 1, "region": 0, "steps": 2, "start_time": 0.0, "start_version": 3, '
-        '"global_version": 5, "factor": 0.5, "delta_norm": null, '
+        '"global_version": 5, "delta_norm": null, '
         '"first_sample": 4, "end_sample": 6, "lr_step": 2, "loss": null, "losses": [0.5, null], "server": 1}'
     )
     assert json.loads(update(losses=()).as_json())["losses"] == []
@@ -76,7 +76,7 @@ def test_a_commit_becomes_a_line_with_its_contributions() -> None:
     ways = (EndToEnd(2, 7.5, 0.25), EndToEnd(3, 8.0, math.nan))
     shares = (
         share(update(0, steps=2), staleness=1, drift=0.5),
-        share(update(1, steps=3), update(2, steps=4), drift=math.nan, ways=ways),
+        share(update(1, steps=3, factor=0.5), update(2, steps=4), drift=math.nan, ways=ways),
     )
     assert [share.steps for share in shares] == [2, 7]
     commit = Commit(2.0, 6, 'say "hi"', "update", 9, shares, params(0.0, 0.0), 5.0)
@@ -85,11 +85,13 @@ def test_a_commit_becomes_a_line_with_its_contributions() -> None:
         "norm": 5.0, "step_norm": None,
         "contributions": [
             {
-                "updates": [0], "workers": [1], "steps": 2, "from_version": 0, "hop_staleness": 1, "hop_drift": 0.5,
+                "updates": [0], "workers": [1], "factors": [1.0], "steps": 2,
+                "from_version": 0, "hop_staleness": 1, "hop_drift": 0.5,
                 "end_to_end": [],
             },
             {
-                "updates": [1, 2], "workers": [1, 1], "steps": 7, "from_version": 0, "hop_staleness": 0,
+                "updates": [1, 2], "workers": [1, 1], "factors": [0.5, 1.0], "steps": 7,
+                "from_version": 0, "hop_staleness": 0,
                 "hop_drift": None,
                 "end_to_end": [
                     {"staleness": 2, "seconds": 7.5, "drift": 0.25}, {"staleness": 3, "seconds": 8.0, "drift": None},
