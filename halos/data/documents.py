@@ -15,7 +15,7 @@ from typing import IO, Any, Optional, cast
 
 from halos.data import memory
 from halos.data.files import EXTRA, File
-from halos.errors import ConfigError, did_you_mean
+from halos.errors import ConfigError, did_you_mean, in_a_line
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 LINES = (".jsonl", ".ndjson")
@@ -93,8 +93,7 @@ def _reading(file: File) -> Iterator[None]:
     except OSError as error:
         raise ConfigError("path", f"{file.path!r} cannot be read: {error.strerror or error}") from None
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError("path", f"{file.path!r} cannot be read: {reason}") from None
+        raise ConfigError("path", f"{file.path!r} cannot be read: {in_a_line(error)}") from None
 
 
 def _open(file: File) -> IO[bytes]:
