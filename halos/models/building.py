@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 import torch
 
-from halos.errors import UserError, from_here
+from halos.errors import UserError, from_here, shown
 from halos.models import Model
 from halos.seeds import drawing, seed_for
 
@@ -35,10 +35,14 @@ def shapes_of(model: Model, vocab_size: Optional[int]) -> Shapes:
     """Return name and shape of every tensor that the model trains, in order, for nothing.
 
     The model says them (`shapes`), or it is built on the meta device, where nothing is allocated; or else for real.
+    Raises UserError, naming the model, if that fails, or if what it says are no shapes.
     """
     said = getattr(model, "shapes", None)
     if said is not None:
-        shapes: Shapes = said(vocab_size)
+        with told(model, "cannot say its shapes"):
+            shapes: Shapes = said(vocab_size)
+        with named(model):
+            refuse_no_shapes(shapes)
         return shapes
     try:
         with torch.device("meta"):
@@ -76,6 +80,16 @@ def trained(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return parameters
 
 
+def refuse_no_shapes(said: Any) -> None:
+    """Raise UserError unless `said` are names with shapes, as `shapes` should return."""
+    if not isinstance(said, dict) or not said:
+        raise UserError(f"shapes() returns {shown(said)}; it should be a name and a shape for every tensor")
+    for name, shape in said.items():
+        sizes = shape if isinstance(shape, (tuple, list)) else [None]
+        if not isinstance(name, str) or not all(isinstance(size, int) and size >= 0 for size in sizes):
+            raise UserError(f"shapes() says {shown(shape)} of {name}, which is no shape: a tuple of whole numbers")
+
+
 def refuse_other_shapes(said: Shapes, module: torch.nn.Module) -> None:
     """Raise UserError, naming the first tensor that differs, unless `said` is what is trained, in that order."""
     trains = {name: tuple(parameter.shape) for name, parameter in trained(module).items()}
@@ -91,13 +105,23 @@ def refuse_other_shapes(said: Shapes, module: torch.nn.Module) -> None:
         raise UserError(f"shapes() has {first[0]} where build() has {first[1]}: the order must be the same")
 
 
+def refuse_unlike(model: Model, said: Shapes, vocab_size: Optional[int]) -> None:
+    """As `refuse_other_shapes`, for a plugin's `model` that is not trained, if it can be built for nothing."""
+    if getattr(model, "shapes", None) is None or _file(model) is None:
+        return
+    try:
+        with torch.device("meta"):
+            module = built(model, vocab_size, 0)
+    except UserError:  # then nothing else than what it says is known
+        return
+    with named(model):
+        refuse_other_shapes(said, module)
+
+
 def title(model: Model) -> str:
     """Return a model's class as messages name it, with its file unless it is one of ours."""
-    kind = type(model)
-    file: Optional[str] = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    if file is None or Path(__file__).parent in Path(file).parents:
-        return kind.__name__
-    return f"{kind.__name__} ({from_here(file)})"
+    file = _file(model)
+    return type(model).__name__ if file is None else f"{type(model).__name__} ({from_here(file)})"
 
 
 @contextmanager
@@ -121,6 +145,12 @@ def told(model: Model, what: str) -> Iterator[None]:
             raise  # who knows what the data are has more to say
         said = next(iter(str(error).splitlines()), "")
         raise UserError(f"{title(model)} {what}: {type(error).__name__}: {said}{_line(error)}") from error
+
+
+def _file(model: Model) -> Optional[str]:
+    """Return the file of a model's class; None if it has none, or is one of ours."""
+    file: Optional[str] = getattr(sys.modules.get(type(model).__module__), "__file__", None)
+    return None if file is None or Path(__file__).parent in Path(file).parents else file
 
 
 def _line(error: Exception) -> str:

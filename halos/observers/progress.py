@@ -19,6 +19,7 @@ from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.units import duration
 from halos.values.records import GLOBAL, Commit, Evaluation, Summary, Update, mean_loss
+from halos.values.rounding import rounded_down
 
 LIVE_SECONDS = 0.1  # between two drawings on a terminal
 PLAIN_SECONDS = 10.0  # between two lines elsewhere
@@ -125,7 +126,7 @@ class Progress:
             steps += f"/{int(self._steps):,}"
         parts = [(6, self._name), (2, f"simulated {duration(self._simulated)}"), (5, f"{steps} steps")]
         if not all(map(math.isinf, (self._steps, self._trained_steps, self._seconds))):
-            parts.append((4, f"{math.floor(share * 100)} %"))
+            parts.append((4, f"{rounded_down(share * 100)} %"))
             by_time = self._simulated / self._seconds >= self._trained / self._trained_steps
             if by_time and not by_steps and not math.isinf(self._seconds):
                 parts[-1] = (4, f"{parts[-1][1]} of {duration(self._seconds)}")

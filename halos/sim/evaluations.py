@@ -38,9 +38,10 @@ class Evaluations:
         self._tell = tell
         self._every = parts.evaluate.every_seconds or math.inf
         self._moments = 1  # the next multiple of it
-        self._latest: Optional[tuple[float, int]] = None  # when all were last evaluated, and which global model
+        self._latest: Optional[float] = None  # when all were last evaluated
         self._known: dict[str, tuple[int, Measures]] = {}  # by model: which one, and what was measured
         self._seen: set[str] = set()  # of `evaluate.of`: those that there were
+        self._mean: Optional[tuple[list[int], Params]] = None  # of the workers' parameters, the latest, and of which
 
     @property
     def of(self) -> list[str]:
@@ -50,7 +51,7 @@ class Evaluations:
     @property
     def missing(self) -> list[str]:
         """Those of them that there never were so far."""
-        return [name for name in self.of if name not in self._seen] if self._known else []
+        return [name for name in self.of if name not in self._seen] if self._parts.real else []
 
     def check(self) -> None:
         """Raise ConfigError for a model that neither every run has nor the policy offers."""
@@ -63,12 +64,10 @@ class Evaluations:
     def now(self, again: bool = True) -> Optional[dict[str, float]]:
         """Evaluate all models; return the global one's losses by set, None if that is not evaluated.
 
-        Unless `again`, one that has been evaluated before as it is now is left out, and all if it was at this moment.
+        Unless `again`, one that has been evaluated before as it is now is left out.
         """
-        latest, losses = (self._clock.now, self._servers.main.params.serial), None
-        if not again and self._latest == latest:
-            return None
-        self._latest = latest
+        losses = None
+        self._latest = self._clock.now
         for name, params in self._models():
             if again or self._known.get(name, (None,))[0] != params.serial:
                 found = self.evaluate(params, name)
@@ -84,9 +83,8 @@ class Evaluations:
         while (moment := self._moments * self._every) < end and latest(moment) < event:
             self._moments += 1
             self._clock.now = max(self._clock.now, moment)
-            if self._latest == (self._clock.now, self._servers.main.params.serial):
-                continue  # by local steps, too
-            if reached(self.now() or {}):
+            # If they were at this moment by local steps, too: those that have changed since.
+            if reached(self.now(again=self._latest != self._clock.now) or {}):
                 return True
             if not self._known:  # nothing is trained: never any losses
                 self._every = math.inf
@@ -138,6 +136,9 @@ class Evaluations:
             yield from self._servers.local()
         elif name == WORKERS:
             several = self._jobs.places(self._servers.initial)
-            yield name, several[0] if all(each is several[0] for each in several) else mean(several)
+            serials = [each.serial for each in several]
+            if self._mean is None or self._mean[0] != serials:
+                self._mean = serials, several[0] if len(set(serials)) == 1 else mean(several)
+            yield name, self._mean[1]
         else:
             yield GLOBAL, self._servers.main.params

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Optional
 
@@ -24,6 +24,8 @@ from halos.values.params import Params
 from halos.values.records import LostJob, Transfer, Update
 from halos.world.cluster import Worker
 
+Versions = tuple[Optional[int], Optional[int]]  # at the server that had it, and of the global model
+
 
 class Jobs:
     """Dispatches jobs, one per worker at a time, and records what comes of them.
@@ -43,6 +45,7 @@ class Jobs:
         losses: Losses,
         lr_clock: LrClock,
         origins: Origins,
+        version_at: Callable[[float], int],
     ) -> None:
         self.running: dict[int, Course] = {}  # by worker
         self.count = 0
@@ -55,6 +58,7 @@ class Jobs:
         self._tell = tell
         self._losses = losses
         self._origins = origins
+        self._version_at = version_at  # the global model's, by virtual time
         self._lr_clock = lr_clock
         self._uniform = type(parts.weights) is Uniform
         self._latest: dict[int, int] = {}  # steps of each worker's latest job, unless that was lost
@@ -75,8 +79,8 @@ class Jobs:
         worker: Worker,
         start: Params,
         steps: int,
-        version: int,
-        global_version: int,
+        version: Optional[int],
+        global_version: Optional[int],
         *,
         region: Optional[int],
         lr_step: Optional[int],
@@ -84,7 +88,7 @@ class Jobs:
         gradient: bool,
     ) -> Event[Update]:
         """Start a job of `worker` from `start`, version `version` of its server and `global_version` of the global one;
-        see Simulation.train.
+        see Simulation.train. None: it is none; then that counts which the global model has at the end of this moment.
 
         Its update is weighed among all of its `round`, or without one among the workers' latest jobs. Raises
         RuntimeError if the worker is busy, ValueError for no steps.
@@ -116,7 +120,7 @@ class Jobs:
         return self._clock.at(course.ends, ends)
 
     def _end(
-        self, worker: Worker, job: Job, region: Optional[int], versions: tuple[int, int], round: Optional[Round]
+        self, worker: Worker, job: Job, region: Optional[int], versions: Versions, round: Optional[Round]
     ) -> Update:
         """Return the update, which arrives at this moment; raises Lost if it does not."""
         course = self.running.pop(worker.id)
@@ -132,6 +136,9 @@ class Jobs:
         if region is not None:
             params = self._carried(worker, job, params, region, course)
         average = self._latest_sum / len(self._latest)
+        version, global_version = versions
+        if global_version is None:  # who else began at that moment, before or after a commit, began from the same
+            global_version = self._version_at(course.began)
         update = Update(  # by position: this is the most frequent record
             job.id,
             worker.id,
@@ -141,7 +148,7 @@ class Jobs:
             job.steps,
             course.began,
             self._clock.now,
-            versions[0],
+            global_version if version is None else version,
             (job.first_sample, job.end_sample),
             job.lr_step,
             losses,
@@ -150,7 +157,7 @@ class Jobs:
             region,
             1.0 if self._uniform else self._factor(worker, job.steps, round),  # without asking who else there is
             params if job.gradient else None,
-            versions[1],
+            global_version,
             self._norm(job, params) if self._parts.real else math.nan,
             course.compute,
             loss,

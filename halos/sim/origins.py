@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from halos.values.params import Params
 from halos.values.records import Update
@@ -14,7 +15,7 @@ class RecordOptions:
 
     # How far the global model is from where an update began, when it takes it in (`end_to_end` in `commits.jsonl`):
     # keeps that start until then. Where updates wait long (HALoS: up to K per local server), switch it off for a model
-    # of which so many copies do not fit into memory; the drift is null then.
+    # of which so many copies do not fit into memory; all of these drifts are null then.
     end_to_end_drift: bool = True
 
 
@@ -30,6 +31,6 @@ class Origins:
         if self._kept:
             self._starts[update.id] = update.start
 
-    def take(self, update: Update) -> Params:
-        """Return where the update began, hollow if that is not known any more; it is not kept from now on."""
-        return self._starts.pop(update.id, update.start)
+    def take(self, update: Update) -> Optional[Params]:
+        """Return where the update began, which is not kept from now on; None if it was not kept."""
+        return self._starts.pop(update.id, None)

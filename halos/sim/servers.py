@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Optional, Union
@@ -23,11 +25,11 @@ class Server:
 class Servers:
     """All servers of a run by name; a local one exists from its first commit, starting where the global one did.
 
-    `origin` tells where an update that is committed to the global server began; without `real` training, nothing is
-    known of any distance.
+    `origin` tells where an update that is committed to the global server began, or None; without `real` training,
+    nothing is known of any distance.
     """
 
-    def __init__(self, params: Params, origin: Callable[[Update], Params], real: bool) -> None:
+    def __init__(self, params: Params, origin: Callable[[Update], Optional[Params]], real: bool) -> None:
         params.versions = {GLOBAL: 0}
         self.initial = params
         self._origin = origin
@@ -35,6 +37,11 @@ class Servers:
         self._servers = {GLOBAL: self.main}
         self._real = real
         self._distances = Distances()
+        self._moments = array("d")  # of each version of the global model but the first
+
+    def version_at(self, time: float) -> int:
+        """Return the version that the global model had when all that happened at `time` had."""
+        return bisect_right(self._moments, time)
 
     def local(self) -> list[tuple[str, Params]]:
         """Return the models of all other servers, by name, in the order of their first commits."""
@@ -52,6 +59,8 @@ class Servers:
         shares = tuple([self._share(contribution, name, state, time) for contribution in contributions])
         if shares:
             state.version += 1
+            if name == GLOBAL:
+                self._moments.append(time)
         for share in shares:
             state.local_steps += share.steps
         norm = step = math.nan
@@ -84,7 +93,8 @@ class Servers:
 
     def _way(self, update: Update, time: float) -> EndToEnd:
         """An update's whole way, to the global model as it is before it takes it in."""
-        drift = self._distances.between(self._origin(update), self.main.params) if self._real else math.nan
+        start = self._origin(update) if self._real else None
+        drift = math.nan if start is None else self._distances.between(start, self.main.params)
         return EndToEnd(self.main.version - update.global_version, time - update.start_time, drift)
 
 
@@ -102,9 +112,12 @@ class Distances:
         if one.serial == other.serial:
             return 0.0
         pair = one.serial, other.serial
-        if pair not in self._known:
-            self._known[pair] = one.distance(other)
-        return self._known[pair]
+        known = self._known.get(pair)
+        if known is None:
+            known = one.distance(other)
+            if known == known:  # of a shell nothing is known; of whoever it stands for it may be
+                self._known[pair] = known
+        return known
 
     def forget(self) -> None:
         """The commit is over."""

@@ -73,7 +73,16 @@ class Simulation:
         self.faults = Watch(cluster, self.clock, hazards, self.losses, self.ledger)
         lr_clock = LrClock(parts.batch_size, parts.global_batch_size)
         self.jobs = Jobs(
-            parts, self.clock, self._wire, self.ledger, self.limits, self._tell, self.losses, lr_clock, self._origins
+            parts,
+            self.clock,
+            self._wire,
+            self.ledger,
+            self.limits,
+            self._tell,
+            self.losses,
+            lr_clock,
+            self._origins,
+            self._servers.version_at,
         )
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
@@ -193,9 +202,9 @@ class Simulation:
         if gradient and not hasattr(self._parts.executor, "step"):
             raise UserError("executor: this one computes no gradients (it has no method `step`); inline and timing do")
         versions = start.versions
-        global_version = versions.get(GLOBAL, self.version)
+        global_version = versions.get(GLOBAL)
         version = global_version
-        if versions and GLOBAL not in versions:  # of the only server it was committed to
+        if versions and global_version is None:  # of the only server it was committed to
             version = next(iter(versions.values()))
         return self.jobs.start(
             worker,

@@ -25,9 +25,10 @@ def look(
     """Compute the loss of a batch or more, in training and in evaluation, and its gradients (added to what there is).
 
     Raises ConfigError, naming the `model` that made the module, for a loss that is no scalar, floating-point, attached
-    tensor, or that depends on a tensor that is no parameter of the module, or not on one that is.
+    tensor, or that depends on a tensor that is no parameter of the module, or not on one that is; and for a module that
+    makes itself parameters while it computes.
     """
-    parameters = trained(module)
+    parameters, all_of_it = trained(module), dict(module.named_parameters())
     unused, names = set(parameters), {id(parameter): name for name, parameter in parameters.items()}
     hooks = [
         parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
@@ -41,6 +42,7 @@ def look(
             with under("model"), told(model, what), named(model):
                 with precision():
                     loss = _scalar(module(batch), "training")
+                _refuse_new(all_of_it, module)
                 if not loss.requires_grad:
                     raise UserError("its loss has no gradient (is it detached, or computed under no_grad?)")
                 _refuse_strangers(loss, module)
@@ -77,6 +79,14 @@ def _scalar(loss: Any, mode: str) -> torch.Tensor:
     if not loss.is_floating_point():
         raise UserError(f"its loss in {mode} is {loss.dtype}, not a floating-point number")
     return loss
+
+
+def _refuse_new(before: dict[str, torch.nn.Parameter], module: torch.nn.Module) -> None:
+    """Raise UserError if the module has other parameters than `before`: what is trained is settled by then."""
+    for name, parameter in module.named_parameters():
+        if before.get(name) is not parameter:
+            made = "replaces" if name in before else "makes"
+            raise UserError(f"it {made} its parameter {name} while it computes; make all of them in build()")
 
 
 def _refuse_strangers(loss: torch.Tensor, module: torch.nn.Module) -> None:

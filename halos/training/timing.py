@@ -8,7 +8,7 @@ from typing import Any, Optional
 from halos.data import check_vocabulary
 from halos.errors import under
 from halos.hooks import Register, hookimpl
-from halos.models.building import shapes_of
+from halos.models.building import refuse_unlike, shapes_of
 from halos.training import Job, Outcome, Task
 from halos.values.params import Layout, Params
 
@@ -22,7 +22,9 @@ class Timing:
             vocab_size = task.data.vocabulary()
             check_vocabulary(vocab_size)
         with under("model"):
-            self._layout = Layout(shapes_of(task.model, vocab_size))
+            shapes = shapes_of(task.model, vocab_size)
+            refuse_unlike(task.model, shapes, vocab_size)
+            self._layout = Layout(shapes)
         return Params(self._layout, None)
 
     def submit(self, job: Job) -> None:

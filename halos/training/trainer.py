@@ -57,6 +57,9 @@ class Trainer:
             raise UserError(
                 "its parameters are torch.float16; train.precision=fp16 takes them in fp32, and computes in fp16"
             )
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            if tensor.is_meta:
+                raise UserError(f"{name} is on the meta device, where it has no numbers; build it on the CPU")
         self.module = module.to(device).train()
         self.options = options
         self.device = device

@@ -59,7 +59,7 @@ class Update(NamedTuple):
     steps: int  # local steps
     start_time: float  # dispatch
     time: float  # arrival: the end of its compute, or of its push
-    start_version: int  # of `start`, at the server it was committed to; if to none, the global version at dispatch
+    start_version: int  # of `start`, at the server it was committed to; if to none, `global_version`
     samples: tuple[int, int]  # positions in the order of its shard, the end exclusive
     lr_step: int  # learning-rate steps before its first local step
     losses: tuple[float, ...]  # training losses, each a mean; empty in timing mode
@@ -68,7 +68,7 @@ class Update(NamedTuple):
     server: Optional[int] = None  # the region of its server, of an asynchronous round trip
     factor: float = 1.0  # of `weights:`, as if all of its round were heard (without one, among the latest jobs)
     gradient: Optional[Params] = None  # the gradient at `start`, if that was all the job was asked for
-    global_version: int = 0  # of the global model: of `start`, if that is one; else as it was at the dispatch
+    global_version: int = 0  # of the global model: of `start`, if that is one; else the latest at `start_time`
     delta_norm: float = math.nan  # ‖start − params‖₂ (of a gradient, its norm), before `factor`; NaN in timing mode
     computed: Optional[float] = None  # seconds, as the compute model says; None: what is between the two moments
     loss: Optional[float] = None  # training loss over all its steps, if its executor says it; see `train_loss`

@@ -15,6 +15,7 @@ from typing import ClassVar, Optional
 import torch
 
 from halos import Codec, Fp32, Layout, Params, Register, Simulation, generator, hookimpl, require
+from halos import rounded as nearest
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class TopK:
         return INDEX * count + bytes_of(self.values, (count,))
 
     def _count(self, size: int) -> int:
-        return min(size, max(1, round(self.fraction * size)))
+        return min(size, max(1, nearest(self.fraction * size)))
 
     def _largest(self, flat: torch.Tensor) -> torch.Tensor:
         count = self._count(flat.numel())

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from halos.errors import UserError
-from halos.models.building import built, refuse_other_shapes, shapes_of, trained
+from halos.models.building import built, refuse_other_shapes, refuse_unlike, shapes_of, trained
 
 
 @dataclass
@@ -67,6 +67,45 @@ def test_a_model_that_looks_at_numbers_is_built_to_know_its_shapes() -> None:
         return nn.Linear(int(torch.tensor(4.0)), 2)  # a meta tensor has no number
 
     assert shapes_of(Made(make), None) == {"weight": (2, 4), "bias": (2,)}
+
+
+@dataclass
+class Saying(Made):
+    """A model that says its shapes, whatever it makes."""
+
+    said: Any = None
+
+    def shapes(self, vocab_size: Optional[int]) -> Any:
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (None, "shapes() returns None; it should be a name and a shape for every tensor"),
+        ({}, "shapes() returns {}; it should be a name and a shape for every tensor"),
+        (
+            [("weight", (2, 3))],
+            "shapes() returns [('weight', (2, 3))]; it should be a name and a shape for every tensor",
+        ),
+        ({"weight": (-2, 3)}, "shapes() says (-2, 3) of weight, which is no shape: a tuple of whole numbers"),
+        ({"weight": (2.0, 3)}, "shapes() says (2.0, 3) of weight, which is no shape: a tuple of whole numbers"),
+        ({"weight": 6}, "shapes() says 6 of weight, which is no shape: a tuple of whole numbers"),
+    ],
+)
+def test_shapes_that_are_none_are_told_in_one_line_that_names_the_model(said: Any, problem: str) -> None:
+    with pytest.raises(UserError) as refused:
+        shapes_of(Saying(lambda: nn.Linear(3, 2), said), None)
+    assert str(refused.value).startswith("Saying (") and str(refused.value).endswith(f"): {problem}")
+
+
+def test_shapes_that_are_not_what_is_built_are_refused_also_where_nothing_is_trained() -> None:
+    huge, good = (lambda: nn.Linear(10**7, 10**7)), {"weight": (10**7, 10**7), "bias": (10**7,)}
+    refuse_unlike(Saying(huge, good), good, None)
+    bad = good | {"bias": (5,)}
+    with pytest.raises(UserError, match=r"\): shapes\(\) says \[5\] of bias, but build\(\) makes it \[10000000\]$"):
+        refuse_unlike(Saying(huge, bad), bad, None)
+    refuse_unlike(Saying(lambda: 1 / 0, bad), bad, None)  # one that cannot be built has only a size
 
 
 def shared() -> nn.Module:

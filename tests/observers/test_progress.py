@@ -70,6 +70,13 @@ def test_of_a_budget_of_trained_steps_the_share_is_known(monkeypatch, clock):
     assert "| 0 steps | 25 % | " in stderr.getvalue()
 
 
+def test_a_share_that_is_whole_on_paper_is_not_a_percent_less(monkeypatch, clock):
+    observer, stderr = start(monkeypatch)
+    observer.on_commit(commit(4096.0, 1160))  # of 4,000: 29 %, but 0.29 · 100 is a little less
+    observer.on_finish({"simulated_seconds": 4096.0})
+    assert "| 1,160/4,000 steps | 29 % |" in stderr.getvalue()
+
+
 def lines(stderr):
     """What a terminal showed, one after another."""
     return [line.removeprefix("\x1b[2K").rstrip("\n") for line in stderr.getvalue().split("\r")[1:]]

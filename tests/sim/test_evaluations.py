@@ -119,6 +119,23 @@ def test_local_servers_are_evaluated_by_name_from_their_first_commit_on() -> Non
     assert evaluated(run, "local-1") == [(5.0, 0.81)]
 
 
+def test_at_a_moment_of_both_intervals_what_has_changed_since_the_commit_is_evaluated_once_more() -> None:
+    # At 2 s the local server has 0.19 and sends that; the global one makes 0.095 of it, with an outer rate of 0.5, and
+    # is evaluated by local steps. Then the local server takes that over, still at 2 s.
+    sections = tiny(
+        model=ONE,
+        cluster={"regions": [{"workers": [1.0]}]},
+        network={"bandwidth_gbps": float("inf")},
+        policy=HALOS | {"outer": {"name": "sgd", "lr": 0.5}, "local_updates": 1},
+        budget={"local_steps": None, "simulated_hours": 3 / 3600},
+    )
+    of = {"every_seconds": 2.0, "of": ["global", "local_servers"]}
+    seconds, both = (record(sections | {"evaluate": of | by}) for by in ({}, {"every_local_steps": 2}))
+    assert evaluated(seconds, "local-0") == [(2.0, 0.905)]
+    assert evaluated(both, "local-0") == [(2.0, 0.81), (2.0, 0.905)]
+    assert evaluated(seconds) == evaluated(both) == [(0.0, 1.0), (2.0, 0.905)]
+
+
 class Offering:
     """DiLoCo's shape, with a model of its own: half of the global one, once there is one."""
 
@@ -153,6 +170,10 @@ def test_a_model_that_nobody_has_is_refused_and_one_that_this_policy_lacks_is_to
     run = record(tiny(evaluate={"of": ["global", "local_servers"]}))
     assert {each.of for each in run.evaluations} == {"global"}
     assert caplog.messages == ["evaluate.of: there were no local servers in this run"]
+    assert record(tiny(evaluate={"of": ["local_servers"]})).evaluations == []
+    assert caplog.messages[1:] == ["evaluate.of: there were no local servers in this run"]
+    record(tiny(evaluate={"of": ["local_servers"]}, executor={"name": "timing"}))  # where there are never any losses
+    assert len(caplog.messages) == 2
 
 
 @pytest.mark.parametrize("policy", [ASYNC, HALOS])

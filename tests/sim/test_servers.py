@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from halos import Contribution
+from halos import Contribution, Update, Worker, all_of
 from halos.sim.servers import Servers
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
@@ -78,3 +78,32 @@ def test_a_contribution_is_as_far_away_as_base_and_target_are() -> None:
 def test_a_single_update_that_is_in_no_list_is_refused() -> None:
     with pytest.raises(TypeError, match="contributions are a list, also when there is one"):
         servers().commit("global", params(1.0, 1.0), update(), 1.0)  # type: ignore[arg-type]
+
+
+def test_all_who_begin_at_one_moment_elsewhere_than_from_the_global_model_begin_at_one_version_of_it() -> None:
+    """Two workers train from replicas of their own, two steps of 1 s each; who ends a round last commits their mean.
+
+    Worker 0 begins the next round before that commit, worker 1 after it, both at 2 s, when version 1 is there.
+    """
+
+    async def body(sim: Simulation) -> None:
+        ended: dict[int, list[Update]] = {0: [], 1: []}
+
+        async def work(worker: Worker) -> None:
+            theta = sim.params
+            for index in ended:
+                update = await sim.train(worker, theta, 2)
+                theta = update.params
+                ended[index].append(update)
+                if len(ended[index]) == 2:
+                    sim.commit(theta.map(lambda flat: flat * 1.0), ended[index])
+
+        await all_of([sim.spawn(work(worker)) for worker in sim.workers])
+
+    run = record(tiny(cluster={"regions": [{"workers": [1.0, 1.0]}]}), policy=Policy(body))
+    assert [(update.worker, update.start_version, update.global_version) for update in run.updates] == [
+        (0, 0, 0), (1, 0, 0), (0, 1, 1), (1, 1, 1),
+    ]  # fmt: skip
+    assert [[way.staleness for share in commit.shares for way in share.end_to_end] for commit in run.commits] == [
+        [0, 0], [0, 0],
+    ]  # fmt: skip

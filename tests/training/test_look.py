@@ -55,10 +55,22 @@ def detached(net: Net, out: torch.Tensor) -> torch.Tensor:
         return (out * 2).mean()
 
 
+def grows(net: Net, out: torch.Tensor) -> torch.Tensor:
+    net.late = nn.Parameter(torch.zeros(1))
+    return out.mean() + net.late.sum()
+
+
+def replaced(net: Net, out: torch.Tensor) -> torch.Tensor:
+    net.spare.weight = nn.Parameter(torch.ones(1, 1))
+    return net.spare(out).mean()
+
+
 PROBLEMS: list[tuple[Forward, str]] = [
     (lambda net, out: (out.mean(), out), "its loss in training is a tuple, not a tensor; return the mean loss alone"),
     (lambda net, out: {"loss": out.mean()}, "its loss in training is a dict, not a tensor; return the mean loss alone"),
     (lambda net, out: out.mean().item(), "its loss in training is a float, not a tensor; return the mean loss alone"),
+    (grows, "it makes its parameter late while it computes; make all of them in build()"),
+    (replaced, "it replaces its parameter spare.weight while it computes; make all of them in build()"),
     (lambda net, out: None, "its loss in training is a NoneType, not a tensor; return the mean loss alone"),
     (lambda net, out: out[:, 0], "its loss in training has shape [4] and is no scalar; return its mean()"),
     (lambda net, out: out.mean(0), "its loss in training has shape [1] and is no scalar; return its mean()"),

@@ -36,6 +36,13 @@ def flat(params: Params) -> Tensor:
     return params.flat
 
 
+def test_a_module_without_numbers_is_refused_by_name() -> None:
+    module = nn.Linear(2, 2)
+    module.register_buffer("mean", torch.zeros(2, device="meta"))
+    with pytest.raises(UserError, match=r"^mean is on the meta device, where it has no numbers; build it on the CPU$"):
+        Trainer(module, TrainOptions(), CPU)
+
+
 def test_sgd_on_a_quadratic_by_hand() -> None:
     options = TrainOptions(batch_size=1, optimizer=OptimizerOptions(name="sgd", lr=0.5), schedule=STEADY, clip=0.0)
     model = Quadratic(size=1, optimum=1.0, dtype="float64").build(None, 0)
