@@ -70,6 +70,11 @@ class Diverged(Exception):
     """A loss that is no finite number any more; the run stops, keeping what it recorded."""
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return an error's own words in one line; its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known name nearest to `name`; empty if none is near."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)

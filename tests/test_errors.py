@@ -15,6 +15,7 @@ from halos.errors import (
     UserError,
     did_you_mean,
     from_here,
+    in_a_line,
     positive,
     require,
     shown,
@@ -102,3 +103,11 @@ def test_a_path_is_said_from_the_working_directory_if_it_lies_there(
 )  # fmt: skip
 def test_a_positive_number_is_one_that_a_float_can_hold(value: Any, expected: bool) -> None:
     assert positive(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ValueError("not\n  one\tline "), "not one line"), (OSError(), "OSError"), (KeyError("a"), "'a'")],
+)
+def test_an_errors_own_words_are_one_line_and_never_none(error: Exception, said: str) -> None:
+    assert in_a_line(error) == said

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from halos.config.builder import to_sections
 from halos.config.config import load_config
+from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml
 from halos.export import __main__ as export
 from halos.run import cli as run

@@ -1,9 +1,8 @@
-"""From plain sections to dataclasses and back: named sections become the components they name."""
+"""From plain sections to dataclasses: named sections become the components they name."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import types
 import typing
@@ -13,10 +12,9 @@ from typing import Any, Union
 
 from halos.config.layers import layered
 from halos.config.paths import absolute
-from halos.config.references import escaped
+from halos.config.sections import sections_of
 from halos.config.written import Layer, Spelled, at, inside, plain
 from halos.config.written import others as of_others
-from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, did_you_mean, shown
 from halos.plugins.registry import KINDS, Plugins
 
@@ -246,40 +244,8 @@ class Builder:
         if not component or not isinstance(value, dict) or "name" in value:
             return value
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        below = _sections(default, self._plugins)
+        below = sections_of(default, self._plugins)
         return layered(below, value) if isinstance(below, dict) else value
-
-
-def to_sections(value: Any, plugins: Plugins) -> Any:
-    """A resolved configuration as plain sections again: what `config.yaml` holds, and can be run from.
-
-    Texts are escaped, so that no `${…}` in one is taken for a reference.
-    """
-    return _escaped(_sections(value, plugins))
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _escaped(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return escaped(value) if isinstance(value, str) else value
-
-
-def _sections(value: Any, plugins: Plugins) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        section: Section = {
-            field.name: _sections(getattr(value, field.name), plugins)
-            for field in dataclasses.fields(value)
-            if field.init
-        }
-        name = plugins.name_of(type(value))
-        return section if name is None else {"name": name, **section}
-    if isinstance(value, (list, tuple)):
-        return [_sections(item, plugins) for item in value]
-    if isinstance(value, dict):
-        return {key: _sections(item, plugins) for key, item in value.items()}
-    return os.path.abspath(value) if isinstance(value, Path) else value
 
 
 def path_fields(cls: type[Any]) -> list[str]:

@@ -30,6 +30,7 @@ from halos.sim.origins import RecordOptions
 from halos.sim.simulation import SyncPolicy
 from halos.training import Executor
 from halos.training.options import TrainOptions
+from halos.values.records import GLOBAL
 from halos.world.cluster import ClusterOptions
 from halos.world.compute import ComputeModel
 from halos.world.faults import FaultModel
@@ -113,7 +114,7 @@ class Config:
                     "evaluate.every_local_steps",
                     "missing, as is every_seconds; budget.target_loss is only seen by evaluating",
                 )
-            if self.evaluate.of is not None and "global" not in self.evaluate.of:
+            if self.evaluate.of is not None and GLOBAL not in self.evaluate.of:
                 raise ConfigError("evaluate.of", "is without global, of which budget.target_loss is a loss")
 
     def _check_seeds(self) -> None:

@@ -8,7 +8,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Union
 
-from halos.config.builder import KIND_OF, Builder, to_sections
+from halos.config.builder import KIND_OF, Builder
+from halos.config.sections import to_sections
 from halos.config.written import Items, Layer, inside
 from halos.config.written import others as of_others
 from halos.plugins.registry import Plugins

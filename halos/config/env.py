@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from halos.config.yaml_text import SafeLoader, check_depth, placed
-from halos.errors import ConfigError, from_here, positive, shown
+from halos.errors import ConfigError, from_here, in_a_line, positive, shown
 from halos.world.cluster import ClusterOptions, RegionOptions
 
 
@@ -36,7 +36,7 @@ def read_env(path: Path) -> tuple[list[tuple[str, list[float]]], list[list[float
     except yaml.MarkedYAMLError as error:
         raise ConfigError("env", f"{path} cannot be read: {placed(error)}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError("env", f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        raise ConfigError("env", f"{path} cannot be read: {in_a_line(error)}") from None
     if not isinstance(env, dict):
         raise ConfigError("env", f"{path} is no mapping with num_regions, network_bandwidths, worker_speeds")
     for key in ("num_regions", "network_bandwidths", "worker_speeds"):

@@ -12,10 +12,11 @@ from typing import Any, Optional
 
 import yaml
 
-from halos.config.builder import KIND_OF, Builder, to_sections
+from halos.config.builder import KIND_OF, Builder
 from halos.config.comments import meanings
 from halos.config.config import Config
 from halos.config.layers import DEFAULTS
+from halos.config.sections import to_sections
 from halos.errors import ConfigError, did_you_mean, shown
 from halos.plugins import hookspecs
 from halos.plugins.registry import ADD, KINDS, Component, Plugins, docstring

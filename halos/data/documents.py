@@ -14,14 +14,13 @@ from itertools import chain, islice
 from typing import IO, Any, Optional, cast
 
 from halos.data import memory
-from halos.data.files import File
-from halos.errors import ConfigError, did_you_mean
+from halos.data.files import EXTRA, File
+from halos.errors import ConfigError, did_you_mean, in_a_line
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 LINES = (".jsonl", ".ndjson")
 CHUNK = 2**22  # bytes read at a time
 OFTEN = 16  # chunks read between two looks at the memory there is
-EXTRA = "run: pip install halos-simulator[text]"
 
 
 def is_whole(file: File, field: Optional[str]) -> bool:
@@ -94,8 +93,7 @@ def _reading(file: File) -> Iterator[None]:
     except OSError as error:
         raise ConfigError("path", f"{file.path!r} cannot be read: {error.strerror or error}") from None
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError("path", f"{file.path!r} cannot be read: {reason}") from None
+        raise ConfigError("path", f"{file.path!r} cannot be read: {in_a_line(error)}") from None
 
 
 def _open(file: File) -> IO[bytes]:

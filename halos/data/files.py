@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple, NoReturn, Optional, TypeAlias, Un
 
 from halos.errors import ConfigError, from_here, shown
 
+EXTRA = "run: pip install halos-simulator[text]"  # what some files need
 STDLIB: Final = "stdlib"
 NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test"}  # what is no program a person reads
 Source: TypeAlias = Union[Literal["stdlib"], Path]

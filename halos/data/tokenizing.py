@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional, Protocol, TypeAlias, Union, get_args
 
-from halos.errors import ConfigError, from_here
+from halos.data.files import EXTRA
+from halos.errors import ConfigError, from_here, in_a_line
 
 Tiktoken: TypeAlias = Literal[
     "gpt2", "r50k_base", "p50k_base", "p50k_edit", "cl100k_base", "o200k_base", "o200k_harmony"
 ]
 # What the end of a text is called, most widely used first.
 ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|eos|>", "[EOS]")
-EXTRA = "run: pip install halos-simulator[text]"
 
 
 class Tokenizer(Protocol):
@@ -58,8 +58,8 @@ class HuggingFace:
             self.json: Optional[str] = content.decode()
             self._tokenizer = tokenizers.Tokenizer.from_str(self.json)
         except Exception as error:  # the library's own are plain Exceptions
-            reason = " ".join(str(error).split())
-            raise ConfigError("tokenizer", f"{str(file)!r} cannot be read as a tokenizer.json: {reason}") from None
+            problem = f"cannot be read as a tokenizer.json: {in_a_line(error)}"
+            raise ConfigError("tokenizer", f"{str(file)!r} {problem}") from None
         self._file = file
         self._tokenizer.no_truncation()  # a file may come with both switched on
         self._tokenizer.no_padding()
@@ -73,8 +73,8 @@ class HuggingFace:
         try:
             return [encoded.ids for encoded in fast(list(texts), add_special_tokens=False)]
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError("tokenizer", f"{str(self._file)!r} does not take these texts: {reason}") from None
+            problem = f"does not take these texts: {in_a_line(error)}"
+            raise ConfigError("tokenizer", f"{str(self._file)!r} {problem}") from None
 
     def _end(self) -> Optional[int]:
         """What the tokenizer_config.json beside it calls `eos_token`, or what has one of the usual names."""
@@ -101,8 +101,7 @@ class ByTiktoken:
         try:
             self._encoding = tiktoken.get_encoding(name)
         except Exception as error:  # no network, a file that is not what it should be, an older library
-            reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-            raise ConfigError("tokenizer", f"{name!r} cannot be loaded by tiktoken: {reason}") from None
+            raise ConfigError("tokenizer", f"{name!r} cannot be loaded by tiktoken: {in_a_line(error)[:200]}") from None
         self.vocab_size = self._encoding.n_vocab
         self.json: Optional[str] = None
         special = ENDS[0] in self._encoding.special_tokens_set

@@ -14,7 +14,7 @@ import numpy as np
 
 from halos.data import MOST_TOKENS, ArrayCorpus, DataOptions, memory
 from halos.data.arrays import HASHED_END, HASHED_WHOLE
-from halos.errors import ConfigError, did_you_mean, from_here, require
+from halos.errors import ConfigError, did_you_mean, from_here, in_a_line, require
 from halos.hooks import Register, hookimpl
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Tokens(DataOptions):
         except ConfigError:
             raise
         except Exception as error:  # whatever NumPy makes of a damaged file
-            raise ConfigError("path", f"{str(path)!r} cannot be read: {' '.join(str(error).split())}") from None
+            raise ConfigError("path", f"{str(path)!r} cannot be read: {in_a_line(error)}") from None
 
     def _raw(self, path: Path) -> NDArray[Any]:
         size, width = path.stat().st_size, np.dtype(self.dtype).itemsize

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from halos.config.config import Config
-from halos.errors import ConfigError, UserError
+from halos.errors import ConfigError, UserError, in_a_line
 from halos.export.finished import Finished
 from halos.plugins.optional import call, has
 
@@ -67,7 +67,7 @@ def _write(tensors: dict[str, torch.Tensor], file: Path) -> None:
         os.replace(part, file)
     except Exception as error:  # the library has its own for a full disk
         part.unlink(missing_ok=True)
-        raise UserError(f"{file} cannot be written: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file} cannot be written: {in_a_line(error)}") from None
 
 
 def _save_file() -> Callable[..., None]:

@@ -18,7 +18,7 @@ from rich.text import Text
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.units import duration
-from halos.values.records import Commit, Evaluation, Summary, Update, mean_loss
+from halos.values.records import GLOBAL, Commit, Evaluation, Summary, Update, mean_loss
 from halos.values.rounding import rounded_down
 
 LIVE_SECONDS = 0.1  # between two drawings on a terminal
@@ -73,7 +73,7 @@ class Progress:
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        if commit.server == "global" and commit.kind == "update":
+        if commit.server == GLOBAL and commit.kind == "update":
             self._simulated = commit.time
             self._local_steps = commit.local_steps
             if self._real:  # seldom enough; a timing run has no losses
@@ -83,7 +83,7 @@ class Progress:
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        if evaluation.of == "global":
+        if evaluation.of == GLOBAL:
             self._losses["val" if evaluation.set == "validation" else evaluation.set] = evaluation.loss
             self._simulated = evaluation.time
             self._draw_if_due(time.monotonic())

@@ -16,7 +16,7 @@ import torch
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
-from halos.values.records import Commit, Evaluation, Summary
+from halos.values.records import GLOBAL, Commit, Evaluation, Summary
 
 
 class Results:
@@ -41,13 +41,13 @@ class Results:
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        if commit.server == "global" and commit.kind == "update":
+        if commit.server == GLOBAL and commit.kind == "update":
             updates = [update for share in commit.shares for update in share.updates]
             self._commit(commit.time, [(update.chunks, update.losses) for update in updates])
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        if evaluation.set == "validation" and evaluation.of == "global":
+        if evaluation.set == "validation" and evaluation.of == GLOBAL:
             self._evaluation(evaluation.time, evaluation.local_steps, evaluation.loss)
 
     @hookimpl

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from halos.hooks import hookimpl
-from halos.values.records import ALL_REDUCE, Commit, CutShort, Evaluation, Transfer, Update, mean_loss
+from halos.values.records import ALL_REDUCE, GLOBAL, Commit, CutShort, Evaluation, Transfer, Update, mean_loss
 from halos.world.cluster import Cluster
 from halos.world.faults import Outage
 
@@ -77,7 +77,7 @@ class Tally:
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        if commit.kind != "update" or commit.server != "global":
+        if commit.kind != "update" or commit.server != GLOBAL:
             return
         self.commits += 1
         self.committed_steps = commit.local_steps
@@ -94,7 +94,7 @@ class Tally:
     def on_evaluate(self, evaluation: Evaluation) -> None:
         losses, metrics = self._evaluated.setdefault(evaluation.of, ({}, {}))
         losses[evaluation.set], metrics[evaluation.set] = evaluation.loss, evaluation.metrics
-        if evaluation.set == "validation" and evaluation.of == "global":
+        if evaluation.set == "validation" and evaluation.of == GLOBAL:
             self.final_validation_loss = evaluation.loss
 
     def goodput(self, now: float) -> Optional[float]:
@@ -147,7 +147,7 @@ class Tally:
                     "local_steps": self._steps[index],
                 }
             )
-        losses, metrics = self._evaluated.pop("global", ({}, {}))
+        losses, metrics = self._evaluated.pop(GLOBAL, ({}, {}))
         links = sorted(self._bytes, key=lambda link: (link[0] is None, link))
         return {
             "simulated_seconds": now,

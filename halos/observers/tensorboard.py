@@ -21,7 +21,7 @@ from halos.errors import UserError
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import writing
-from halos.values.records import ALL_REDUCE, Commit, Evaluation, Summary, Transfer, Update, mean_loss
+from halos.values.records import ALL_REDUCE, GLOBAL, Commit, Evaluation, Summary, Transfer, Update, mean_loss
 
 POINTS = 900  # per tag, about; with the first and the last fewer than TensorBoard keeps
 SHARES = ("compute", "transfer", "idle", "down")
@@ -129,7 +129,7 @@ class TensorBoard:
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        if commit.server != "global" or commit.kind != "update":
+        if commit.server != GLOBAL or commit.kind != "update":
             return
         for share in commit.shares:
             self._hop_staleness.add(share.hop_staleness)
@@ -148,7 +148,7 @@ class TensorBoard:
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        name = evaluation.set + ("" if evaluation.of == "global" else f" of {evaluation.of}")
+        name = evaluation.set + ("" if evaluation.of == GLOBAL else f" of {evaluation.of}")
         if self._evaluations.setdefault(name, Thinning()).due(self._share(evaluation)):
             self._unwritten.pop(name, None)
             self._evaluation(name, evaluation)

@@ -32,12 +32,11 @@ from halos.observers.trace_rows import (
     microseconds,
     worker_rows,
 )
-from halos.values.records import ALL_REDUCE, Commit, Evaluation, LostJob, Summary, Transfer, Update, mean_loss
+from halos.values.records import ALL_REDUCE, GLOBAL, Commit, Evaluation, LostJob, Summary, Transfer, Update, mean_loss
 from halos.world.cluster import Cluster
 from halos.world.faults import Impairment, Outage, impairments, outages
 
 SLICES = 200_000
-GLOBAL = "global"
 
 
 class Trace:
@@ -92,7 +91,7 @@ class Trace:
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        if self._cut_at is None and evaluation.of == "global":
+        if self._cut_at is None and evaluation.of == GLOBAL:
             self._evaluated.append((evaluation.time, evaluation.set, evaluation.loss))
 
     @hookimpl

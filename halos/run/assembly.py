@@ -9,8 +9,8 @@ from typing import Any, Optional
 
 import torch
 
-from halos.config.builder import to_sections
 from halos.config.config import Config
+from halos.config.sections import to_sections
 from halos.data.order import DataOrder
 from halos.errors import ConfigError, UserError, under
 from halos.observers.experiment import Experiment
@@ -70,23 +70,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
 
     Opens the executor, and so the data, where training is real; the caller closes the run.
     """
-    with under("cluster"):
-        cluster = clusters.build(config.cluster)
-    with under("network"):
-        config.network.connect(cluster)
-    with under("compute"):
-        config.compute.connect(cluster, own_seed(config.compute, config.seed))
-    with under("faults"):
-        config.faults.connect(cluster, own_seed(config.faults, config.seed))
-    with under("steps"):
-        call(config.steps, "connect", cluster)
-    with under("weights"):
-        call(config.weights, "connect", cluster)
-    with under("policy"):
-        call(config.policy, "check", cluster)
-    _check_weights(config, plugins)
-    for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
-        plugins.listen(component)
+    cluster = _connected(config, plugins)
     with under("data"):
         order = DataOrder(config.data.shards, cluster)
     tokens_per_step = config.train.batch_size * config.data.sequence_length
@@ -96,11 +80,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         _check_budget(config, params)
         if config.faults.inner_state == "gone" and not (params.hollow or has(config.executor, "forget")):
             raise ConfigError("faults.inner_state", "cannot be gone: this executor has no method `forget`; inline has")
-        real, checkpointer = not params.hollow, None
-        able = has(config.executor, "state") and has(config.executor, "restore")
-        if earlier is not None or (config.checkpoint.wanted and (able or not config.checkpoint.by_default)):
-            folder = config.folder / "checkpoints"
-            checkpointer = Checkpointer(config.checkpoint, folder, config.executor, params, earlier)
+        real, checkpointer = not params.hollow, _checkpointer(config, params, earlier)
         parts = Parts(
             cluster=cluster,
             network=config.network,
@@ -143,17 +123,52 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             resumed_at=None if earlier is None else earlier.time,
         )
         simulation = Simulation(parts, params)
-        for key in ("policy", "steps", "weights", "codec"):
-            with under(key):
-                call(getattr(config, key), "prepare", simulation)
-        with under("evaluate"):
-            simulation.evaluations.check()
+        _prepare(config, simulation)
         if checkpointer is not None:
             checkpointer.follow(simulation, experiment.config, experiment.versions)
         return Run(config, plugins, experiment, simulation, checkpointer)
     except BaseException:
         config.executor.close()
         raise
+
+
+def _connected(config: Config, plugins: Plugins) -> Cluster:
+    """The cluster, told to whoever must know it; from now on, components hear what happens."""
+    with under("cluster"):
+        cluster = clusters.build(config.cluster)
+    with under("network"):
+        config.network.connect(cluster)
+    with under("compute"):
+        config.compute.connect(cluster, own_seed(config.compute, config.seed))
+    with under("faults"):
+        config.faults.connect(cluster, own_seed(config.faults, config.seed))
+    with under("steps"):
+        call(config.steps, "connect", cluster)
+    with under("weights"):
+        call(config.weights, "connect", cluster)
+    with under("policy"):
+        call(config.policy, "check", cluster)
+    _check_weights(config, plugins)
+    for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
+        plugins.listen(component)
+    return cluster
+
+
+def _checkpointer(config: Config, params: Params, earlier: Optional[Checkpoint]) -> Optional[Checkpointer]:
+    """Who writes checkpoints, if they are wanted (by default: wherever they can be) or one is gone on from."""
+    able = has(config.executor, "state") and has(config.executor, "restore")
+    if earlier is None and not (config.checkpoint.wanted and (able or not config.checkpoint.by_default)):
+        return None
+    return Checkpointer(config.checkpoint, config.folder / "checkpoints", config.executor, params, earlier)
+
+
+def _prepare(config: Config, simulation: Simulation) -> None:
+    """Let components say what does not fit the run, now that there is all of it."""
+    for key in ("policy", "steps", "weights", "codec"):
+        with under(key):
+            call(getattr(config, key), "prepare", simulation)
+    with under("evaluate"):
+        simulation.evaluations.check()
 
 
 def _check_weights(config: Config, plugins: Plugins) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import NoReturn, Optional
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
-from halos.config.builder import to_sections
-from halos.config.config import load_config, named_plugins
+from halos.config.config import Config, load_config, named_plugins
 from halos.config.paths import expanded
+from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml
 from halos.errors import Diverged, Lost, UserError, shown
 from halos.plugins.registry import Plugins
+from halos.resume.checkpoint import Checkpoint
 from halos.run import resuming
 from halos.run.lifecycle import run
 from halos.sim.clock import Deadlock
@@ -31,30 +33,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("halos").setLevel(logging.INFO)
     try:
-        plugins = named_plugins({}, options.plugin)
-        if options.list_plugins:
-            from halos.run.explain import (
-                list_plugins,  # loads rich, as report does: only who prints tables waits for it
-            )
-
-            list_plugins(Plugins(plugins, options.without_plugin))
+        if _told(options):
             return 0
-        if options.explain is not None:
-            from halos.run.explain import explain
-
-            explain(options.explain, Plugins(plugins, options.without_plugin))
-            return 0
-        earlier, without = None, options.without_plugin
-        if options.resume is not None and options.overwrite:
-            raise UserError("--overwrite: a run that is resumed goes on in its folder; give one of the two")
-        if options.resume is not None:
-            changes = [change for change in (options.config, *options.overrides) if change is not None]
-            if options.config is not None and "=" not in options.config:
-                said = "a run has its configuration with it; only key=value may follow"
-                raise UserError(f"--resume: {said}, and {shown(options.config)} is none")
-            config, found, earlier = resuming.load_run(Path(expanded(options.resume)), changes, plugins, without)
-        else:
-            config, found = load_config(_config_file(options.config), options.overrides, plugins, without)
+        config, found, earlier = _loaded(options)
         if options.show_config:
             print(to_yaml(to_sections(config, found)), end="")
             for line in config.dropped:
@@ -84,6 +65,34 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
+
+
+def _told(options: argparse.Namespace) -> bool:
+    """Tell what there is, if that is what was asked for."""
+    if not options.list_plugins and options.explain is None:
+        return False
+    from halos.run import explain  # loads rich, as report does: only who prints tables waits for it
+
+    plugins = Plugins(named_plugins({}, options.plugin), options.without_plugin)
+    if options.list_plugins:
+        explain.list_plugins(plugins)
+    else:
+        explain.explain(options.explain, plugins)
+    return True
+
+
+def _loaded(options: argparse.Namespace) -> tuple[Config, Plugins, Optional[Checkpoint]]:
+    """The configuration to run, its plugins, and the checkpoint to go on from."""
+    plugins, without = named_plugins({}, options.plugin), options.without_plugin
+    if options.resume is None:
+        return *load_config(_config_file(options.config), options.overrides, plugins, without), None
+    if options.overwrite:
+        raise UserError("--overwrite: a run that is resumed goes on in its folder; give one of the two")
+    changes = [change for change in (options.config, *options.overrides) if change is not None]
+    if options.config is not None and "=" not in options.config:
+        said = "a run has its configuration with it; only key=value may follow"
+        raise UserError(f"--resume: {said}, and {shown(options.config)} is none")
+    return resuming.load_run(Path(expanded(options.resume)), changes, plugins, without)
 
 
 def _parser() -> Parser:

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from halos.config.builder import path_fields, to_sections
+from halos.config.builder import path_fields
 from halos.config.config import Config, resolved
 from halos.config.layers import merge, overrides
 from halos.config.references import escaped, interpolate
+from halos.config.sections import to_sections
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, from_here, shown
 from halos.plugins.registry import Plugins, versions

@@ -13,10 +13,10 @@ from halos.sim.ledger import Ledger
 from halos.sim.limits import LOCAL_SERVERS, WORKERS
 from halos.sim.listeners import Listeners
 from halos.sim.parts import Parts
-from halos.sim.servers import GLOBAL, Servers
+from halos.sim.servers import Servers
 from halos.training.metrics import KNOWN as KNOWN_METRICS
 from halos.values.params import Params, mean
-from halos.values.records import Evaluation
+from halos.values.records import GLOBAL, Evaluation
 from halos.values.rounding import latest
 
 Measures = dict[str, dict[str, float]]  # by set, the loss and other means

@@ -33,11 +33,6 @@ class Round:
         """The ids of the workers that take part, in order."""
         return tuple(range(len(self.steps))) if self.chosen is None else self.chosen
 
-    @property
-    def mean_steps(self) -> float:
-        """Mean local steps of those who take part."""
-        return sum([self.steps[member] for member in self.members]) / len(self.members)
-
     def among(self, *workers: Worker) -> Round:
         """Return this round as it is for `workers` who average with each other only, and so are weighed together."""
         return replace(self, chosen=tuple(sorted(worker.id for worker in workers)))

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from halos.values.params import Params
-from halos.values.records import Commit, Contribution, EndToEnd, Share, Update
-
-GLOBAL = "global"
+from halos.values.records import GLOBAL, Commit, Contribution, EndToEnd, Share, Update
 
 
 @dataclass

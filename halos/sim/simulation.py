@@ -23,12 +23,12 @@ from halos.sim.lr_clock import LrClock, LrStep
 from halos.sim.origins import Origins
 from halos.sim.parts import Parts
 from halos.sim.rounds import Round, Rounds
-from halos.sim.servers import GLOBAL, Servers
+from halos.sim.servers import Servers
 from halos.sim.transit.collectives import Collective, Collectives
 from halos.sim.transit.transfers import Transfers
 from halos.sim.transit.wire import Wire
 from halos.values.params import Params
-from halos.values.records import Contribution, Update
+from halos.values.records import GLOBAL, Contribution, Update
 from halos.world.cluster import Region, Worker, region_index
 
 T = TypeVar("T")

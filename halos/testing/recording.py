@@ -13,7 +13,7 @@ from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.run.assembly import assemble
 from halos.sim.simulation import Simulation
-from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
+from halos.values.records import GLOBAL, Commit, Evaluation, LostJob, Transfer, Update
 
 # Nothing is written.
 UNWRITTEN: Section = {"checkpoint": {"every_minutes": None, "at_end": False}}
@@ -57,7 +57,7 @@ class Recording:
     @property
     def global_commits(self) -> list[Commit]:
         """The commits of the global server."""
-        return [commit for commit in self.commits if commit.server == "global"]
+        return [commit for commit in self.commits if commit.server == GLOBAL]
 
     @property
     def thetas(self) -> list[float]:

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple, Optional
 
 from halos.values.params import Params
 
+GLOBAL = "global"  # the server whose model the run trains, and that model
+ALL_REDUCE = "all_reduce"  # the kind of transfer that every worker takes part in
+
 
 def number(value: float | None) -> str:
     """Return a number as JSON has it; None and what is not finite become null."""
@@ -269,7 +272,7 @@ class Evaluation:
     tokens: int  # they were trained on
     loss: float  # mean over the set, for language models in nats per token
     set: str  # `validation`, or a name from `evaluate.sets`
-    of: str = "global"  # or what a policy called the model
+    of: str = GLOBAL  # or what a policy called the model
     # `perplexity`, `bits_per_byte`, `accuracy` (None where unknown), and what the model itself gives.
     metrics: dict[str, Optional[float]] = field(default_factory=dict)
 
@@ -284,9 +287,6 @@ class Evaluation:
 
 
 Summary = dict[str, Any]
-
-
-ALL_REDUCE = "all_reduce"
 
 
 def mean_loss(commit: Commit) -> Optional[float]:

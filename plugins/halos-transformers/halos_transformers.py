@@ -9,11 +9,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
-from typing import Any, Optional, Union
+from typing import Any, ClassVar, Optional, Union
 
 import torch
 
-from halos import ConfigError, Register, UserError, did_you_mean, hookimpl, require, seed_for, shown
+from halos import ConfigError, Register, UserError, did_you_mean, hookimpl, require, shown
 
 # What configurations were given before these became parts of `rope_parameters`; still understood.
 OLDER = {"rope_theta", "rope_scaling", "rotary_pct", "rotary_emb_base", "partial_rotary_factor"}
@@ -28,11 +28,14 @@ class Transformers:
     no weights are made.
     """
 
+    language_model: ClassVar[bool] = True
+
     # What `config.json` has: `{model_type: llama, hidden_size: 64, …}`, such a file, or the folder that it is in. What
     # a mapping leaves out is as in transformers, but `vocab_size`: the data's. null: that of `weights`.
     config: Union[Path, dict[str, Any], None] = None
     weights: Optional[Path] = None  # a local checkpoint folder (`save_pretrained`); null: random, by the seed
     wire_bytes: Optional[int] = None  # of the whole model in fp32, on the wire; null: 4 per parameter
+    seed: Optional[int] = None  # of the initial weights; null: the run's
 
     def __post_init__(self) -> None:
         require(self.wire_bytes is None or self.wire_bytes >= 1, "wire_bytes", self.wire_bytes, "a positive number")
@@ -46,15 +49,12 @@ class Transformers:
         return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
     def build(self, vocab_size: Optional[int], seed: int) -> torch.nn.Module:
-        """The model with weights as its own initialisation draws them, from `seed` alone, or those of `weights`.
+        """The model with weights as its own initialisation draws them (from global generators), or those of `weights`.
 
         Raises ConfigError if transformers has no such model, or the checkpoint does not fit.
         """
         config = self._resolved(vocab_size)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(seed, "initial weights"))
-            model = self._made(config) if self.weights is None else self._loaded(self.weights, config)
-        model = model.float()
+        model = (self._made(config) if self.weights is None else self._loaded(self.weights, config)).float()
         model.forward = MethodType(_mean_loss, model)  # names of parameters stay as transformers has them
         return model  # type: ignore[no-any-return]
 

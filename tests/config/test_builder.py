@@ -1,4 +1,4 @@
-"""Sections become dataclasses by their annotations, and dataclasses become sections again."""
+"""Sections become dataclasses by their annotations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, Optional, Union
 
 import pytest
 
-from halos.config.builder import Builder, path_fields, to_sections
+from halos.config.builder import Builder, path_fields
 from halos.config.layers import merge
 from halos.config.written import Layer, Written, at, inside, written
 from halos.config.yaml_text import parse
@@ -211,22 +211,6 @@ def test_an_annotation_that_no_config_can_fill_is_said_so(plugins):
         Builder(plugins).build(Unread, {"values": [1]}, "top")
 
 
-def test_sections_and_back_is_the_same(build, plugins):
-    everything = build(
-        pair=[1, 2],
-        numbers=[3],
-        path="/a",
-        rule="adam",
-        rules=["sgd"],
-        by_name={"a": "sgd"},
-        perhaps={"name": "sgd", "lr": 2},
-    )
-    sections = to_sections(everything, plugins)
-    assert (sections["pair"], sections["path"], sections["perhaps"]) == ([1.0, 2], "/a", {"name": "sgd", "lr": 2.0})
-    assert "hidden" not in sections
-    assert build(**sections) == everything
-
-
 def test_texts_of_a_file_leave_as_texts_that_are_nothing_else(build):
     section = {"text": "a", "either": "b", "choice": "a", "anything": {"x": ["c"]}, "bare": {"y": "d"}, "path": "e"}
     built = build(**written(section, Path("/folder")))
@@ -244,15 +228,6 @@ def test_a_relative_path_is_beside_its_file_if_there_is_one_and_otherwise_in_the
     in_file = written({"places": ["a", "b"]}, tmp_path / "conf")
     assert build(**in_file).places == [tmp_path / "conf/a", tmp_path / "b"]
     assert build(places=["a"]).places == [tmp_path / "a"]  # not from a file
-
-
-def test_a_default_that_is_a_relative_path_is_written_out_as_an_absolute_one(plugins, tmp_path, monkeypatch):
-    @dataclass
-    class Somewhere:
-        folder: Path = Path("here")
-
-    monkeypatch.chdir(tmp_path)
-    assert to_sections(Somewhere(), plugins) == {"folder": str(tmp_path / "here")}
 
 
 def test_the_fields_that_hold_paths_are_those_annotated_so():
@@ -328,8 +303,3 @@ def test_a_text_or_path_that_no_file_could_hold_is_refused_by_its_key(build):
             ConfigError, match=r"^top\.(text|path|places(\[1\])?): '.*\\udcff.*' is no UTF-8, and config\.yaml"
         ):
             build(**section)
-
-
-def test_no_text_is_taken_for_a_reference_when_it_is_read_again(build, plugins):
-    sections = to_sections(build(text="${a}", path="/${b}", anything=["\\${c}"]), plugins)
-    assert (sections["text"], sections["path"], sections["anything"]) == ("\\${a}", "/\\${b}", ["\\\\\\${c}"])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from halos.config.builder import to_sections
 from halos.config.config import load_config
 from halos.config.layers import overrides, read
+from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml
 from halos.errors import ConfigError
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from halos.config.builder import to_sections
 from halos.config.config import resolved
 from halos.config.env import read_env, with_env
+from halos.config.sections import to_sections
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError
 from halos.testing import tiny

@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halos import Update, hookimpl
-from halos.config.builder import Builder, to_sections
+from halos.config.builder import Builder
 from halos.config.config import Config, resolve
 from halos.config.layers import DEFAULTS, merge
+from halos.config.sections import to_sections
 from halos.config.yaml_text import Section, to_yaml
 from halos.errors import ConfigError
 from halos.observers.experiment import Experiment

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from halos.config.builder import to_sections
 from halos.config.config import load_config
 from halos.config.layers import read
+from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml
 from halos.run.folder import locked
 from halos.run.lifecycle import run

@@ -9,7 +9,7 @@ import pytest
 from halos import all_of
 from halos.sim.ledger import Ledger
 from halos.sim.lr_clock import LrClock
-from halos.sim.rounds import Round, Rounds
+from halos.sim.rounds import Rounds
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 from halos.testing.recording import Recording
@@ -84,10 +84,6 @@ def test_what_was_lost_or_dropped_is_made_up_for_by_another_round() -> None:
         ledger = Ledger()
         setattr(ledger, kind, 1)
         assert [each.index for each in rounds(ledger).each(lambda: 0)] == [0, 1, 2], kind
-
-
-def test_the_mean_of_a_rounds_steps_is_over_its_workers() -> None:
-    assert Round(0, None, (2, 4, 9)).mean_steps == 5.0
 
 
 FOUR = {"regions": [{"workers": [1.0, 1.0]}, {"workers": [1.0, 1.0]}], "step_time_ms": 1000.0}

@@ -57,6 +57,18 @@ def test_a_run_that_is_cut_or_extended_is_the_run_that_was_not() -> None:
     assert resuming.problem(sections, PLUGIN) is None
 
 
+def test_it_has_a_perplexity_and_weights_by_a_seed_of_its_own() -> None:
+    model = {"name": "transformers", "config": GPT2}
+    runs = [
+        record(tiny(budget={"local_steps": 2}, seed=seed) | {"model": model | own}, PLUGIN)
+        for seed, own in ((1, {"seed": 7}), (2, {"seed": 7}), (7, {}))
+    ]
+    first = [run.evaluations[0] for run in runs]
+    assert [each.metrics["perplexity"] for each in first] == [pytest.approx(math.exp(each.loss)) for each in first]
+    starts = [run.updates[0].start for run in runs]
+    assert starts[0].distance(starts[1]) == starts[0].distance(starts[2]) == 0.0
+
+
 def test_its_size_is_known_without_weights() -> None:
     # Embeddings of 64 tokens and 32 positions, tied; two layers of 12 · 16² + 13 · 16; a norm of 2 · 16.
     shapes = Transformers(GPT2).shapes(64)
