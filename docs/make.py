@@ -15,11 +15,11 @@ from typing import Any
 import halos
 from halos.config.comments import meanings
 from halos.config.config import Config
-from halos.config.topics import HINTS, Key, Topic, Topics, docstring
+from halos.config.topics import HINTS, Key, Topic, Topics
 from halos.observers.experiment import Experiment
 from halos.plugins import hookspecs
 from halos.plugins.optional import MAY
-from halos.plugins.registry import KINDS, Plugins
+from halos.plugins.registry import KINDS, Plugins, docstring
 from halos.sim.clock import Event, Process
 from halos.sim.faults.watch import Watch
 from halos.sim.rounds import Round

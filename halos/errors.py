@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ def from_here(path: str | os.PathLike[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error message quotes it: its `repr`, cut off after 60 characters if it is long."""
+    """Return a value as an error message quotes it: its `repr` (but `null`, `true`, `false`), cut off if it is long."""
     pieces = list(islice(_pieces(value), 101))
     text = "".join(pieces)
     if len(text) <= 100:
@@ -103,7 +104,7 @@ def shown(value: Any) -> str:
 
 
 def _pieces(value: Any) -> Iterator[str]:
-    """Yield `repr(value)` piece by piece: lists that hold each other many times over would fill the memory."""
+    """Yield it piece by piece: lists that hold each other many times over would fill the memory."""
     if type(value) in (list, tuple):
         before = "[" if isinstance(value, list) else "("
         for item in value:
@@ -121,6 +122,8 @@ def _pieces(value: Any) -> Iterator[str]:
         yield "}"
     elif isinstance(value, int) and value.bit_length() > 10_000:  # Python refuses to write these out
         yield f"a number of {value.bit_length()} bits"
+    elif value is None or isinstance(value, bool):
+        yield json.dumps(value)  # as a config has them
     else:
         yield repr(value)
 

@@ -12,10 +12,13 @@ the module that was given out, with its own locks for threads.
 
 from __future__ import annotations
 
+import _thread
 import importlib.util
+import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -63,6 +66,29 @@ def _load(module: ModuleType, wait: bool = True) -> None:
         __import__(name)  # this one, unlike importlib's, gets out of a deadlock of two threads' imports
 
 
+@contextmanager
+def _signals_wait(name: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM are heard when `name` is imported: of half of PyTorch a second import fails, or crashes."""
+    came: list[signal.Signals] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # in others nobody is interrupted, and none may be set
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(number)):  # neither ignored nor the end of the process
+                handlers[number] = signal.signal(number, lambda number, _: came.append(signal.Signals(number)))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:  # raised in here, it would have the import system forget the module
+        threading.Thread(target=_interrupt, args=(name, came[0])).start()
+
+
+def _interrupt(name: str, number: signal.Signals) -> None:
+    __import__(name)  # waits for the thread that is still at it
+    _thread.interrupt_main(number)
+
+
 class _Into(Loader):
     """Loads into the module that was given out."""
 
@@ -78,9 +104,10 @@ class _Into(Loader):
         name = module.__name__
         module.__spec__.loader = module.__loader__ = self._loader
         try:
-            self._loader.exec_module(module)
-            module.__class__ = ModuleType
-            del _put_off[name]
+            with _signals_wait(name):
+                self._loader.exec_module(module)
+                module.__class__ = ModuleType
+                del _put_off[name]
         finally:
             del _threads[name]
 

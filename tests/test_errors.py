@@ -65,12 +65,13 @@ def test_a_name_that_is_nearly_right_gets_a_suggestion() -> None:
     [
         ("a", "'a'"),
         ([1, (2,), {}], "[1, (2,), {}]"),
-        ({"a": [1.5, None]}, "{'a': [1.5, None]}"),
+        ({"a": [1.5, None]}, "{'a': [1.5, null]}"),
+        (True, "true"),
         ("x" * 200, f"'{'x' * 59}… (202 characters)"),
         (list(range(1000)), f"{str(list(range(1000)))[:60]}…"),
         (1 << 20_000, "a number of 20001 bits"),
     ],
-    ids=["text", "lists", "dictionary", "long", "many", "huge"],
+    ids=["text", "lists", "dictionary", "truth", "long", "many", "huge"],
 )
 def test_a_value_is_quoted_as_written_but_not_pages_of_it(value: Any, said: str) -> None:
     assert shown(value) == said

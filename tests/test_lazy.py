@@ -132,6 +132,27 @@ def test_threads_that_use_it_at_once_wait_for_each_other() -> None:
     assert says == "8"
 
 
+@pytest.mark.parametrize(("number", "use"), [("SIGINT", "torch.ones"), ("SIGTERM", "import torch.nn.functional")])
+def test_an_interrupt_is_heard_when_the_library_is_there_whole(number: str, use: str) -> None:
+    says = script(
+        "import signal, torch\n"
+        "from importlib.machinery import SourceFileLoader as Loader\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "exec_module = Loader.exec_module\n"
+        "def interrupted(self, module):\n"
+        f"    if self.name == 'torch.nn': signal.raise_signal(signal.{number})\n"
+        "    exec_module(self, module)\n"
+        "Loader.exec_module = interrupted\n"
+        "try:\n"
+        f"    {use}\n"
+        "    while True: pass\n"
+        "except KeyboardInterrupt: import torch.nn; print('interrupted', torch.nn.Linear(2, 1).weight.numel())\n"
+        f"print(signal.getsignal(signal.{number}) is signal.default_int_handler)"
+    )
+    assert says.split() == ["interrupted", "2", "True"]
+
+
 def test_what_is_saved_is_what_others_read(tmp_path: Path) -> None:
     script(
         f"import torch, numpy as np, pickle\n"

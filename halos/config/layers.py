@@ -23,6 +23,7 @@ DEFAULTS: Section = {
     "executor": {"name": "inline"},
 }
 MOST_EXTENDING = 50  # files, one the next
+NO_YAML = ("*", "@", "%", "`")  # what a value in YAML cannot begin with, as there is nothing that `*` could refer to
 
 
 def read(path: Path) -> Section:
@@ -132,7 +133,7 @@ def _of(name: str, value: Any) -> Any:
 
 
 def parse_override(text: str) -> Section:
-    """`a.b=value` as nested sections; the value is read as YAML."""
+    """`a.b=value` as nested sections; the value is read as YAML, or is the text itself if no YAML begins so: `*.py`."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key or not all(key.split(".")):
@@ -143,13 +144,16 @@ def parse_override(text: str) -> Section:
         raise ConfigError(key, f"a list is replaced as a whole: {key.partition('[')[0]}=[…]")
     if key == "extends":
         raise ConfigError(key, "only a file extends others; write it there, or give that file as CONFIG")
-    try:
-        parsed = parse(f"value: {value}")
-    except ValueError as error:
-        raise ConfigError(key, f"{shown(value)} is not valid YAML: {error}") from None
-    if not isinstance(parsed, dict) or list(parsed) != ["value"]:
-        raise ConfigError(key, f"{shown(value)} is more than one value")
-    section = at(parsed, "value")
+    if value.strip().startswith(NO_YAML):
+        section: Any = value.strip()
+    else:
+        try:
+            parsed = parse(f"value: {value}")
+        except ValueError as error:
+            raise ConfigError(key, f"{shown(value)} is not valid YAML: {error}") from None
+        if not isinstance(parsed, dict) or list(parsed) != ["value"]:
+            raise ConfigError(key, f"{shown(value)} is more than one value")
+        section = at(parsed, "value")
     for part in reversed(key.split(".")):
         section = Layer([(part, section)])
     result: Section = section

@@ -19,7 +19,7 @@ from halos.config.layers import DEFAULTS
 from halos.config.sections import to_sections
 from halos.errors import ConfigError, did_you_mean, shown
 from halos.plugins import hookspecs
-from halos.plugins.registry import ADD, KINDS, Component, Plugins
+from halos.plugins.registry import ADD, KINDS, Component, Plugins, docstring
 
 REQUIRED = "required"
 HINTS = {field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config) if field.init}
@@ -178,15 +178,6 @@ class Topics:
         for inside in topic.keys:
             if dataclasses.is_dataclass(_inner(inside.hint)):
                 yield from self._below(f"{path}.{inside.name}", inside.hint, inside, origin)
-
-
-def docstring(cls: type[Any]) -> str:
-    """Return the docstring that the author of a class (or of a base) wrote, not the one that `dataclass` makes."""
-    for base in cls.__mro__[:-1]:
-        text = inspect.cleandoc(base.__dict__.get("__doc__") or "")
-        if text and not text.startswith(f"{base.__name__}("):
-            return text
-    return ""
 
 
 def flow(value: Any) -> str:

@@ -20,7 +20,7 @@ SHARDS = ("shared", "iid", "by_region", "by_source")
 
 @dataclass(kw_only=True)
 class DataOptions:
-    """The keys that every data source's section has beside its own."""
+    """A source of samples: the keys that all of them have, beside its own."""
 
     sequence_length: int = 256  # predicted tokens per sample; a sample holds one token more
     validation_samples: int = 512  # at the end of the corpus, on which the model is evaluated; 0: never

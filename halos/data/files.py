@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, NoReturn, Optional, TypeAlias, Union
 
-from halos.errors import ConfigError, from_here
+from halos.errors import ConfigError, from_here, shown
 
 EXTRA = "run: pip install halos-simulator[text]"  # what some files need
 STDLIB: Final = "stdlib"
@@ -35,7 +35,8 @@ def find(paths: Sequence[Source], pattern: Optional[str]) -> list[File]:
     for number, path in enumerate(paths):
         found = _files(path, pattern)
         if not found:
-            raise ConfigError("path", f"{from_here(path)!r} holds no readable text: no file matches, or all are empty")
+            none = "no file matches" if pattern is None else f"no file matches {shown(pattern)}"
+            raise ConfigError("path", f"{from_here(path)!r} holds no readable text: {none}, or all are empty")
         for name, file, size in found:
             entry = name.split("/")[0]
             source = number if len(paths) > 1 else entries.setdefault(entry, len(entries))

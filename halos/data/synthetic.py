@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from halos import seeds
-from halos.data import ArrayCorpus, DataOptions
+from halos.data import MOST_TOKENS, ArrayCorpus, DataOptions
 from halos.errors import require
 from halos.hooks import Register, hookimpl
 
@@ -38,7 +38,8 @@ class Synthetic(DataOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(1 <= self.vocab_size <= 2**31, "vocab_size", self.vocab_size, "a positive number of tokens")
+        wanted = f"a positive number of tokens, {MOST_TOKENS} at most"
+        require(1 <= self.vocab_size <= MOST_TOKENS, "vocab_size", self.vocab_size, wanted)
         require(
             1 <= self.branching <= self.vocab_size,
             "branching",

@@ -92,7 +92,8 @@ class Text(DataOptions):
             position += found[number].size + 1
         digest = hashlib.sha256()
         for document, start in zip(found, starts.tolist(), strict=True):
-            digest.update(os.fsencode(f"{document.name}\0{document.size}\n"))
+            name = "" if document.file.named else document.name  # what a file itself is called changes nothing
+            digest.update(os.fsencode(f"{name}\0{document.size}\n"))
             digest.update(joined[start : start + document.size].data)
         sources = np.array([document.file.source for document in found], np.int32)[order]
         return self._cut(joined, starts[order], sources, VOCABULARY, digest.hexdigest(), 1.0, "bytes")

@@ -76,8 +76,17 @@ class Component:
 
     @property
     def summary(self) -> str:
-        """The first line of its docstring."""
-        return (inspect.getdoc(self.cls) or "").strip().split("\n")[0]
+        """The first line of its docstring; empty if it has none."""
+        return docstring(self.cls).split("\n")[0]
+
+
+def docstring(cls: type[Any]) -> str:
+    """Return the docstring that the author of a class (or of a base) wrote, not the one that `dataclass` makes."""
+    for base in cls.__mro__[:-1]:
+        text = inspect.cleandoc(base.__dict__.get("__doc__") or "")
+        if text and not text.startswith(f"{base.__name__}("):
+            return text
+    return ""
 
 
 class Plugins:

@@ -190,7 +190,7 @@ def _open(config: Config, cluster: Cluster) -> Params:
     task = Task(config.model, config.data, config.train, cluster, config.seed, config.evaluate.sets)
     try:
         return config.executor.open(task)
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise  # before torch is asked for anything: it may not be loaded yet
     except (MemoryError, torch.OutOfMemoryError) as error:
         said = next(iter(str(error).splitlines()), "") or "no more can be had"

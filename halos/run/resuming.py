@@ -38,7 +38,9 @@ def load_run(
     of a plugin or of halos.
     """
     if not os.path.isdir(folder):
-        raise UserError(f"--resume: {folder} is no run folder")
+        named = Path("runs") / folder
+        hint = f" (did you mean {named}?)" if os.path.isdir(named) else ""
+        raise UserError(f"--resume: {folder} is no run folder{hint}")
     if not any(os.path.lexists(folder / name) for name in ("checkpoints", "config.yaml")):
         raise UserError(f"--resume: {folder} is no run folder: there are no checkpoints in it, nor a config.yaml")
     checkpoint, damaged = checkpoints.newest(folder / "checkpoints")
@@ -53,7 +55,9 @@ def load_run(
     if section["out"] != before["out"]:
         raise ConfigError("out", f"is {folder}, where the run is, and cannot become {shown(section['out'])}")
     config, found = resolved(section, plugins, without)
-    free = (*FREE, *(f"data.{name}" for name in path_fields(type(config.data))))  # the data's hash decides
+    sources = {"data": config.data, **{f"evaluate.sets.{name}": each for name, each in config.evaluate.sets.items()}}
+    paths = [f"{key}.{name}" for key, source in sources.items() for name in path_fields(type(source))]
+    free = (*FREE, *paths)  # the data's hash decides
     _check_keys(checkpoint.config, to_sections(config, found), free)
     _check_versions(checkpoint.versions, versions(found))
     return config, found, checkpoint
@@ -73,19 +77,20 @@ def _check_keys(before: Section, after: Section, free: Sequence[str]) -> None:
         if key in LIMITS:
             if _limit(ours.get(key)) < _limit(theirs.get(key)):
                 raise ConfigError(
-                    key, f"{ours.get(key)} is less than the run's {theirs.get(key)}; a budget may only grow"
+                    key, f"{ours.get(key)} is less than the run's {shown(theirs.get(key))}; a budget may only grow"
                 )
         elif key == "budget.target_loss":
             earlier = theirs.get(key)
             if ours.get(key) is not None and (earlier is None or ours[key] > earlier):
                 raise ConfigError(
-                    key, f"{ours[key]} is easier than the run's {theirs.get(key)}; a budget may only grow"
+                    key, f"{ours[key]} is easier than the run's {shown(theirs.get(key))}; a budget may only grow"
                 )
         elif key not in ("out", "plugins"):
             raise ConfigError(
                 key,
-                f"is {theirs.get(key)!r} in this run and cannot become {ours.get(key)!r}; what may change is the budget"
-                " (to a larger one), observers, checkpoint, executor.device, executor.threads and where the data lie",
+                f"is {shown(theirs.get(key))} in this run and cannot become {shown(ours.get(key))}; what may change is"
+                " the budget (to a larger one), observers, checkpoint, executor.device, executor.threads and where the"
+                " data lie",
             )
 
 

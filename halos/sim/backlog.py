@@ -53,7 +53,11 @@ class Backlog:
             if not updates:
                 await first_of([sim.faults.returned(worker) for worker in sim.workers])
             return None
-        heard = [[*several[:-1], last] for several, last in zip(heard, sim.weigh(heard))]
+        # All that someone brings is one difference, and has its factor.
+        heard = [
+            [*(each._replace(factor=last.factor) for each in several[:-1]), last]
+            for several, last in zip(heard, sim.weigh(heard))
+        ]
         workers = [sim.workers[several[-1].worker] for several in heard]
         try:
             delta = await sim.all_reduce((several[-1].since(theta) for several in heard), workers=workers)

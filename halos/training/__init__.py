@@ -97,7 +97,8 @@ class Executor(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return what the summary notes under `data`, for the whole run; empty if nothing is known.
 
-        `hash`, `samples`, `train_samples` (all of them but those that are held out), `tokens`, `bytes_per_token`.
+        `hash`, `samples`, `train_samples` (all of them but those that are held out), `tokens`, `bytes_per_token`;
+        `sets`, the hash of each evaluation set, if there are any.
         """
         ...
 

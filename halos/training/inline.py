@@ -86,12 +86,14 @@ class Inline:
 
     def describe(self) -> dict[str, Any]:
         samples = len(self._corpus)
+        hashes = {name: feed.corpus.hash for name, feed in self._sets.items() if feed is not self._feed}
         return {
             "hash": self._corpus.hash,
             "samples": samples,
             "train_samples": sum(self._feed.sizes),
             "tokens": samples * self._task.data.sequence_length,
             "bytes_per_token": getattr(self._corpus, "bytes_per_token", None),
+            **({"sets": hashes} if hashes else {}),
         }
 
     def whole(self, params: Params) -> dict[str, torch.Tensor]:

@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+AT_FIRST = 4096  # losses of a job for which there is room
+
+
 class Losses:
     """The training losses of a job's steps, which stay on their device until the job is over."""
 
     def __init__(self, steps: int, device: torch.device) -> None:
-        self._values = torch.zeros(steps, dtype=torch.float32, device=device)
+        self._values = torch.zeros(min(steps, AT_FIRST), dtype=torch.float32, device=device)
         self._count = 0
 
     def add(self, loss: torch.Tensor) -> None:
         """Add the loss of one more step, a scalar tensor."""
+        if self._count == len(self._values):
+            self._values = torch.cat([self._values, torch.zeros_like(self._values)])
         self._values[self._count] = loss
         self._count += 1
 

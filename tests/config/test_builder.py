@@ -135,13 +135,13 @@ def test_a_value_becomes_what_its_field_is_annotated_with(build, section, expect
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"number": True}, "top.number: True is not a number"),
+        ({"number": True}, "top.number: true is not a number"),
         ({"number": 10**400}, f"top.number: 1{59 * '0'}… (401 characters) is too large for a number"),
         ({"count": 1.5}, "top.count: 1.5 is not an integer"),
         ({"count": float("nan")}, "top.count: nan is not an integer"),
         ({"count": 2**63}, "top.count: 9223372036854775808 is too large; an integer is below 2^63"),
         ({"flag": 1}, "top.flag: 1 is not true or false"),
-        ({"text": True}, "top.text: True is not a text"),
+        ({"text": True}, "top.text: true is not a text"),
         ({"either": []}, "top.either: [] is not a text or an integer"),
         ({"maybe": "x"}, "top.maybe: 'x' is not an integer or null"),
         ({"one_or_many": "x"}, "top.one_or_many: 'x' is not a number or a list, each a number"),

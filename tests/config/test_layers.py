@@ -160,11 +160,22 @@ def test_a_file_may_have_a_byte_order_mark_and_any_letters(tmp_path):
         ("a='7'", {"a": "7"}),
         ("a=.inf", {"a": float("inf")}),
         ("a=-1", {"a": -1}),
+        ("a=*.py", {"a": "*.py"}),  # an alias in YAML, of which there can be none
+        ("a= %x: y", {"a": "%x: y"}),
+        ("a=@[", {"a": "@["}),
+        ("a=`", {"a": "`"}),
         ("a={name: x, y: 1}", {"a": {"name": "x", "y": 1}}),
     ],
 )
 def test_an_override_is_a_key_and_a_yaml_value(text, section):
     assert parse_override(text) == section
+
+
+def test_above_a_file_that_says_null_nothing_is_kept(tmp_path):
+    write(tmp_path, base="policy: {name: halos, outer: {lr: 1.6}}", top="extends: base.yaml\npolicy: null")
+    assert merge(read(tmp_path / "top.yaml"), overrides(["policy=diloco"]))["policy"] == "diloco"
+    kept = merge(read(tmp_path / "base.yaml"), overrides(["policy=diloco"]))["policy"]
+    assert kept == {"name": "diloco", "outer": {"lr": 1.6}}
 
 
 def test_overrides_are_one_layer_whatever_their_order():

@@ -101,7 +101,7 @@ def test_the_corpus_is_what_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"vocab_size": 0}, "vocab_size: 0 is not a positive number of tokens"),
+        ({"vocab_size": 0}, "vocab_size: 0 is not a positive number of tokens, 2147483648 at most"),
         ({"branching": 65}, "branching: 65 is not from 1 to vocab_size 64"),
         ({"branching": 0}, "branching: 0 is not from 1 to vocab_size 64"),
         ({"concentration": 0.0}, "concentration: 0.0 is not a positive, finite number"),

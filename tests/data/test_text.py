@@ -160,7 +160,7 @@ def test_one_byte_more_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        (None, "path: None is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
+        (None, "path: null is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
         (5, "path: 5 is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
         ("", "path: '' is not 'stdlib' or a path or a list, each 'stdlib' or a path"),
         ([], "path: [] is not a file, a folder, 'stdlib', or a list of these"),
@@ -380,3 +380,10 @@ def test_a_model_is_built_for_the_tokenizers_vocabulary(tmp_path: Path, words: P
     for executor in ("inline", "timing"):
         run = record({**TINY, "data": data, "model": model, "executor": executor})
         assert run.experiment.parameters == expected
+
+
+def test_a_file_may_be_called_anything(tmp_path: Path) -> None:
+    for name in ("one.txt", "other.txt"):
+        (tmp_path / name).write_text("all of the same words " * 40, encoding="utf-8")
+    one, other = (Text(path=str(tmp_path / f"{name}.txt"), validation_samples=0).open(1) for name in ("one", "other"))
+    assert one.hash == other.hash

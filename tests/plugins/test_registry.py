@@ -138,6 +138,9 @@ def test_list_plugins_names_every_component_and_where_it_comes_from(command):
     rows = [re.split(r" {2,}", line.strip()) for line in got.out.splitlines()]
     assert rows[0] == ["kind", "name", "from", "what"]
     assert ["policy", "race", "race.py", "The [bold] first update of each round is committed."] in rows
+    silent = source.replace('    """The [bold] first update of each round is committed."""', "")
+    quiet = command("--list-plugins", "--plugin", "race.py", files={"race.py": silent})
+    assert ["policy", "race", "race.py"] in [re.split(r" {2,}", line.strip()) for line in quiet.out.splitlines()]
     assert ["codec", "fp32", "halos", "Four bytes per parameter; values unchanged."] in rows
     assert (got.code, got.err, got.made) == (0, "", set())
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from halos.config.layers import merge, read
 from halos.config.yaml_text import Section, to_yaml
@@ -234,7 +235,7 @@ def test_a_run_cut_again_keeps_the_larger_budget(tmp_path: Path, monkeypatch: py
 
 REFUSED = [
     ("budget.local_steps=50", "budget.local_steps: 50 is less than the run's 64; a budget may only grow"),
-    ("budget.target_loss=0.5", "budget.target_loss: 0.5 is easier than the run's None; a budget may only grow"),
+    ("budget.target_loss=0.5", "budget.target_loss: 0.5 is easier than the run's null; a budget may only grow"),
     ("train.optimizer.lr=0.2", "train.optimizer.lr: is 0.03 in this run and cannot become 0.2"),
     ("data.samples=2048", "data.samples: is 4096 in this run and cannot become 2048"),
     ("seed=1", "seed: is 1234 in this run and cannot become 1"),
@@ -307,6 +308,23 @@ def test_data_may_have_moved_but_must_be_the_same(
     monkeypatch.chdir(moved.parent)
     assert what_it_left(go_on(folder, "data.path=corpus.txt")) == what_it_left(whole)
     assert read(folder / "config.yaml")["data"]["path"] == str(moved)
+
+
+def test_so_may_what_it_is_evaluated_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _ = on_a_corpus(tmp_path, "one text of a few words ", "data/corpus.txt")
+    _, text = on_a_corpus(tmp_path, "what to see ", "data/seen.txt")
+    sections = yaml.safe_load(config)
+    sections["evaluate"]["sets"] = {"seen": {"name": "text", "path": "data/seen.txt"}}
+    config = to_yaml(sections)
+    whole, events = events_of(monkeypatch, tmp_path, config)
+    (folder,) = cut(monkeypatch, tmp_path, config, [events // 2])
+    moved = text.rename(tmp_path / "moved.txt")
+    assert "error: evaluate.sets.seen.path: '" in refused(folder, capsys)
+    text.write_text("what it may see now " * 400, encoding="utf-8")  # at the same place
+    assert "error: data: is not what the run was trained on" in refused(folder, capsys)
+    assert what_it_left(go_on(folder, f"evaluate.sets.seen.path={moved}")) == what_it_left(whole)
 
 
 def test_what_becomes_of_the_env_file_meanwhile_does_not_matter(

@@ -19,6 +19,15 @@ def test_a_diloco_worker_whose_message_is_lost_goes_on_from_its_own_parameters()
     assert run.simulation.faults.lost() == {"jobs": 0, "messages": 1}
 
 
+def test_all_that_a_worker_brings_has_the_factor_that_it_is_averaged_with() -> None:
+    """As before, worker 0 counting three times as much: alone it has 1, then three quarters of the mean."""
+    weights = {"name": "by_worker", "workers": [3.0, 1.0]}
+    run = record(two_workers(rounds=2, faults={"name": "losing", "messages": [1]}, weights=weights), plugins=[HERE])
+    assert run.thetas == pytest.approx([1 - 0.81, 1 - (0.75 * 0.81**2 + 0.25 * 0.9**2)])
+    factors = [[[update.factor for update in share.updates] for share in commit.shares] for commit in run.commits]
+    assert factors == [[[1.0]], [[1.5], [0.5, 0.5]]]
+
+
 def test_a_diloco_worker_that_crashed_starts_from_the_global_parameters() -> None:
     run = record(two_workers(rounds=2, faults=crash(1, 0.5, 1.0)))
     theta = [1 - 0.81, 1 - (0.81**2 + 0.81 * 0.9) / 2]

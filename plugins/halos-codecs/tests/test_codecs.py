@@ -361,7 +361,7 @@ def test_what_arrives_is_the_next_of_the_runs_parameters_hollow_or_not(codec: Co
         ({"name": "low_rank", "iterations": 0}, r"codec\.iterations: 0 is not from 1 to 1000"),
         (
             {"name": "low_rank", "factors": {"name": "int4", "error_feedback": True}},
-            r"codec\.factors\.error_feedback: True is not possible inside another codec; the outer one's counts",
+            r"codec\.factors\.error_feedback: true is not possible inside another codec; the outer one's counts",
         ),
     ],
 )
