@@ -92,6 +92,9 @@ def _loaded(options: argparse.Namespace) -> tuple[Config, Plugins, Optional[Chec
         said = "a run has its configuration with it; only key=value may follow"
         raise UserError(f"--resume: {said}, and {shown(options.config)} is none")
     changes = [change for change in (options.config, *options.overrides) if change is not None]
+    if options.config is not None and "=" not in options.config:
+        said = "a run has its configuration with it; only key=value may follow"
+        raise UserError(f"--resume: {said}, and {shown(options.config)} is none")
     return resuming.load_run(Path(expanded(options.resume)), changes, plugins, without)
 
 

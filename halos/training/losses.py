@@ -14,6 +14,8 @@ from halos.errors import Diverged
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+AT_FIRST = 4096  # losses of a job for which there is room
+
 
 AT_FIRST = 4096  # losses of a job for which there is room
 
