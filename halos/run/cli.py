@@ -88,9 +88,6 @@ def _loaded(options: argparse.Namespace) -> tuple[Config, Plugins, Optional[Chec
         return *load_config(_config_file(options.config), options.overrides, plugins, without), None
     if options.overwrite:
         raise UserError("--overwrite: a run that is resumed goes on in its folder; give one of the two")
-    if options.config is not None and "=" not in options.config:
-        said = "a run has its configuration with it; only key=value may follow"
-        raise UserError(f"--resume: {said}, and {shown(options.config)} is none")
     changes = [change for change in (options.config, *options.overrides) if change is not None]
     if options.config is not None and "=" not in options.config:
         said = "a run has its configuration with it; only key=value may follow"

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 AT_FIRST = 4096  # losses of a job for which there is room
 
 
-AT_FIRST = 4096  # losses of a job for which there is room
-
-
 class Losses:
     """The training losses of a job's steps, which stay on their device until the job is over."""
 
