@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from halos.errors import Diverged
-from halos.training.losses import Losses
+from halos.training.losses import AT_FIRST, Losses
 
 
 def losses(*values: float, steps: int = 5) -> Losses:
@@ -37,3 +37,8 @@ def test_the_first_that_is_not_finite_is_named_by_its_step_from_one_on() -> None
 
 def test_only_those_added_so_far_are_looked_at() -> None:
     assert losses(1.0, 0.5).check(str).tolist() == [1.0, 0.5]
+
+
+def test_a_job_may_have_more_steps_than_there_is_room_for_at_first() -> None:
+    values = [float(step) for step in range(2 * AT_FIRST + 1)]
+    assert losses(*values, steps=10**12).check(str).tolist() == values
