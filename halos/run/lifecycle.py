@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Optional, Union
+from types import FrameType
+from typing import Any, Optional, Union
 
 from halos.config.config import Config
 from halos.observers import builtin
@@ -62,7 +65,8 @@ def run(
         if assembled.checkpointer is not None:
             assembled.checkpointer.on_live = partial(_go_on, assembled)
         try:
-            assembled.train()
+            with _signals_between_records(assembled):
+                assembled.train()
             _refuse_fruitless(assembled)
             save_model(assembled.simulation.params, config.executor, config.folder)
         except BaseException as error:
@@ -73,6 +77,26 @@ def run(
                     logger.error("the end of the run could not be recorded: %s", another)
             raise
         return _finish(assembled, tally, began, True), assembled.experiment.cluster
+
+
+@contextmanager
+def _signals_between_records(assembled: Run) -> Iterator[None]:
+    """Ctrl-C and SIGTERM do what they do when all who listen have heard of a record, or none: so all end alike."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    called = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():  # nobody is interrupted there
+        called = {}
+    for number, handler in called.items():
+        signal.signal(number, partial(_put_off, assembled, handler))
+    try:
+        yield
+    finally:
+        for number, handler in called.items():
+            signal.signal(number, handler)
+
+
+def _put_off(assembled: Run, handler: Callable[[int, Optional[FrameType]], Any], number: int, frame: Any) -> None:
+    assembled.simulation.between_records(partial(handler, number, frame))
 
 
 def _finish(assembled: Run, tally: Tally, began: float, finished: Union[bool, str]) -> Summary:

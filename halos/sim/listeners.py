@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Optional
 
 import pluggy
 
@@ -26,7 +26,19 @@ class Listeners:
         self._hook = hook
         self._aside = aside
         self._components = components
+        self._telling = False  # whether some have heard of a record, and others may not have
+        self._waiting: Optional[Callable[[], Any]] = None
         self.bind()
+
+    def between(self, act: Callable[[], Any]) -> None:
+        """Call `act` when no record is being told: now, or else as soon as all have heard it (it may raise).
+
+        A second one does not wait: whoever hears may never be done.
+        """
+        if self._telling and self._waiting is None:
+            self._waiting = act
+        else:
+            act()
 
     def bind(self) -> None:
         """Look up who listens, and how they are to be called."""
@@ -52,8 +64,15 @@ class Listeners:
         ]
 
         def tell(record: Any) -> None:
-            for function in functions:
-                function(record)
+            self._telling = True
+            try:
+                for function in functions:
+                    function(record)
+            finally:
+                self._telling = False
+            if self._waiting is not None:
+                waiting, self._waiting = self._waiting, None
+                waiting()
 
         return functions[0] if len(functions) == 1 else tell
 

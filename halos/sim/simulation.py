@@ -56,6 +56,7 @@ class Simulation:
         self.done = False  # whether the budget is spent
         self._parts = parts
         self._tell = Listeners(parts.hook, parts.aside, parts.components)
+        self.between_records = self._tell.between
         self._origins = Origins(parts.record)
         self._servers = Servers(params, self._origins.take, parts.real)
         self._wire = Wire(parts.codec, params, parts.wire_bytes)

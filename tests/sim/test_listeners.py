@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pluggy
+import pytest
 
 from halos import hookimpl
 from halos.plugins import hookspecs
@@ -82,3 +83,26 @@ def test_without_listeners_nothing_happens() -> None:
     tell, _ = listeners()
     tell.commit(None)  # type: ignore[arg-type]
     assert LOG == []
+
+
+def test_what_must_not_come_between_waits_until_all_have_heard() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    class Stops:
+        @hookimpl
+        def on_update(self, update: Any) -> None:
+            for _ in range(update):  # the second does not wait: this one may never be done
+                tell.between(stop)
+            LOG.append("goes on")
+
+    tell, _ = listeners(Observer("a"), Stops())
+    with pytest.raises(KeyboardInterrupt):
+        tell.update(1)  # type: ignore[arg-type]
+    assert LOG == ["aside", "goes on", "aside", ("a", 1)]
+    with pytest.raises(KeyboardInterrupt):
+        tell.between(stop)  # nothing is being told now
+    LOG.clear()
+    with pytest.raises(KeyboardInterrupt):
+        tell.update(2)  # type: ignore[arg-type]
+    assert LOG == ["aside"]
