@@ -69,7 +69,7 @@ class Evaluations:
         losses = None
         self._latest = self._clock.now
         for name, params in self._models():
-            if again or self._known.get(name, (None,))[0] != params.serial:
+            if again or self._changed(name, params):
                 found = self.evaluate(params, name)
                 losses = found if name == GLOBAL else losses
         return losses
@@ -89,6 +89,15 @@ class Evaluations:
             if not self._known:  # nothing is trained: never any losses
                 self._every = math.inf
         return False
+
+    def _changed(self, name: str, params: Params) -> bool:
+        """Whether a model is another than when it was last evaluated; one that is made anew is seen by its losses."""
+        serial, known = self._known.get(name, (None, {}))
+        if serial == params.serial:
+            return False
+        measures = self._measured(params)
+        self._known[name] = params.serial, measures
+        return measures != known
 
     def evaluate(self, params: Params, of: str) -> dict[str, float]:
         """As Simulation.evaluate."""

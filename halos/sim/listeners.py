@@ -27,18 +27,22 @@ class Listeners:
         self._aside = aside
         self._components = components
         self._telling = False  # whether some have heard of a record, and others may not have
-        self._waiting: Optional[Callable[[], Any]] = None
+        self._waiting: Optional[Callable[[], Any]] = None  # what has not come about yet
         self.bind()
 
     def between(self, act: Callable[[], Any]) -> None:
-        """Call `act` when no record is being told: now, or else as soon as all have heard it (it may raise).
+        """Call `act` when no record is being told: now, or else as soon as all have heard it.
 
-        A second one does not wait: whoever hears may never be done.
+        What it raises may be lost on the way (Python ignores errors where objects are freed): then it is called again
+        after the next record. A second one does not wait for those who hear, who may never be done.
         """
-        if self._telling and self._waiting is None:
-            self._waiting = act
-        else:
-            act()
+        first, self._waiting = self._waiting is None, act
+        if not (self._telling and first):
+            self._act(act)
+
+    def _act(self, act: Callable[[], Any]) -> None:
+        act()
+        self._waiting = None
 
     def bind(self) -> None:
         """Look up who listens, and how they are to be called."""
@@ -71,8 +75,7 @@ class Listeners:
             finally:
                 self._telling = False
             if self._waiting is not None:
-                waiting, self._waiting = self._waiting, None
-                waiting()
+                self._act(self._waiting)
 
         return functions[0] if len(functions) == 1 else tell
 

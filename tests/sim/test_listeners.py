@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pluggy
@@ -100,9 +101,26 @@ def test_what_must_not_come_between_waits_until_all_have_heard() -> None:
     with pytest.raises(KeyboardInterrupt):
         tell.update(1)  # type: ignore[arg-type]
     assert LOG == ["aside", "goes on", "aside", ("a", 1)]
-    with pytest.raises(KeyboardInterrupt):
-        tell.between(stop)  # nothing is being told now
-    LOG.clear()
+    tell, _ = listeners(Observer("a"), Stops())
     with pytest.raises(KeyboardInterrupt):
         tell.update(2)  # type: ignore[arg-type]
     assert LOG == ["aside"]
+
+
+def test_what_is_raised_and_lost_on_the_way_is_raised_after_the_next_record() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    tell, _ = listeners(Observer("a"), Observer("b"))
+    with suppress(KeyboardInterrupt):  # as Python does, where an object is freed
+        tell.between(stop)
+    with pytest.raises(KeyboardInterrupt):
+        tell.update(7)  # type: ignore[arg-type]
+    assert LOG == ["aside", ("b", 7), "aside", ("a", 7)]
+
+
+def test_what_raises_nothing_is_called_once() -> None:
+    tell, _ = listeners(Observer("a"), Observer("b"))
+    tell.between(lambda: LOG.append("heard"))
+    tell.update(7)  # type: ignore[arg-type]
+    assert LOG.count("heard") == 1
