@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -96,7 +97,10 @@ def _signals_between_records(assembled: Run) -> Iterator[None]:
 
 
 def _put_off(assembled: Run, handler: Callable[[int, Optional[FrameType]], Any], number: int, frame: Any) -> None:
-    assembled.simulation.between_records(partial(handler, number, frame))
+    freeing = (
+        frame is not None and frame.f_code.co_filename == weakref.__file__
+    )  # an error would be lost
+    assembled.simulation.between_records(partial(handler, number, frame), later=freeing)
 
 
 def _finish(assembled: Run, tally: Tally, began: float, finished: Union[bool, str]) -> Summary:

@@ -30,14 +30,14 @@ class Listeners:
         self._waiting: Optional[Callable[[], Any]] = None  # what has not come about yet
         self.bind()
 
-    def between(self, act: Callable[[], Any]) -> None:
-        """Call `act` when no record is being told: now, or else as soon as all have heard it.
+    def between(self, act: Callable[[], Any], later: bool = False) -> None:
+        """Call `act` when no record is being told: now (`later`: after the next one), or as soon as all have heard it.
 
-        What it raises may be lost on the way (Python ignores errors where objects are freed): then it is called again
-        after the next record. A second one does not wait for those who hear, who may never be done.
+        If what it raises is lost on the way (Python ignores errors where objects are freed), it is called again after
+        the next record. A second one does not wait for those who hear, who may never be done.
         """
         first, self._waiting = self._waiting is None, act
-        if not (self._telling and first):
+        if not (first and (self._telling or later)):
             self._act(act)
 
     def _act(self, act: Callable[[], Any]) -> None:

@@ -116,6 +116,10 @@ def test_what_is_raised_and_lost_on_the_way_is_raised_after_the_next_record() ->
         tell.between(stop)
     with pytest.raises(KeyboardInterrupt):
         tell.update(7)  # type: ignore[arg-type]
+    tell, _ = listeners(Observer("a"), Observer("b"))
+    tell.between(stop, later=True)
+    with pytest.raises(KeyboardInterrupt):
+        tell.update(7)  # type: ignore[arg-type]
     assert LOG == ["aside", ("b", 7), "aside", ("a", 7)]
 
 
