@@ -97,9 +97,7 @@ def _signals_between_records(assembled: Run) -> Iterator[None]:
 
 
 def _put_off(assembled: Run, handler: Callable[[int, Optional[FrameType]], Any], number: int, frame: Any) -> None:
-    freeing = (
-        frame is not None and frame.f_code.co_filename == weakref.__file__
-    )  # an error would be lost
+    freeing = frame is not None and frame.f_code.co_filename == weakref.__file__  # an error would be lost
     assembled.simulation.between_records(partial(handler, number, frame), later=freeing)
 
 
