@@ -72,6 +72,27 @@ def test_halos_records_an_updates_whole_way_to_the_global_model_beside_the_excha
     assert all(share.end_to_end == () for share in local)
 
 
+def test_an_update_may_be_close_to_the_global_model_that_takes_it_in_where_the_hop_was_far() -> None:
+    # Two workers of local-0 half a second from the global server, one of local-1 beside it; an update every 2 s takes
+    # x = 1 − θ to 0.81 x. Θ moves by half of what comes, and local servers keep their own model.
+    run = record(
+        tiny(
+            cluster=speeds([1, 1], [1]),
+            network={"bandwidth_gbps": float("inf"), "latency_ms": [[0, 500], [500, 0]]},
+            model={"dtype": "float64", "size": 1},
+            policy=HALOS | {"outer": {"name": "sgd", "lr": 0.5}, "merge_weight": 0.0, "server_region": 1},
+            budget={"local_steps": 12},
+        )
+    )
+    # At 2 s local-0 is at 0.19 and 0.38, where its workers go on; at 2.5 s Θ = 0.38 / 2; at 4 s local-1 brings 0.3439.
+    assert [commit.time for commit in run.global_commits] == [2.5, 4.0, 4.5]
+    assert run.thetas[:2] == pytest.approx([0.19, 0.19 + 0.5 * 0.3439], abs=1e-12)
+    late = run.global_commits[2].shares[0]  # at 4.5 s, into 0.36195, computed by local-0 from Θ = 0.19
+    assert (late.hop_staleness, late.hop_drift) == (1, pytest.approx(0.17195, abs=1e-12))
+    assert [way.drift for way in late.end_to_end] == pytest.approx([0.17195, 0.01805], abs=1e-12)
+    assert [way.staleness for way in late.end_to_end] == [2, 2]  # both began at 2 s, when Θ was the initial model
+
+
 def test_halos_as_published_never_sends_what_it_merged_during_an_exchange_and_says_so() -> None:
     def final(rebase: str) -> Any:
         return record(
