@@ -28,4 +28,4 @@ def joined(pieces: list[torch.Tensor | Batch]) -> torch.Tensor | Batch:
     """Return all samples of `pieces`, which are of one kind, in order."""
     if isinstance(pieces[0], Batch):
         return Batch(*map(torch.cat, zip(*pieces)))
-    return torch.cat(pieces)  # type: ignore[arg-type]
+    return torch.cat(pieces)  # type: ignore[arg-type]  # none is a Batch, as the first is not

@@ -152,8 +152,9 @@ class GPTNeoX:
 
     def metrics(self, module: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the loss, and the accuracy: the fraction of tokens that are the likeliest ones."""
-        logits, tokens = module.logits(batch[:, :-1]), batch[:, 1:]  # type: ignore[operator]
-        loss: torch.Tensor = module.loss(logits, tokens)  # type: ignore[operator]
+        network: Any = module  # what `build` has built
+        logits, tokens = network.logits(batch[:, :-1]), batch[:, 1:]
+        loss: torch.Tensor = network.loss(logits, tokens)
         return {"loss": loss, "accuracy": (logits.argmax(-1) == tokens).double().mean()}
 
     def hugging_face(
