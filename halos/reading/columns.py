@@ -9,10 +9,9 @@ import numpy as np
 
 from halos.errors import UserError, did_you_mean
 
-if TYPE_CHECKING:
-    import pandas
+if TYPE_CHECKING:  # whoever only starts a run does not wait for NumPy
+    Array = np.ndarray[Any, np.dtype[Any]]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 NUMBERS = {int, float, type(None)}
 
 
@@ -51,7 +50,7 @@ class Columns:
         chosen = np.arange(self._rows)[rows]
         return Columns({name: array[chosen] for name, array in self._arrays.items()}, len(chosen))
 
-    def to_pandas(self) -> pandas.DataFrame:
+    def to_pandas(self) -> Any:
         """Return a data frame of the same. Raises UserError without pandas, which the extra `analysis` brings."""
         try:
             import pandas
@@ -107,7 +106,9 @@ class Gathering:
         objects = np.full(self._rows, None, dtype=object)
         for first, array in pieces:
             if not _unknown(array):
-                objects[first : first + len(array)] = array.astype(object) if array.dtype.kind == "O" else array.tolist()
+                objects[first : first + len(array)] = (
+                    array.astype(object) if array.dtype.kind == "O" else array.tolist()
+                )
         return objects
 
 

@@ -22,17 +22,18 @@ from halos.reading.lines import batches
 from halos.values.records import GLOBAL
 
 # What the columns are called, also where nothing was recorded; docs/measures.md says what they mean.
-UPDATE = (
-    "id time worker region steps start_time start_version global_version delta_norm first_sample end_sample lr_step"
-    " loss losses server"
-).split()
-TRANSFER = "start_time time src dst bytes kind worker server".split()
-COMMIT = "time version server kind local_steps norm step_norm contributions".split()
-CONTRIBUTION = (
-    "commit time version server updates steps from_version hop_staleness hop_drift"  # `updates`: how many
-).split()
-MERGED = "contribution commit time version server update worker factor staleness seconds drift".split()
-EVALUATION = "time version local_steps trained_steps tokens loss set of".split()
+UPDATE = [
+    *("id", "time", "worker", "region", "steps", "start_time", "start_version", "global_version", "delta_norm"),
+    *("first_sample", "end_sample", "lr_step", "loss", "losses", "server"),
+]
+TRANSFER = ["start_time", "time", "src", "dst", "bytes", "kind", "worker", "server"]
+COMMIT = ["time", "version", "server", "kind", "local_steps", "norm", "step_norm", "contributions"]
+OF_COMMIT = ["time", "version", "server"]  # of the commit it is in
+OF_SHARE = ["steps", "from_version", "hop_staleness", "hop_drift"]
+CONTRIBUTION = ["commit", *OF_COMMIT, "updates", *OF_SHARE]
+OF_WAY = ["staleness", "seconds", "drift"]
+MERGED = ["contribution", "commit", *OF_COMMIT, "update", "worker", "factor", *OF_WAY]
+EVALUATION = ["time", "version", "local_steps", "trained_steps", "tokens", "loss", "set", "of"]
 
 
 class RunRecords:
@@ -131,9 +132,9 @@ class RunRecords:
                 len(shares),
                 {
                     "commit": [commit_rows + row for row, _ in shares],
-                    **{key: [commit[key] for commit in of] for key in ("time", "version", "server")},
+                    **{key: [commit[key] for commit in of] for key in OF_COMMIT},
                     "updates": [len(share["updates"]) for _, share in shares],
-                    **{key: [share[key] for _, share in shares] for key in CONTRIBUTION[5:]},
+                    **{key: [share[key] for _, share in shares] for key in OF_SHARE},
                 },
             )
             merged.put(
@@ -141,11 +142,11 @@ class RunRecords:
                 {
                     "contribution": [contribution_rows + row for row, _, _ in updates],
                     "commit": [commit_rows + shares[row][0] for row, _, _ in updates],
-                    **{key: [commit[key] for commit in theirs] for key in ("time", "version", "server")},
+                    **{key: [commit[key] for commit in theirs] for key in OF_COMMIT},
                     "update": [share["updates"][place] for _, share, place in updates],
                     "worker": [share["workers"][place] for _, share, place in updates],
                     "factor": [share["factors"][place] for _, share, place in updates],
-                    **{key: [way.get(key) for way in ways] for key in MERGED[8:]},
+                    **{key: [way.get(key) for way in ways] for key in OF_WAY},
                 },
             )
             commit_rows += len(records)

@@ -67,7 +67,7 @@ def test_rows_are_chosen_by_a_mask_by_indices_or_a_slice() -> None:
 
 
 def test_a_wrong_name_is_answered_with_those_there_are() -> None:
-    with pytest.raises(KeyError, match="no column 'tme' .*did you mean 'time'.*there are time, steps"):
+    with pytest.raises(KeyError, match=r"no column 'tme' .*did you mean 'time'.*there are time, steps"):
         gathered([{"time": 1, "steps": 2}])["tme"]
 
 

@@ -52,5 +52,5 @@ def test_the_collector_of_garbage_is_on_or_off_as_before(tmp_path: Path) -> None
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").mkdir()
-    with pytest.raises(UserError, match="x.jsonl cannot be read: Is a directory"):
+    with pytest.raises(UserError, match=r"x\.jsonl cannot be read: Is a directory"):
         read(tmp_path / "x.jsonl")

@@ -63,7 +63,10 @@ def test_commits_contributions_and_their_updates_point_at_each_other(tmp_path: P
     assert math.isnan(run.commits["step_norm"][0])
     shares = run.contributions
     assert shares["commit"].tolist() == [0, 2, 2] and shares["updates"].tolist() == [1, 2, 1]
-    assert shares["hop_drift"].tolist() == [0.5, 0.125, 0.0] and shares["server"].tolist() == ["local-0", *2 * ["global"]]
+    assert shares["hop_drift"].tolist() == [0.5, 0.125, 0.0] and shares["server"].tolist() == [
+        "local-0",
+        *2 * ["global"],
+    ]
     merged = run.merged
     assert merged["contribution"].tolist() == [0, 1, 1, 2] and merged["commit"].tolist() == [0, 2, 2, 2]
     assert merged["update"].tolist() == [7, 7, 8, 9] and merged["worker"].tolist() == [3, 3, 4, 5]
@@ -174,10 +177,10 @@ def test_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
             halos.read(tmp_path / name)
     folder = written(tmp_path / "x")
     (folder / "summary.json").write_text("{")
-    with pytest.raises(UserError, match="summary.json is no run's summary"):
+    with pytest.raises(UserError, match=r"summary\.json is no run's summary"):
         halos.read(folder)
     (folder / "config.yaml").write_text("- 1")
-    with pytest.raises(UserError, match="config.yaml is no run's configuration"):
+    with pytest.raises(UserError, match=r"config\.yaml is no run's configuration"):
         halos.read(folder)
 
 
