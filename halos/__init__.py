@@ -26,6 +26,8 @@ from halos.errors import (
 from halos.hooks import Register, hookimpl
 from halos.models import Model
 from halos.observers.experiment import Experiment
+from halos.observers.jsonl import Lines
+from halos.observers.observer import Observer
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
 from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov
 from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
@@ -103,6 +105,7 @@ __all__ = [
     "Inline",
     "Job",
     "Layout",
+    "Lines",
     "Lost",
     "LostJob",
     "Matrix",
@@ -111,6 +114,7 @@ __all__ = [
     "Nesterov",
     "NetworkModel",
     "NoFaults",
+    "Observer",
     "Outage",
     "Outcome",
     "Params",
