@@ -28,6 +28,8 @@ from halos.models import Model
 from halos.observers.experiment import Experiment
 from halos.observers.jsonl import Lines
 from halos.observers.observer import Observer
+from halos.reading.columns import Columns
+from halos.reading.run import RunRecords, read
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
 from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov
 from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
@@ -77,6 +79,7 @@ __all__ = [
     "Cluster",
     "Codec",
     "Collective",
+    "Columns",
     "Commit",
     "ComputeModel",
     "ConfigError",
@@ -121,6 +124,7 @@ __all__ = [
     "Region",
     "Register",
     "Round",
+    "RunRecords",
     "RunSoFar",
     "Share",
     "Simulation",
@@ -147,6 +151,7 @@ __all__ = [
     "mean",
     "own_seed",
     "positive",
+    "read",
     "require",
     "rounded",
     "rounded_down",
