@@ -37,7 +37,7 @@ class Axis:
     choices: tuple[Choice, ...]
 
     def __post_init__(self) -> None:
-        labels = [str(choice.label) for choice in self.choices]
+        labels = [text_of(choice.label) for choice in self.choices]
         if not labels:
             raise ConfigError(self.name, "an axis without values")
         twice = next((label for label in labels if labels.count(label) > 1), None)
@@ -126,6 +126,12 @@ def nested(key: str, value: Any) -> Section:
         value = Layer([(part, value)])
     section: Section = value
     return section
+
+
+def text_of(label: Label) -> str:
+    """A label as people write it: `0.001`, `1e+15`."""
+    brief = f"{label:.15g}" if isinstance(label, float) else str(label)
+    return brief if isinstance(label, str) or float(brief) == label else repr(label)
 
 
 def short(text: str) -> str:

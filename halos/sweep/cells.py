@@ -18,8 +18,9 @@ from halos.config.written import Layer
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, from_here
 from halos.plugins.registry import VERSION, Plugins
+from halos.run.assembly import connected
 from halos.run.resuming import FREE
-from halos.sweep.axes import Label
+from halos.sweep.axes import Label, text_of
 from halos.sweep.grid import Combination, said
 
 # What makes no other run of it: how it is called, and what may change when a run goes on.
@@ -80,7 +81,8 @@ class Cells:
 
     def _cell(self, combination: Combination, heads: dict[str, str], timed: bool) -> Cell:
         section = merge(combination.section, TIMED if timed else QUIET)
-        config, found = resolved(section, self._plugins, self._without, self._loaded)
+        tried, (config, found) = (resolved(section, self._plugins, self._without, self._loaded) for _ in range(2))
+        connected(*tried)  # says what does not fit the cluster, or another component, and changes what it is given
         digest = _digest(config, found)
         named = ",".join(f"{heads[name]}={_plain(label)}" for name, label in combination.labels.items())
         config.name = (named or _plain(config.name))[:LONGEST_NAME]
@@ -142,4 +144,4 @@ def _heads(names: Sequence[str]) -> dict[str, str]:
 
 def _plain(label: Label) -> str:
     """A label as a part of a folder's name, that no shell minds."""
-    return re.sub(r"[^\w.+-]+", "-", str(label)).strip("-")[:LONGEST_LABEL] or "-"
+    return re.sub(r"[^\w.+-]+", "-", text_of(label)).strip("-")[:LONGEST_LABEL] or "-"

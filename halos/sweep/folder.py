@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from halos.config.layers import read
 from halos.config.references import escaped
 from halos.config.yaml_text import to_yaml
 from halos.errors import UserError
@@ -25,7 +24,7 @@ LIST, LOGS, TIMING = "sweep.json", "logs", "timing"
 PATIENCE = 10.0  # seconds for the processes of a sweep that was killed to end
 # How a summary says that a loss was no finite number any more.
 DIVERGED = re.compile(r"failed: .*(became|are not finite)", re.S)
-
+LABELS = re.compile(r"^labels:.*\n(?:[ ].*\n)*", re.M)  # in a resolved configuration
 State = Literal["new", "finished", "diverged", "interrupted", "broken off"]
 
 if sys.platform == "win32":
@@ -135,9 +134,9 @@ def list_cells(folder: Path, axes: Sequence[str], places: Sequence[Place]) -> No
 
 
 def _label(path: Path, cell: Cell) -> None:
-    config, labels = read(path), cell.config.labels
-    wanted = {name: escaped(label) if isinstance(label, str) else label for name, label in labels.items()}
-    if config.get("labels") != wanted:
-        config["labels"] = wanted
+    labels = {name: escaped(label) if isinstance(label, str) else label for name, label in cell.config.labels.items()}
+    text = path.read_text(encoding="utf-8")
+    wanted = LABELS.sub(lambda _: to_yaml({"labels": labels}), text)
+    if wanted != text:
         with replacing(path) as temporary:
-            temporary.write_text(to_yaml(config), encoding="utf-8")
+            temporary.write_text(wanted, encoding="utf-8")

@@ -13,10 +13,10 @@ from typing import Any, Optional
 from halos.config.layers import layered, merge, overrides, parse_override, read
 from halos.config.paths import expanded
 from halos.config.references import escaped
-from halos.config.written import Layer, as_text, at, inside, plain
+from halos.config.written import Layer, Spelled, as_text, at, inside, plain
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, did_you_mean, shown
-from halos.sweep.axes import Axis, Choice, Label, changes, from_file, from_text, is_axis, short
+from halos.sweep.axes import Axis, Choice, Label, changes, from_file, from_text, is_axis, short, text_of
 
 KEYS = ("config", "set", "axes", "without")  # of a grid file
 OWN = {"name": "a cell is named after its labels", "out": "the folder of a sweep is --out DIR"}
@@ -65,7 +65,7 @@ class Grid:
 
 def said(labels: Mapping[str, Label]) -> str:
     """Labels as messages have them."""
-    return ", ".join(f"{name} {label}" for name, label in labels.items())
+    return ", ".join(f"{name} {text_of(label)}" for name, label in labels.items())
 
 
 def asked(file: str, arguments: Sequence[str], lines: Optional[Path] = None) -> Grid:
@@ -120,7 +120,7 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
     left_out = given.get("without") or []
     if not isinstance(left_out, list) or not all(isinstance(each, dict) and each for each in left_out):
         raise ConfigError("without", f"{shown(plain(left_out))} is not a list of sections, each of labels by axis")
-    without = tuple({str(name): str(as_text(label)) for name, label in inside(each)} for each in left_out)
+    without = tuple({str(name): _as_label(label) for name, label in inside(each)} for each in left_out)
     return section, {str(name): from_file(str(name), value) for name, value in inside(listed)}, without
 
 
@@ -151,10 +151,16 @@ def _check_without(without: Sequence[Mapping[str, str]], axes: Mapping[str, Axis
         for name, label in each.items():
             if name not in axes:
                 raise ConfigError(f"without[{index}].{name}", f"no such axis{did_you_mean(name, axes)}")
-            known = [str(choice.label) for choice in axes[name].choices]
+            known = [text_of(choice.label) for choice in axes[name].choices]
             if label not in known:
                 raise ConfigError(f"without[{index}].{name}", f"{shown(label)} is not one of {', '.join(known[:20])}")
 
 
+def _as_label(value: Any) -> str:
+    """A label of a grid file, as axes have theirs."""
+    number = isinstance(value, Spelled) and isinstance(value.value, (int, float)) and not isinstance(value.value, bool)
+    return text_of(value.value) if number else str(as_text(value))
+
+
 def _fits(labels: Mapping[str, Any], partly: Mapping[str, str]) -> bool:
-    return all(str(labels[name]) == label for name, label in partly.items())
+    return all(text_of(labels[name]) == label for name, label in partly.items())

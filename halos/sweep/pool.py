@@ -6,6 +6,7 @@ import importlib
 import mmap
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -180,4 +181,4 @@ def _last_line(place: Place) -> str:
     except OSError:
         return ""
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return last.removeprefix("error: ").removeprefix("stopped: ")
+    return re.sub(r"^(error|stopped|failed): ", "", last)

@@ -8,15 +8,17 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn, Optional
 
+from halos.command import FAILED
 from halos.config.config import Config
 from halos.config.sections import to_sections
 from halos.config.topics import flow
-from halos.errors import UserError
+from halos.errors import UserError, in_a_line
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.plugins.registry import Plugins
@@ -71,7 +73,9 @@ def attempt(place: Place, share: Callable[[float], None]) -> int:
     except BaseException as error:
         code = ended(error, plugins.name_of(type(config.policy)))
         if code is None:
-            raise
+            traceback.print_exception(error)
+            print(f"failed: {type(error).__name__}: {in_a_line(error)}", file=sys.stderr)
+            return FAILED
         return code
     return 0
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from halos.observers.units import duration, size
+from halos.sweep.axes import text_of
 from halos.sweep.folder import Place, state, summary
 from halos.sweep.timing import Group
 
@@ -54,7 +55,7 @@ def show(axes: Sequence[str], places: Sequence[Place]) -> None:
         loss, seconds, links = (came.get(key) for key in ("final_validation_loss", "simulated_seconds", "bytes"))
         rows.append(
             [
-                *(str(place.cell.labels[name]) for name in axes),
+                *(text_of(place.cell.labels[name]) for name in axes),
                 "-" if loss is None else f"{loss:.4f}",
                 duration(seconds),
                 "-" if links is None else size(sum(links.values())),
