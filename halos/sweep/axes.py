@@ -35,6 +35,7 @@ class Axis:
 
     name: str
     choices: tuple[Choice, ...]
+    labelled: bool = False  # the choices are sections of overrides, and their labels no values
 
     def __post_init__(self) -> None:
         labels = [text_of(choice.label) for choice in self.choices]
@@ -84,11 +85,24 @@ def from_text(argument: str) -> Axis:
     return Axis(key, tuple(_choice(key, parse_override(f"{key}={each}"), each) for each in several))
 
 
+def chosen(axis: Axis, text: str) -> Axis:
+    """Those choices of a labelled axis that `a,b` names. Raises ConfigError for a label that there is not."""
+    try:
+        wanted = [parse_override(f"label={each}")["label"] for each in values(text)]
+    except ValueError as error:
+        raise ConfigError(axis.name, str(error)) from None
+    known = {text_of(choice.label): choice for choice in axis.choices}
+    for label in map(str, wanted):
+        if label not in known:
+            raise ConfigError(axis.name, f"{shown(label)} is not one of the grid file's {', '.join(known)}")
+    return Axis(axis.name, tuple(known[str(label)] for label in wanted), labelled=True)
+
+
 def from_file(name: str, value: Any) -> Axis:
     """The axis `name` of a grid file: a list of values, `0..4`, or a section of overrides by label."""
     if isinstance(value, dict):
         labelled = ((label, changes(inner, f"axes.{name}.{label}")) for label, inner in inside(value))
-        return Axis(name, tuple(Choice(short(str(label)), section) for label, section in labelled))
+        return Axis(name, tuple(Choice(short(str(label)), section) for label, section in labelled), labelled=True)
     value = as_text(value)
     found = COUNTED.fullmatch(value) if isinstance(value, str) else None
     if found is not None:

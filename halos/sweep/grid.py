@@ -16,7 +16,7 @@ from halos.config.references import escaped
 from halos.config.written import Layer, Spelled, as_text, at, inside, plain
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, did_you_mean, shown
-from halos.sweep.axes import Axis, Choice, Label, changes, from_file, from_text, is_axis, short, text_of
+from halos.sweep.axes import Axis, Choice, Label, changes, chosen, from_file, from_text, is_axis, short, text_of
 
 KEYS = ("config", "set", "axes", "without")  # of a grid file
 OWN = {"name": "a cell is named after its labels", "out": "the folder of a sweep is --out DIR"}
@@ -47,14 +47,14 @@ class Grid:
 
     def cells(self) -> Iterator[Combination]:
         """Every cell; the last axis changes fastest."""
-        for chosen in itertools.product(*(axis.choices for axis in self.axes)):
-            labels = {axis.name: choice.label for axis, choice in zip(self.axes, chosen, strict=True)}
+        for choices in itertools.product(*(axis.choices for axis in self.axes)):
+            labels = {axis.name: choice.label for axis, choice in zip(self.axes, choices, strict=True)}
             if not any(_fits(labels, each) for each in self.without):
-                yield Combination(labels, self._section(labels, chosen))
+                yield Combination(labels, self._section(labels, choices))
 
-    def _section(self, labels: dict[str, Label], chosen: Sequence[Choice]) -> Section:
+    def _section(self, labels: dict[str, Label], choices: Sequence[Choice]) -> Section:
         section, line = self.config, self.fixed
-        for axis, choice in zip(self.axes, chosen, strict=True):
+        for axis, choice in zip(self.axes, choices, strict=True):
             if axis.name in self.above:
                 line = layered(line, choice.changes, one=True)
             else:
@@ -82,6 +82,9 @@ def asked(file: str, arguments: Sequence[str], lines: Optional[Path] = None) -> 
     for argument in arguments:
         key, equals, value = argument.partition("=")
         key = key.strip()
+        if equals and key in axes and axes[key].labelled:
+            axes[key] = chosen(axes[key], value)
+            continue
         parse_override(f"{key}={value if not is_axis(value) else 0}" if equals else argument)  # its mistakes
         if key in OWN:
             raise ConfigError(key, f"belongs to no cell: {OWN[key]}")
@@ -97,7 +100,6 @@ def asked(file: str, arguments: Sequence[str], lines: Optional[Path] = None) -> 
     several = {**axes, **above}
     if math.prod(len(axis.choices) for axis in several.values()) > MOST:
         raise UserError(f"more than {MOST:,} cells")
-    _check_without(without, several)
     return Grid(section, tuple(several.values()), overrides(fixed.values()), frozenset(above), without)
 
 
@@ -121,7 +123,9 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
     if not isinstance(left_out, list) or not all(isinstance(each, dict) and each for each in left_out):
         raise ConfigError("without", f"{shown(plain(left_out))} is not a list of sections, each of labels by axis")
     without = tuple({str(name): _as_label(label) for name, label in inside(each)} for each in left_out)
-    return section, {str(name): from_file(str(name), value) for name, value in inside(listed)}, without
+    axes = {str(name): from_file(str(name), value) for name, value in inside(listed)}
+    _check_without(without, axes)
+    return section, axes, without
 
 
 def _listed(path: Path) -> Axis:
@@ -163,4 +167,4 @@ def _as_label(value: Any) -> str:
 
 
 def _fits(labels: Mapping[str, Any], partly: Mapping[str, str]) -> bool:
-    return all(text_of(labels[name]) == label for name, label in partly.items())
+    return all(name in labels and text_of(labels[name]) == label for name, label in partly.items())
