@@ -22,7 +22,7 @@ ROWS = (
     "__init__ plugins policies",
     "config",
     "resume utilization export",
-    "run",
+    "run compare",
     "testing",
 )
 NEVER = {("sim", "observers")}  # though the row would allow it
