@@ -12,7 +12,7 @@ from halos.compare.bands import Band, curves, gap
 from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named, plain
 from halos.compare.drifts import WAYS, Drifts, drifts, over_time
 from halos.compare.groups import Group
-from halos.compare.units import in_units
+from halos.compare.scale import Scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MEANT = (
     "how far the global model had moved meanwhile (L2 norm), by the norm ‖Δ‖ of the update that was merged: 1 is one"
-    " update's worth. Hop: since the model from which the server computed what it merged (of a contribution of several"
-    " updates, by their mean ‖Δ‖). End to end: since the worker began."
+    " update's worth. Hop: since the model from which what the server merged was computed. End to end: since the worker"
+    " began."
 )
 
 
@@ -44,10 +44,10 @@ def over(known: Found, looks: Sequence[Style]) -> Optional[Figure]:
         bands = [over_time(list(several.values())) for several in known[way]]
         latest = max((float(each.at[-1]) for each in bands if each is not None), default=None)
         if latest is not None:
-            size, unit = in_units("seconds", latest)
-            scaled = [(look, each and each.per(size)) for look, each in zip(looks, bands)]
+            scale = Scale.of([latest], "seconds")
+            scaled = [(look, each and each.per(scale.size)) for look, each in zip(looks, bands)]
             panels.append(
-                Panel(f"drift, {way}, over simulated time", partial(_draw_over, bands=scaled, way=way, unit=unit))
+                Panel(f"drift, {way}, over simulated time", partial(_draw_over, bands=scaled, way=way, unit=scale.unit))
             )
     caption = (
         f"Drift: {MEANT} Means in forty intervals of time, over a run's merges at its global server; a line is the mean"

@@ -25,10 +25,10 @@ WAYS = ("hop", "end to end")
 
 @dataclass(frozen=True)
 class Drifts:
-    """One run's, in the order of commits; those that are not known are left out."""
+    """One run's, update by update in the order of commits; those that are not known are left out."""
 
-    time: Array  # [n], simulated seconds, of the commit
-    ratio: Array  # [n], drift / ‖Δ‖
+    time: Array  # [updates], simulated seconds, of the commit
+    ratio: Array  # [updates], drift / ‖Δ‖
 
     @property
     def mean(self) -> float:
@@ -37,20 +37,17 @@ class Drifts:
 
 
 def drifts(run: RunRecords, way: str) -> Drifts:
-    """Return the drifts of one of WAYS.
-
-    *end to end*: an update's own drift by its own ‖Δ‖. *hop*: a contribution's, by the mean ‖Δ‖ of its updates.
-    """
+    """Return the drifts of one of WAYS of every update that the global server merged, each by its own ‖Δ‖."""
     merged = run.merged.where(run.merged["server"] == GLOBAL)
     norms = _norms(run, merged["update"])
-    if way == "end to end":
-        return _known(merged["time"], merged["drift"], norms)
-    contributions = run.contributions
-    which = merged["contribution"].astype(np.int64)
-    count = np.bincount(which, minlength=len(contributions))
-    with np.errstate(invalid="ignore"):
-        means = np.bincount(which, norms, minlength=len(contributions)) / count  # of another server's: 0 / 0
-    return _known(contributions["time"], contributions["hop_drift"], means)
+    if way == "hop":
+        moved = run.contributions["hop_drift"].astype(np.float64)[merged["contribution"].astype(np.int64)]
+    else:
+        moved = merged["drift"].astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = moved / norms  # an update of nothing is no unit
+    known = np.isfinite(ratio)
+    return Drifts(merged["time"][known].astype(np.float64), ratio[known])
 
 
 def _norms(run: RunRecords, ids: Array) -> Array:
@@ -61,14 +58,7 @@ def _norms(run: RunRecords, ids: Array) -> Array:
     order = np.argsort(updates["id"], kind="stable")
     sorted_ids = updates["id"][order]
     place = np.minimum(np.searchsorted(sorted_ids, ids), len(order) - 1)
-    return np.where(sorted_ids[place] == ids, updates["delta_norm"][order][place], np.nan)
-
-
-def _known(time: Array, drift: Array, norms: Array) -> Drifts:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = drift / norms
-    known = np.isfinite(ratio)
-    return Drifts(time[known].astype(np.float64), ratio[known])
+    return np.where(sorted_ids[place] == ids, updates["delta_norm"][order][place].astype(np.float64), np.nan)
 
 
 def over_time(found: Sequence[Drifts], intervals: int = 40) -> Optional[Band]:

@@ -11,14 +11,16 @@ import numpy as np
 from halos.compare.bands import Band, above, band, curves, held
 from halos.compare.curve import Curve
 from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
+from halos.compare.front import dominators
 from halos.compare.groups import Group
-from halos.compare.units import in_units
+from halos.compare.scale import Scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Point = tuple[float, float]
-AXES = {"tokens": "tokens trained on", "seconds": "simulated time", "bytes": "bytes on the wire"}
+AXES = {"tokens": "trained tokens", "seconds": "simulated time", "bytes": "bytes on the wire"}
+LABELS = {"tokens": "trained on", "seconds": "simulated time", "bytes": "on the wire"}  # with a unit
 LOGARITHMIC = ("seconds", "bytes")
 
 
@@ -51,10 +53,10 @@ def pareto(groups: Sequence[Group], looks: Sequence[Style]) -> Optional[Figure]:
         means = [_mean([end for end in several if end[0] > 0]) for several in ends]  # and not NaN
         most = max((mean[0] for mean in means if mean is not None), default=None)
         if most is not None:
-            size, unit = in_units(axis, most)
-            draw = partial(_draw_pareto, ends=ends, means=means, looks=looks, size=size)
+            scale = Scale.of([most], axis)
+            draw = partial(_draw_pareto, ends=ends, means=means, looks=looks, size=scale.size)
             panels.append(
-                Panel(f"final loss against {AXES[axis]}", _labelled(draw, axis, unit, "final validation loss"))
+                Panel(f"final loss against {AXES[axis]}", _labelled(draw, axis, scale.unit, "final validation loss"))
             )
     caption = (
         "What a run has cost by its last evaluation, and its loss then: small marks are runs, large ones means over"
@@ -69,19 +71,16 @@ def _reading() -> str:
         how[held(axis)].append(words)
     return (
         "A line is the mean over seeds, its band reaches from the lowest to the highest, as far as all seeds of"
-        f" the group have come. Against {' and '.join(how[True])} a loss is that of the last evaluation until then; against"
+        f" the group have come. Against {' and '.join(how[True])} a loss is the last evaluation's until then; against"
         f" {' and '.join(how[False])} it is on the straight line between two evaluations. Bytes are those that have"
         " arrived, over all links."
     )
 
 
 def front(points: Sequence[Optional[Point]]) -> list[Point]:
-    """Return the points that no other is as low as in both numbers and lower in one, from left to right."""
-    best: list[Point] = []
-    for point in sorted({point for point in points if point is not None}):
-        if not best or point[1] < best[-1][1]:
-            best.append(point)
-    return best
+    """Return the points that nobody dominates, from left to right."""
+    costs = {str(number): point for number, point in enumerate(points) if point is not None}
+    return sorted(costs[name] for name, others in dominators(costs).items() if not others)
 
 
 def top(bands: Sequence[Optional[Band]], part: float) -> float:
@@ -120,17 +119,17 @@ def _panels(
             continue
         highest = top(known, cut) if highest is None else highest  # the same in all panels
         limits = min(float(each.low.min()) for each in known), highest
-        size, unit = in_units(axis, max(float(each.at[-1]) for each in known))
-        drawn = [(look, each and each.per(size)) for look, each in zip(looks, bands)]
+        scale = Scale.of([max(float(each.at[-1]) for each in known)], axis)
+        drawn = [(look, each and each.per(scale.size)) for look, each in zip(looks, bands)]
         draw = partial(_draw_bands, bands=drawn, axis=axis, limits=limits, level=level)
-        panels.append(Panel(f"{what} against {words}", _labelled(draw, axis, unit, what)))
+        panels.append(Panel(f"{what} against {words}", _labelled(draw, axis, scale.unit, what)))
     return panels
 
 
 def _labelled(draw: Callable[[Axes], None], axis: str, unit: str, what: str) -> Callable[[Axes], None]:
     def drawn(axes: Axes) -> None:
         draw(axes)
-        axes.set(xlabel=f"{AXES[axis]} ({unit})" if unit else AXES[axis], ylabel=what)
+        axes.set(xlabel=f"{LABELS[axis]} ({unit})", ylabel=what)
 
     return drawn
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from halos.compare.drawing import Figure, Panel, Style
 from halos.compare.groups import Group
+from halos.compare.scale import Scale
 from halos.compare.timelines import COMPUTE, DOWN, TRANSFER, Row, Timeline, blocks, timeline, window
-from halos.compare.units import in_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,14 +38,15 @@ def timelines(groups: Sequence[Group]) -> list[Figure]:
 
 
 def _figure(name: str, group: Group, seed: int, drawn: Timeline) -> Figure:
-    size, unit = in_units("seconds", drawn.until)
+    scale = Scale.of([drawn.until], "seconds")
+    size, unit = scale.size, scale.unit
     rows = len(drawn.workers) + len(drawn.links)
     draw = partial(_draw, drawn=drawn, size=size, unit=unit)
     caption = (
-        f"{group.label}, seed {seed}: the first {drawn.until / size:.3g} simulated {unit}, as for all groups. Above, a"
-        f" row for each {drawn.of}; below, for each link. Where a row is coloured in part, so much of the time, or of the"
-        " workers, was spent on it. A worker transfers while its pull or push is under way, or a collective that its"
-        " computing does not hide. Blank: idle, or a job of which no update came."
+        f"{group.label}, seed {seed}: the first {drawn.until / size:.3g} {unit} of simulated time, as for all groups."
+        f" Above, a row for each {drawn.of}; below, for each link. Where a row is coloured in part, so much of the time,"
+        " or of the workers, was spent on it. A worker transfers while its pull or push is under way, or a collective"
+        " that its computing does not hide. Blank: idle, or a job of which no update came."
     )
     if drawn.hidden:
         caption += f" {drawn.hidden:,} more links carried less and are not drawn."

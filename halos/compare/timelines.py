@@ -167,7 +167,7 @@ def _faults(run: RunRecords, until: float) -> tuple[dict[int, Array], dict[tuple
 
     They are no records but follow from the configuration, whose plugins may not be installed here.
     """
-    if run.config.get("faults", {}).get("name") == "none":
+    if run.config.get("faults", {}).get("name", "none") == "none":
         return {}, {}, True
     try:
         config, _ = load_config(str(run.folder / "config.yaml"))
