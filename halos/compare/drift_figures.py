@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 
 from halos.compare.bands import Band, curves, gap
-from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named, plain
+from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
 from halos.compare.drifts import WAYS, Drifts, drifts, over_time
 from halos.compare.groups import Group
 from halos.compare.scale import Scale
@@ -69,7 +69,7 @@ def against_loss(
             for mine, several in zip(known[way], losses)
         ]
         if any(points):
-            what = "final validation loss" if baseline is None else f"loss minus that of {plain(baseline.label)}"
+            what = "final validation loss" if baseline is None else "loss minus the baseline's"
             draw = partial(_draw_against, points=points, looks=looks, way=way, what=what, gap=baseline is not None)
             panels.append(Panel(f"loss against drift, {way}", draw))
     compared = (

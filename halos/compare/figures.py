@@ -25,27 +25,25 @@ class Figures:
 def figures(groups: Sequence[Group], baseline: Optional[Group], target: Optional[float]) -> Figures:
     """Return the figures of groups of runs. Raises UserError without matplotlib."""
     needed()
+    if len(groups) < 2:
+        baseline = None  # there is nothing to compare with it
     looks = styles([group.label for group in groups])
     known = drift_figures.found(groups)
-    drawn = {
-        "Loss": loss_figures.loss(groups, looks, target),
-        "Loss above the baseline's": None if baseline is None else loss_figures.loss_above(groups, looks, baseline),
-        "Loss against cost": loss_figures.pareto(groups, looks),
-        "Drift over time": drift_figures.over(known, looks),
-        "Drift against loss": drift_figures.against_loss(known, groups, looks, baseline),
-    }
+    above = None if baseline is None else loss_figures.loss_above(groups, looks, baseline)
+    drawn = [
+        (loss_figures.loss(groups, looks, target), "Loss: no run has a validation loss, as no timing run has."),
+        (above, "" if len(groups) < 2 else "Loss above the baseline's: there is no final loss of one that all share."),
+        (loss_figures.pareto(groups, looks), "Loss against cost: no run has a validation loss."),
+        (drift_figures.over(known, looks), "Drift: no run has recorded it together with the sizes of its updates."),
+        (
+            drift_figures.against_loss(known, groups, looks, baseline),
+            "Drift against loss: no run has both, and a baseline of its seed.",
+        ),
+    ]
     lines = timelines(groups)
-    why = {
-        "Loss": "no run has a validation loss (a timing run has none)",
-        "Loss above the baseline's": "there is no baseline with a final loss" if baseline else "no baseline is chosen",
-        "Loss against cost": "no run has a validation loss",
-        "Drift over time": "no run has recorded drifts and the sizes of its updates",
-        "Drift against loss": "no run has both, and the baseline a loss of the same seed",
-    }
-    left_out = [f"{name} is not drawn: {why[name]}." for name, figure in drawn.items() if figure is None]
-    if not lines:
-        left_out.append("Timelines are not drawn: no run has recorded an update.")
-    return Figures((*(figure for figure in drawn.values() if figure is not None), *lines), tuple(left_out))
+    left_out = [why for figure, why in drawn if figure is None and why]
+    left_out += [] if lines else ["Timelines: no run has recorded an update."]
+    return Figures((*(figure for figure, _ in drawn if figure is not None), *lines), tuple(left_out))
 
 
 def save(folder: Path, groups: Sequence[Group], baseline: Optional[Group], target: Optional[float]) -> list[Path]:

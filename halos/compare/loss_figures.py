@@ -47,9 +47,13 @@ def loss_above(groups: Sequence[Group], looks: Sequence[Style], baseline: Group)
 def pareto(groups: Sequence[Group], looks: Sequence[Style]) -> Optional[Figure]:
     """Return final loss against simulated time and bytes; None if no run has a loss."""
     found = [list(curves(group).values()) for group in groups]
+    highest = max((float(curve.loss[0]) for several in found for curve in several), default=0.0)
     panels = []
     for axis in ("seconds", "bytes"):
-        ends = [[(curve.reach(axis), float(curve.loss[-1])) for curve in several] for several in found]
+        ends = [
+            [(curve.reach(axis), float(curve.loss[-1])) for curve in several if curve.loss[-1] <= highest]
+            for several in found
+        ]
         means = [_mean([end for end in several if end[0] > 0]) for several in ends]  # and not NaN
         most = max((mean[0] for mean in means if mean is not None), default=None)
         if most is not None:
@@ -60,7 +64,8 @@ def pareto(groups: Sequence[Group], looks: Sequence[Style]) -> Optional[Figure]:
             )
     caption = (
         "What a run has cost by its last evaluation, and its loss then: small marks are runs, large ones means over"
-        " seeds. The grey line joins the groups that no other beats in both (the Pareto front, of means)."
+        " seeds. The grey line joins the groups that no other beats in both (the Pareto front, of means). Runs that"
+        " ended above any loss that one began with are left out."
     )
     return _figure("pareto", "Loss against cost", caption, panels, looks, found, marks=True)
 

@@ -87,7 +87,8 @@ def _page(
     yield f"<h1>{escape(title)}</h1>"
     yield f'<p class="dim">{escape(" ".join(_facts(groups, baseline, target)))}</p>'
     headings = [(f"table-{number}", table.title) for number, table in enumerate(tables, 1)]
-    headings += [(figure.name, figure.title) for figure in found.drawn]
+    headings += [(figure.name, figure.title) for figure in found.drawn if not figure.name.startswith("timeline-")]
+    headings += [(figure.name, "Timelines") for figure in found.drawn if figure.name.startswith("timeline-")][:1]
     links = (f'<a href="#{place}">{escape(text)}</a>' for place, text in headings)
     yield f"<nav>{' '.join(links)}</nav>"
     for (place, _), table in zip(headings, tables):
