@@ -36,7 +36,7 @@ pytest.importorskip("matplotlib")
 def draw(axes: Any) -> None:
     at = np.array([1.0, 2.0, 4.0])
     lines(axes, [(STYLE, Band(at, at, at - 0.25, at + 0.25)), (STYLE, None)])
-    axes.set(xlabel="cost & <more>", ylabel="price in $ and $")
+    axes.set(xlabel="cost & <more>", ylabel=plain("price in $ and $"))
 
 
 STYLE = Style("a & b", "#2f7ed8", "dashed", "o")
@@ -130,10 +130,8 @@ def test_a_single_point_is_a_mark() -> None:
     assert line.get_marker() == "o" and not axes.collections
 
 
-@pytest.mark.parametrize(
-    "most, shown", [(5.0, ["1", "2", "3", "4", "5"]), (100.0, ["1", "2", "5", "10", "20", "50", "100"])]
-)
-def test_a_short_logarithmic_axis_has_numbers_between_powers_of_ten(most: float, shown: list[str]) -> None:
+@pytest.mark.parametrize(("most", "shown"), [(5.0, "1 2 3 4 5"), (100.0, "1 2 5 10 20 50 100")])
+def test_a_short_logarithmic_axis_has_numbers_between_powers_of_ten(most: float, shown: str) -> None:
     axes = drawn_axes()
     axes.plot([1.0, most], [0.0, 0.0])
     axes.set_xlim(1.0, most)
@@ -141,7 +139,7 @@ def test_a_short_logarithmic_axis_has_numbers_between_powers_of_ten(most: float,
     axes.figure.canvas.draw()
     both = [*axes.xaxis.get_majorticklabels(), *axes.xaxis.get_minorticklabels()]
     found = {text.get_text() for text in both if 1.0 <= text.get_position()[0] <= most}
-    assert set(shown) <= found
+    assert set(shown.split()) <= found
 
 
 def test_names_that_would_meet_are_written_below_each_other() -> None:

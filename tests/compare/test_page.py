@@ -21,7 +21,6 @@ TABLE = Table(
     (("first", "2.463 ± 0.187", "<b>bold</b>", "–"), ('"second"', "-0.071 ± 0.087", "ünïcødé 中", "3.1×")),
     ("mean ± deviation", "<i>unknown</i> is –"),
 )
-EMPTY = {"meta", "br", "path", "use", "rect", "circle", "line"}
 
 
 class Page(HTMLParser):
@@ -38,7 +37,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.attributes += [(tag, name, value or "") for name, value in attributes]
-        if tag not in EMPTY or ((self.get_starttag_text() or "").endswith("/>") is False and tag not in ("meta", "br")):
+        if tag != "meta":  # which has no end
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
