@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from halos.compare.bands import Band, curves, gap
+from halos.compare.bands import Band, gap
+from halos.compare.curve import Curve
 from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
 from halos.compare.drifts import WAYS, Drifts, drifts, over_time
 from halos.compare.groups import Group
@@ -58,10 +59,16 @@ def over(known: Found, looks: Sequence[Style]) -> Optional[Figure]:
 
 
 def against_loss(
-    known: Found, groups: Sequence[Group], looks: Sequence[Style], baseline: Optional[Group]
+    known: Found,
+    curves: Sequence[dict[int, Curve]],
+    looks: Sequence[Style],
+    baseline: Optional[tuple[str, dict[int, Curve]]],
 ) -> Optional[Figure]:
-    """Return mean drifts against losses, or their differences to the baseline's of the same seed; None without any."""
-    losses = [higher(group, baseline) for group in groups]
+    """Return mean drifts against losses, or their differences to the baseline's of the same seed; None without any.
+
+    `curves` are each group's by seed, the baseline is its label and its own.
+    """
+    losses = [higher(several, None if baseline is None else baseline[1]) for several in curves]
     panels = []
     for way in WAYS:
         points = [
@@ -75,20 +82,18 @@ def against_loss(
     compared = (
         "the last validation loss"
         if baseline is None
-        else f"validation loss minus that of {baseline.label} of the same seed, at the most tokens both have trained on"
+        else f"validation loss minus that of {baseline[0]} of the same seed, at the most tokens both have trained on"
     )
     caption = f"Across: a run's mean drift: {MEANT} Up: {compared}. Small marks are runs, large ones means over seeds."
     return _figure("drift-against-loss", "Drift against loss", caption, panels, looks, known, marks=True)
 
 
-def higher(group: Group, baseline: Optional[Group]) -> dict[int, float]:
+def higher(mine: dict[int, Curve], baseline: Optional[dict[int, Curve]]) -> dict[int, float]:
     """Return each run's gap to the baseline's of the same seed, or without a baseline its last loss; where finite."""
-    mine = curves(group)
     if baseline is None:
         values = {seed: float(each.loss[-1]) for seed, each in mine.items()}
     else:
-        other = curves(baseline)
-        values = {seed: gap(each, other[seed]) for seed, each in mine.items() if seed in other}
+        values = {seed: gap(each, baseline[seed]) for seed, each in mine.items() if seed in baseline}
     return {seed: value for seed, value in values.items() if np.isfinite(value)}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from halos.compare import drift_figures, loss_figures
+from halos.compare.bands import curves
 from halos.compare.drawing import Figure, needed, png, styles
 from halos.compare.groups import Group
 from halos.compare.timeline_figures import timelines
@@ -28,15 +29,16 @@ def figures(groups: Sequence[Group], baseline: Optional[Group], target: Optional
     if len(groups) < 2:
         baseline = None  # there is nothing to compare with it
     looks = styles([group.label for group in groups])
-    known = drift_figures.found(groups)
-    above = None if baseline is None else loss_figures.loss_above(groups, looks, baseline)
+    known, losses = drift_figures.found(groups), [curves(group) for group in groups]
+    other = None if baseline is None else (baseline.label, curves(baseline))
+    above = None if other is None else loss_figures.loss_above(losses, looks, *other)
     drawn = [
-        (loss_figures.loss(groups, looks, target), "Loss: no run has a validation loss, as no timing run has."),
+        (loss_figures.loss(losses, looks, target), "Loss: no run has a validation loss, as no timing run has."),
         (above, "" if len(groups) < 2 else "Loss above the baseline's: there is no final loss of one that all share."),
-        (loss_figures.pareto(groups, looks), "Loss against cost: no run has a validation loss."),
+        (loss_figures.pareto(losses, looks), "Loss against cost: no run has a validation loss."),
         (drift_figures.over(known, looks), "Drift: no run has recorded it together with the sizes of its updates."),
         (
-            drift_figures.against_loss(known, groups, looks, baseline),
+            drift_figures.against_loss(known, losses, looks, other),
             "Drift against loss: no run has both, and a baseline of its seed.",
         ),
     ]

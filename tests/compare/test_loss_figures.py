@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halos.compare.bands import Band
+from halos.compare.bands import Band, curves
+from halos.compare.curve import Curve
 from halos.compare.drawing import Figure, styles
+from halos.compare.groups import Group
 from halos.compare.loss_figures import front, loss, loss_above, pareto, top
 from tests.compare.made_groups import FALLING, group, two
 
 pytest.importorskip("matplotlib")
 
 LOOKS = styles(["first", "second"])
+
+
+def losses(*groups: Group) -> list[dict[int, Curve]]:
+    return [curves(each) for each in groups]
 
 
 def axes(figure: Figure, panel: int) -> Any:
@@ -32,7 +38,7 @@ def line(found: Any, number: int) -> tuple[list[float], list[float]]:
 
 
 def test_a_line_is_the_mean_over_seeds_and_a_band_from_the_lowest_to_the_highest(tmp_path: Path) -> None:
-    figure = loss(two(tmp_path), LOOKS, target=3.5)
+    figure = loss(losses(*two(tmp_path)), LOOKS, target=3.5)
     assert figure is not None and [style.label for style in figure.styles] == ["first", "second"]
     tokens = axes(figure, 0)
     assert line(tokens, 0) == ([0, 40, 80], [4.875, 3.875, 2.875])  # of 5, 4, 3 and those less 0.25; ten tokens a step
@@ -44,7 +50,7 @@ def test_a_line_is_the_mean_over_seeds_and_a_band_from_the_lowest_to_the_highest
 
 
 def test_against_time_and_bytes_lines_are_steps_on_a_logarithmic_axis(tmp_path: Path) -> None:
-    figure = loss(two(tmp_path), LOOKS, target=None)
+    figure = loss(losses(*two(tmp_path)), LOOKS, target=None)
     assert figure is not None
     time, sent = axes(figure, 1), axes(figure, 2)
     assert line(time, 0) == ([4, 8], [3.875, 2.875])
@@ -56,7 +62,7 @@ def test_against_time_and_bytes_lines_are_steps_on_a_logarithmic_axis(tmp_path: 
 def test_above_the_baseline_is_minus_its_last_loss_of_the_same_seed(tmp_path: Path) -> None:
     """The first ends at 3 and 2.75, the second begins at 4.5 and 4.25 and ends 0.5 below."""
     first, second = two(tmp_path)
-    figure = loss_above([first, second], LOOKS, first)
+    figure = loss_above(losses(first, second), LOOKS, "first", curves(first))
     assert figure is not None and figure.title == "Loss above the final one of first"
     tokens = axes(figure, 0)
     assert line(tokens, 0) == ([0, 40, 80], [2.0, 1.0, 0.0])
@@ -66,7 +72,7 @@ def test_above_the_baseline_is_minus_its_last_loss_of_the_same_seed(tmp_path: Pa
 
 
 def test_loss_against_cost_shows_runs_means_and_the_front(tmp_path: Path) -> None:
-    figure = pareto(two(tmp_path), LOOKS)
+    figure = pareto(losses(*two(tmp_path)), LOOKS)
     assert figure is not None and figure.marks
     found = axes(figure, 0)
     assert line(found, 0) == ([8], [2.375])  # both take 8 s: the lower one alone is on the front
@@ -78,17 +84,22 @@ def test_loss_against_cost_shows_runs_means_and_the_front(tmp_path: Path) -> Non
 def test_a_run_that_blew_up_does_not_spoil_the_scale(tmp_path: Path) -> None:
     wild = group(tmp_path, "wild", [(0.0, 0, 5.0), (4.0, 4, 1e30)])
     calm = group(tmp_path, "calm", FALLING)
-    figure, costs = loss([wild, calm], LOOKS, None), pareto([wild, calm], LOOKS)
+    figure, costs = loss(losses(wild, calm), LOOKS, None), pareto(losses(wild, calm), LOOKS)
     assert figure is not None and costs is not None
     assert axes(figure, 0).get_ylim()[1] < 6 and axes(costs, 0).get_ylim()[1] < 6
 
 
 def test_what_is_not_known_is_no_figure_or_no_panel(tmp_path: Path) -> None:
     nothing = group(tmp_path, "timing", [], executor="timing")
-    assert loss([nothing], LOOKS, 1.0) is None and pareto([nothing], LOOKS) is None and loss([], [], None) is None
-    assert loss_above([group(tmp_path, "a", FALLING)], LOOKS, nothing) is None
+    assert (
+        loss(losses(nothing), LOOKS, 1.0) is None
+        and pareto(losses(nothing), LOOKS) is None
+       
+    assert loss([], [], None) is None
+    )
+    assert loss_above(losses(group(tmp_path, "a", FALLING)), LOOKS, "timing", curves(nothing)) is None
     few = group(tmp_path, "few", FALLING, config={"observers": {"records": "commits"}})
-    figure = loss([few, nothing], LOOKS, None)
+    figure = loss(losses(few, nothing), LOOKS, None)
     assert figure is not None and len(figure.panels) == 2  # no bytes
     assert [style.label for style in figure.styles] == ["first"]
 
