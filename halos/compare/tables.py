@@ -192,12 +192,12 @@ def front(comparison: Comparison) -> Table:
         more = f" and {len(worse_than) - 2} more" if len(worse_than) > 2 else ""
         by = f"by {'; '.join(worse_than[:2])}{more}" if worse_than else "on the front"
         rows.append((label, *(scale.show(value) for scale, value in zip(scales, values)), by))
-    notes = [f"over the {len(seeds)} finished seeds that all have" if seeds else "over each group's own finished seeds"]
+    over = f"the {len(seeds)} finished seed{'s' * (len(seeds) != 1)} that all have" if seeds else "own finished seeds"
+    notes = ["dominated: another is at least as good in all of this, and better in some", f"means over {over}"]
     out = [group.label for group in comparison.groups if group.label not in means]
     notes += [f"left out, as not all of this is known: {'; '.join(out)}"] if out and means else []
-    title = "Pareto front: whom another is at least as good as in all of this, and better in some"
     made = [heads[kind].format(scale.unit) for kind, scale in zip(kinds, scales)]
-    return Table(title, ("", *made, "dominated"), tuple(rows if len(rows) > 1 else ()), tuple(notes))
+    return Table("Pareto front", ("", *made, "dominated"), tuple(rows if len(rows) > 1 else ()), tuple(notes))
 
 
 def _measures(

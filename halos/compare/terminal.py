@@ -25,8 +25,7 @@ def show(title: str, tables: Sequence[Table], remarks: Sequence[str], console: O
         for number, (heads, rows) in enumerate(_cut(table, console.width)):
             console.print()
             drawn = Drawn(box=None, padding=(0, BETWEEN, 0, 0), header_style="dim", pad_edge=False)
-            drawn.title = Text(table.title + (", continued" if number else ""), "bold")
-            drawn.title_justify = "left"
+            console.print(Text(table.title + (", continued" if number else ""), "bold"))
             drawn.add_column("", overflow="fold")
             for head in heads[1:]:
                 drawn.add_column(Text(head), justify="right", no_wrap=True)
