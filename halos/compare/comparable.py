@@ -15,17 +15,7 @@ if TYPE_CHECKING:
 
 DIVERGED = re.compile(r"failed: .*(became|are not finite)", re.S)
 # Of `data`: what changes which samples are dealt or held out, and not what they are cut from.
-DEALT = (
-    "seed",
-    "split_seed",
-    "shuffle",
-    "shards",
-    "wrap",
-    "cache",
-    "hold_out",
-    "validation_samples",
-    "sequence_length",
-)
+DEALT = "seed split_seed shuffle shards wrap cache hold_out validation_samples sequence_length".split()
 HASH = 8  # characters of a hash that is shown
 
 

@@ -34,10 +34,8 @@ class Scale:
         """For these values (NaN and 0 do not count) of a kind in UNITS; with at least so many decimals."""
         known = [abs(value) for value in values if value and math.isfinite(value)]
         middle = median(known) if known else 0.0
-        unit, size = "", 1.0
-        for size, unit in UNITS.get(kind, ((1.0, ""),)):
-            if middle < size * LARGE.get(kind, math.inf):
-                break
+        units = UNITS.get(kind, ((1.0, ""),))
+        size, unit = next((each for each in units if middle < each[0] * LARGE.get(kind, math.inf)), units[-1])
         decimals = DIGITS - 1 - math.floor(math.log10(middle / size)) if middle else 0
         if kind in COUNTED and size == 1.0 and all(value == round(value) for value in known):
             decimals = 0

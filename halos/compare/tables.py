@@ -95,7 +95,8 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
             found[group.label] = [
                 Paired.of(comparison.losses(group, *each), comparison.losses(baseline, *each)) for each in chosen
             ]
-    scale = Scale.of([pair.mean for pairs in found.values() for pair in pairs], least=LOSS)
+    known = [comparison.losses(group, *each) for group in comparison.groups for each in chosen]
+    scale = Scale.of([loss for values in known for loss in values.values()], least=LOSS)
     most = max((pair.count for pairs in found.values() for pair in pairs), default=0)
     rows = []
     for label, pairs in found.items():
@@ -106,13 +107,11 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
             cells.append(UNKNOWN if math.isnan(pair.low) else interval)
         rows.append((label, *cells))
     heads = [head for of, one in chosen for head in (f"at {amount(one, of)}", INTERVAL)]
-    alike = "" if comparison.shared_baseline else ", all else being equal"
-    notes = (
-        f"{most} pair{'s' * (most != 1)} of runs with the same seed; mean ± standard deviation of the differences",
-    )
-    return Table(
-        f"Validation loss minus {_baseline(comparison)}'s{alike}", ("", *heads), tuple(rows if most else ()), notes
-    )
+    title = f"Validation loss minus {_baseline(comparison)}'s"
+    title += "" if comparison.shared_baseline else ", all else being equal"
+    pairs_are = f"{most} pair{'s' * (most != 1)} of runs with the same seed"
+    notes = (f"{pairs_are}; mean ± sample standard deviation of the differences",)
+    return Table(title, ("", *heads), tuple(rows if most else ()), notes)
 
 
 def target(comparison: Comparison, target: Target) -> Table:
