@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Optional
 
 from halos.command import Parser, mistake
-from halos.compare import tables, terminal, tidy
+from halos.compare import figures, page, tables, terminal, tidy
 from halos.compare.amounts import amounts
 from halos.compare.comparison import Comparison
 from halos.compare.given import given
 from halos.compare.groups import grouped
 from halos.compare.prices import prices
+from halos.compare.tables import Table
 from halos.compare.targets import Target
 from halos.config.paths import expanded
 from halos.errors import UserError
@@ -38,8 +39,8 @@ def parser() -> Parser:
         description="Compare runs: seeds taken together, differences taken seed by seed.",
         epilog="docs/compare.md has every number's definition.",
     )
-    made.add_argument("runs", nargs="+", metavar="RUN", help="run folders, patterns, sweeps, or folders of any of these")
-    made.add_argument("--by", type=parts, metavar="KEY,KEY", help="labels or keys of the configuration that make groups")
+    made.add_argument("runs", nargs="+", metavar="RUN", help="run folders, patterns, sweeps, or folders of these")
+    made.add_argument("--by", type=parts, metavar="KEY,KEY", help="labels or keys of configurations that make groups")
     made.add_argument("--baseline", metavar="NAME", help="the group, or the value, to compare with; default: the first")
     made.add_argument(
         "--target-loss",
@@ -56,8 +57,17 @@ def parser() -> Parser:
         help="losses at these; also steps=, seconds=, bytes=; 50%% is of what all runs reached",
     )
     made.add_argument("--prices", metavar="FILE|X", help="dollars per GB between regions, or a YAML file by pairs")
+    made.add_argument(
+        "--tables",
+        type=parts,
+        default=[],
+        metavar="TOPIC,TOPIC",
+        help="only these: losses, differences, targets, cost, work, staleness, front",
+    )
     made.add_argument("--wall", action="store_true", help="also the real seconds that runs took")
     made.add_argument("--csv", type=path, metavar="FILE", help="all numbers, unrounded, a row per run and measure")
+    made.add_argument("--html", type=path, metavar="FILE", help="tables and figures as one page (needs matplotlib)")
+    made.add_argument("--figures", type=path, metavar="DIR", help="each figure as a PNG (needs matplotlib)")
     return made
 
 
@@ -71,13 +81,34 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         groups, doubled = grouped(runs, asked.by)
         comparison = Comparison.of(groups, asked.baseline, priced, asked.wall)
         at = amounts(comparison, asked.at)
-        found = tables.tables(comparison, at, targets)
+        found = tables.tables(comparison, at, targets, asked.tables)
+        remarks = [*unread, *doubled, *comparison.remarks]
+        if asked.html or asked.figures:
+            draw(asked.html, asked.figures, comparison, [*found, *tables.remarks(remarks)], targets)
         if asked.csv:
             tidy.write(asked.csv, comparison, at, targets)
-        terminal.show(title(comparison), found, [*unread, *doubled, *comparison.remarks])
+        terminal.show(title(comparison), found, remarks)
     except UserError as error:
         return mistake(error)
     return 0
+
+
+def draw(
+    html: Optional[Path],
+    folder: Optional[Path],
+    comparison: Comparison,
+    found: Sequence[Table],
+    targets: Sequence[Target],
+) -> None:
+    """Write the page, the figures, or both: of the runs whose losses can be compared, or that have none."""
+    groups = comparison.drawn
+    shared = comparison.shared_baseline
+    baseline = next((group for group in groups if shared is not None and group.label == shared.label), None)
+    loss = next((target.loss for target in targets if not target.above), None)
+    if folder:
+        figures.save(folder, groups, baseline, loss)
+    if html:
+        page.write(html, title(comparison), found, groups, baseline, loss)
 
 
 def title(comparison: Comparison) -> str:
@@ -85,8 +116,8 @@ def title(comparison: Comparison) -> str:
     count = sum(len(group.runs) for group in comparison.groups)
     seeds = sorted({seed for group in comparison.groups for seed in group.runs})
     said = ", ".join(map(str, seeds[:10])) + (", …" if len(seeds) > 10 else "")
-    against = comparison.shared_baseline
-    baseline = f"; baseline: {against.label}" if against is not None and len(comparison.groups) > 1 else ""
+    shared = comparison.shared_baseline
+    baseline = f"; baseline: {shared.label if shared else comparison.called}" if len(comparison.groups) > 1 else ""
     groups = f"{len(comparison.groups)} group{'s' * (len(comparison.groups) != 1)}"
     return f"{count} run{'s' * (count != 1)} in {groups}, seed{'s' * (len(seeds) != 1)} {said}{baseline}"
 

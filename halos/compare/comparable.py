@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 DIVERGED = re.compile(r"failed: .*(became|are not finite)", re.S)
 # Of `data`: what changes which samples are dealt or held out, and not what they are cut from.
-DEALT = ("seed", "split_seed", "shuffle", "shards", "wrap", "cache", "hold_out", "validation_samples", "sequence_length")
+DEALT = {"seed", "split_seed", "shuffle", "shards", "wrap", "cache", "hold_out"}
+MEASURED = {"sequence_length": "evaluation length", "validation_samples": "validation set"}  # what they are of
 HASH = 8  # characters of a hash that is shown
 
 
@@ -60,17 +61,15 @@ def _differs(ours: tuple[int, RunRecords], theirs: tuple[int, RunRecords]) -> Op
     (our_seed, held), (seed, run) = ours, theirs
     one, other = _section(held, "data"), _section(run, "data")
     hashes = _hash(held), _hash(run)
-    same_source = {key: one.get(key) for key in one if key not in DEALT} == {
-        key: other.get(key) for key in other if key not in DEALT
-    }
+    for key, of in MEASURED.items():
+        if one.get(key) != other.get(key):
+            return f"another {of} (data.{key} {other.get(key)}, not {one.get(key)}) than"
+    same_source = _source(one) == _source(other)
     # A source whose samples are drawn has another corpus for every split seed; files that were edited have it for one.
     if None not in hashes and hashes[0] != hashes[1] and not (same_source and split_seed(held) != split_seed(run)):
         return f"another corpus (hash {str(hashes[1])[:HASH]}, not {str(hashes[0])[:HASH]}) than"
     if None in hashes and not same_source:
         return "another corpus, as configured (data), than"
-    for key, of in (("sequence_length", "evaluation length"), ("validation_samples", "validation set")):
-        if one.get(key) != other.get(key):
-            return f"another {of} (data.{key} {other.get(key)}, not {one.get(key)}) than"
     if our_seed == seed and split_seed(held) != split_seed(run):
         return f"another validation set (split seed {split_seed(run)}, not {split_seed(held)}) than"
     if bool(one.get("shuffle", True)) != bool(other.get("shuffle", True)):
@@ -91,6 +90,11 @@ def split_seed(run: RunRecords) -> Any:
     """The seed that decides what is held out."""
     own = _section(run, "data").get("split_seed")
     return run.config.get("seed") if own is None else own
+
+
+def _source(data: dict[str, Any]) -> dict[str, Any]:
+    """What samples are cut from, as configured."""
+    return {key: value for key, value in data.items() if key not in DEALT}
 
 
 def _hash(run: RunRecords) -> Optional[str]:

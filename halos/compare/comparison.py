@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
-from halos.compare.comparable import diverged, obstacles, progress, split_seed
+from halos.compare.comparable import diverged, losses_known, obstacles, progress, split_seed
 from halos.compare.curve import Curve
 from halos.compare.front import dominators
 from halos.compare.groups import Group
@@ -33,6 +33,7 @@ class Comparison:
     curves: Mapping[str, Mapping[int, Curve]]  # by label and seed; of the runs whose losses can be compared
     measures: Mapping[str, Mapping[int, Mapping[str, float]]]  # by label and seed
     remarks: Sequence[str]  # what cannot be compared, and what else is to be known, a line each
+    called: str  # the baseline
 
     @staticmethod
     def of(
@@ -56,13 +57,26 @@ class Comparison:
         }
         remarks += _about_seeds(groups, barred)
         remarks += prices.unused([run for group in groups for run in group.runs.values()]) if prices else []
-        return Comparison(groups, against, curves, measures, remarks)
+        return Comparison(groups, against, curves, measures, remarks, baseline or groups[0].label)
 
     @cached_property
     def shared_baseline(self) -> Optional[Group]:
         """The baseline, if it is one and the same for all."""
         (first, *others) = {id(group): group for group in self.against.values()}.values()
         return None if others or len(self.against) < len(self.groups) else first
+
+    @cached_property
+    def drawn(self) -> list[Group]:
+        """The groups without the runs whose losses are of other samples than the others'."""
+        runs = {
+            group.label: {
+                seed: run
+                for seed, run in group.runs.items()
+                if seed in self.curves[group.label] or diverged(run) or not losses_known(run)
+            }
+            for group in self.groups
+        }
+        return [replace(group, runs=runs[group.label]) for group in self.groups if runs[group.label]]
 
     def reached(self, of: str) -> float:
         """The largest amount of `of` (tokens, steps, seconds or bytes) at which every run can be read off; or NaN."""

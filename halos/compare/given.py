@@ -30,12 +30,20 @@ def given(names: Sequence[str]) -> tuple[list[RunRecords], list[str]]:
         remarks += waiting
         for folder in folders:
             try:
-                found.setdefault(os.path.realpath(folder), read(folder))
+                found.setdefault(os.path.realpath(folder), _read_whole(folder))
             except UserError as error:
                 remarks.append(f"{error}; left out")
     if not found:
         raise UserError(remarks[0].removesuffix("; left out"))
     return list(found.values()), remarks
+
+
+def _read_whole(folder: Path) -> RunRecords:
+    """A run all of whose records can be read; UserError says which cannot."""
+    run = read(folder)
+    for records in (run.evaluations, run.updates, run.transfers, run.commits):
+        assert records.names, "they are read when they are asked for"
+    return run
 
 
 def _folders(name: str) -> tuple[list[Path], list[str]]:

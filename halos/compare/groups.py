@@ -174,7 +174,7 @@ def _differing(known: Sequence[_Known], seed: str) -> list[str]:
 
 
 def _telling(known: Sequence[_Known], differing: Sequence[str]) -> list[str]:
-    """As few of these keys as tell apart all that they tell apart together: first what is named, then what most differs."""
+    """As few of these keys as tell apart all that they do together: first names, then what most differs."""
     goal = len({each.values(differing) for each in known})
     order = sorted(differing, key=lambda key: (not key.endswith("name"), key.count(".")))
     chosen: list[str] = []

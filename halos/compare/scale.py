@@ -17,6 +17,7 @@ UNITS = {  # by what is counted: how large, and what it is called
     "tokens": ((1.0, "tokens"), (1e3, "k tokens"), (1e6, "M tokens"), (1e9, "B tokens")),
     "steps": ((1.0, "steps"),),
 }
+COUNTED = ("tokens", "steps", "bytes")
 LARGE = {"seconds": 36_000.0, "bytes": 1e3, "tokens": 1e4}  # of a unit: from here on the next one is clearer
 
 
@@ -33,13 +34,11 @@ class Scale:
         """For these values (NaN and 0 do not count) of a kind in UNITS; with at least so many decimals."""
         known = [abs(value) for value in values if value and math.isfinite(value)]
         middle = median(known) if known else 0.0
-        unit, size = "", 1.0
-        for size, unit in UNITS.get(kind, ((1.0, ""),)):
-            if middle < size * LARGE.get(kind, math.inf):
-                break
+        units = UNITS.get(kind, ((1.0, ""),))
+        size, unit = next((each for each in units if middle < each[0] * LARGE.get(kind, math.inf)), units[-1])
         decimals = DIGITS - 1 - math.floor(math.log10(middle / size)) if middle else 0
-        if size == 1.0 and all(value == round(value) for value in known):
-            decimals = 0  # what is counted has none
+        if kind in COUNTED and size == 1.0 and all(value == round(value) for value in known):
+            decimals = 0
         return Scale(unit, size, min(12, max(least, decimals)))
 
     def show(self, value: float, sign: str = "") -> str:

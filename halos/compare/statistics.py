@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from statistics import mean, stdev
 
 
@@ -70,7 +70,7 @@ def ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
     return Paired(math.exp(found.mean), found.deviation, found.count, math.exp(found.low), math.exp(found.high))
 
 
-@lru_cache(maxsize=None)
+@cache
 def t_quantile(freedom: int) -> float:
     """The 97.5 % quantile of Student's t: what |t| exceeds with probability 5 %. `freedom` ≥ 1 is a whole number."""
     low, high = 1.9, 12.8  # of infinitely many degrees of freedom, of one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from halos.compare.amounts import Amounts
@@ -13,9 +13,11 @@ from halos.compare.groups import Group
 from halos.compare.scale import UNKNOWN, Scale, amount
 from halos.compare.statistics import Paired, Spread, ratio
 from halos.compare.targets import Target
+from halos.errors import UserError, did_you_mean
 
 LOSS = 3  # decimals of a loss, at least
 EQUAL = {"tokens": "equal trained tokens", "steps": "equal trained steps", "seconds": "equal simulated time"}
+INTERVAL = "95 % interval"  # of the column to its left
 SPREAD = "mean ± sample standard deviation over seeds"
 
 
@@ -29,13 +31,26 @@ class Table:
     notes: tuple[str, ...] = ()  # below it, a line each
 
 
-def tables(comparison: Comparison, at: Sequence[Amounts], targets: Sequence[Target]) -> list[Table]:
-    """All of them, those that would be empty left out."""
-    found = [losses(comparison, each) for each in at]
-    found += [differences(comparison, at)]
-    found += [target(comparison, each) for each in targets]
-    found += [cost(comparison), work(comparison), staleness(comparison), front(comparison)]
-    return [each for each in found if each.rows]
+def tables(
+    comparison: Comparison, at: Sequence[Amounts], targets: Sequence[Target], topics: Sequence[str] = ()
+) -> list[Table]:
+    """Those of these topics, in this order (none given: all there are); those that would be empty are left out.
+
+    UserError for a topic that there is not.
+    """
+    made: dict[str, Callable[[], list[Table]]] = {
+        "losses": lambda: [losses(comparison, each) for each in at],
+        "differences": lambda: [differences(comparison, at)],
+        "targets": lambda: [target(comparison, each) for each in targets],
+        "cost": lambda: [cost(comparison)],
+        "work": lambda: [work(comparison)],
+        "staleness": lambda: [staleness(comparison)],
+        "front": lambda: [front(comparison)],
+    }
+    for topic in topics:
+        if topic not in made:
+            raise UserError(f"--tables: {topic!r} is none of {', '.join(made)}{did_you_mean(topic, made)}")
+    return [table for topic in topics or made for table in made[topic]() if table.rows]
 
 
 def losses(comparison: Comparison, at: Amounts) -> Table:
@@ -80,7 +95,8 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
             found[group.label] = [
                 Paired.of(comparison.losses(group, *each), comparison.losses(baseline, *each)) for each in chosen
             ]
-    scale = Scale.of([pair.mean for pairs in found.values() for pair in pairs], least=LOSS)
+    known = [comparison.losses(group, *each) for group in comparison.groups for each in chosen]
+    scale = Scale.of([loss for values in known for loss in values.values()], least=LOSS)
     most = max((pair.count for pairs in found.values() for pair in pairs), default=0)
     rows = []
     for label, pairs in found.items():
@@ -90,9 +106,12 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
             cells.append(_of(scale.spread(pair, "+"), pair.count, most))
             cells.append(UNKNOWN if math.isnan(pair.low) else interval)
         rows.append((label, *cells))
-    heads = [head for of, one in chosen for head in (f"at {amount(one, of)}", "95 % interval")]
-    notes = (f"{most} pair{'s' * (most != 1)} of runs with the same seed; mean ± standard deviation of the differences",)
-    return Table(f"Validation loss minus {_baseline(comparison)}'s", ("", *heads), tuple(rows if most else ()), notes)
+    heads = [head for of, one in chosen for head in (f"at {amount(one, of)}", INTERVAL)]
+    title = f"Validation loss minus {_baseline(comparison)}'s"
+    title += "" if comparison.shared_baseline else ", all else being equal"
+    pairs_are = f"{most} pair{'s' * (most != 1)} of runs with the same seed"
+    notes = (f"{pairs_are}; mean ± sample standard deviation of the differences",)
+    return Table(title, ("", *heads), tuple(rows if most else ()), notes)
 
 
 def target(comparison: Comparison, target: Target) -> Table:
@@ -192,12 +211,17 @@ def front(comparison: Comparison) -> Table:
         more = f" and {len(worse_than) - 2} more" if len(worse_than) > 2 else ""
         by = f"by {'; '.join(worse_than[:2])}{more}" if worse_than else "on the front"
         rows.append((label, *(scale.show(value) for scale, value in zip(scales, values)), by))
-    notes = [f"over the {len(seeds)} finished seeds that all have" if seeds else "over each group's own finished seeds"]
+    over = f"the {len(seeds)} finished seed{'s' * (len(seeds) != 1)} that all have" if seeds else "own finished seeds"
+    notes = ["dominated: another is at least as good in all of this, and better in some", f"means over {over}"]
     out = [group.label for group in comparison.groups if group.label not in means]
     notes += [f"left out, as not all of this is known: {'; '.join(out)}"] if out and means else []
-    title = "Pareto front: whom another is at least as good as in all of this, and better in some"
     made = [heads[kind].format(scale.unit) for kind, scale in zip(kinds, scales)]
-    return Table(title, ("", *made, "dominated"), tuple(rows if len(rows) > 1 else ()), tuple(notes))
+    return Table("Pareto front", ("", *made, "dominated"), tuple(rows if len(rows) > 1 else ()), tuple(notes))
+
+
+def remarks(lines: Sequence[str]) -> list[Table]:
+    """What else is to be known, a line each; nothing, if there is nothing."""
+    return [Table("To be known", ("",), tuple((line,) for line in lines))] if lines else []
 
 
 def _measures(
@@ -240,6 +264,4 @@ def _times(pair: Paired, count: int) -> str:
 
 def _baseline(comparison: Comparison) -> str:
     shared = comparison.shared_baseline
-    return "baseline" if shared is None else shared.label
-
-
+    return comparison.called if shared is None else shared.label

@@ -26,7 +26,9 @@ class Target:
         except ValueError:
             loss = math.nan
         if not math.isfinite(loss):
-            raise UserError(f"--target-loss: {text!r} is not a loss such as 2.3, or +0.1 above the baseline's final one")
+            raise UserError(
+                f"--target-loss: {text!r} is not a loss such as 2.3, or +0.1 above the baseline's final one"
+            )
         return Target(loss, text.strip().startswith("+"))
 
     def of(self, baseline: Optional[Curve]) -> float:

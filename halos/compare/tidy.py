@@ -42,9 +42,7 @@ def write(path: Path, comparison: Comparison, at: Sequence[Amounts], targets: Se
 Row = tuple[int | None, Sequence[object]]
 
 
-def _rows(
-    comparison: Comparison, group: Group, at: Sequence[Amounts], targets: Sequence[Target]
-) -> Iterator[Row]:
+def _rows(comparison: Comparison, group: Group, at: Sequence[Amounts], targets: Sequence[Target]) -> Iterator[Row]:
     """Seed (None: the group) and cells of each row, measure by measure."""
     baseline = comparison.against.get(group.label)
     for name, values_of in _measures(comparison, at, targets):

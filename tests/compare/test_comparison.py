@@ -158,7 +158,9 @@ def test_a_value_of_several_groups_is_the_baseline_of_those_that_are_like_it_in_
 def test_an_unknown_baseline_is_a_mistake() -> None:
     with pytest.raises(UserError) as caught:
         baselines(GRID, "diloko")
-    assert str(caught.value).startswith("--baseline: no group is called 'diloko' (did you mean 'DiLoCo'?); there are 'Di")
+    assert str(caught.value).startswith(
+        "--baseline: no group is called 'diloko' (did you mean 'DiLoCo'?); there are 'Di"
+    )
 
 
 def test_there_is_one_baseline_for_all_or_each_has_its_own(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from halos.compare.curve import Curve
 from halos.reading.run import read
 from tests.compare.made_runs import BATCH, Points, write_run
 
+
 def curve(folder: Path, points: Points, *transfers: tuple[float, int]) -> Curve:
     return Curve.of(read(write_run(folder / "run", points, transfers=transfers)))
 

@@ -58,6 +58,14 @@ def test_what_holds_no_run_and_what_cannot_be_read_is_said_beside_the_rest(here:
     ]
 
 
+def test_a_run_with_a_record_that_is_none_is_left_out_and_its_line_named(here: Path) -> None:
+    with (here / "runs/run-2/commits.jsonl").open("a") as file:
+        file.write("[1, 2\n")
+    found, remarks = names("runs")
+    assert found == ["run-1", "run-10"]
+    assert remarks == ["runs/run-2/commits.jsonl, line 1: is no record: '[1, 2'; left out"]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

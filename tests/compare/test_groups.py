@@ -76,7 +76,9 @@ def test_by_chooses_the_keys_be_they_labels_or_of_the_configuration(runs: Runs) 
 
 def test_by_that_does_not_tell_two_runs_of_a_seed_apart_is_a_mistake_that_names_what_would(runs: Runs) -> None:
     runs.add(lr=0.7).add(lr=1.4)
-    with pytest.raises(UserError, match=r"--by: does not tell .*run1 and .*run0 apart, which differ in policy.outer.lr"):
+    with pytest.raises(
+        UserError, match=r"--by: does not tell .*run1 and .*run0 apart, which differ in policy.outer.lr"
+    ):
         grouped(runs.all, ["policy.name"])
 
 

@@ -73,5 +73,5 @@ def test_a_list_that_cannot_be_read_is_a_mistake(tmp_path: Path, text: str, said
 
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "nowhere.yaml"])
 def test_neither_a_price_nor_a_file(text: str) -> None:
-    with pytest.raises(UserError, match="^--prices: "):
+    with pytest.raises(UserError, match=r"^--prices: "):
         prices(text)
