@@ -32,13 +32,16 @@ def loss(found: Losses, looks: Sequence[Style], target: Optional[float]) -> Opti
     return _figure("loss", "Validation loss", f"{said} {_reading()}{marked}", panels, looks, found)
 
 
-def loss_above(found: Losses, looks: Sequence[Style], label: str, baseline: dict[int, Curve]) -> Optional[Figure]:
-    """Return the same minus the final loss of the same seed of the baseline, called `label`; None if it has none."""
-    found = [above(several, baseline) for several in found]
-    said = f"Validation loss minus the final one of {label} of the same seed (dotted: 0), in nats per token."
+def loss_above(found: Losses, looks: Sequence[Style], bases: Losses, name: str) -> Optional[Figure]:
+    """Return the same minus the final loss of the same seed of each group's baseline; None if there is none.
+
+    `bases` are the baselines' curves, group by group (of one without: none), `name` what the baseline is called.
+    """
+    found = [above(several, base) for several, base in zip(found, bases)]
+    said = f"Validation loss minus the final one of {name} of the same seed (dotted: 0), in nats per token."
     cut = "What is far above the rest, as in the first half of the way, is cut off."
     panels = _panels(found, looks, "loss above the baseline's final", 0.0, 0.5)
-    title = f"Loss above the final one of {label}"
+    title = f"Loss above the final one of {name}"
     return _figure("loss-above-baseline", title, f"{said} {_reading()} {cut}", panels, looks, found)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Optional
 
+from halos.compare.bands import curves
+from halos.compare.curve import Curve
 from halos.compare.groups import Group
 from halos.reading.run import read
 from tests.compare.made_runs import Points, write_run
-from tests.compare.test_drifts import commit, update
 
 FALLING: Points = [(0.0, 0, 5.0), (4.0, 4, 4.0), (8.0, 8, 3.0)]
 
@@ -35,3 +36,29 @@ def two(folder: Path) -> tuple[Group, Group]:
 
 def lowered(by: float, points: Optional[Points] = None) -> Points:
     return [(time, steps, None if loss is None else loss - by) for time, steps, loss in points or FALLING]
+
+
+def losses(*groups: Group) -> list[dict[int, Curve]]:
+    """Their curves, group by group."""
+    return [curves(each) for each in groups]
+
+
+def update(id: int, norm: float | None, **changes: Any) -> dict[str, Any]:
+    return {"id": id, "time": 1.0, "worker": 0, "start_time": 0.0, "delta_norm": norm, "server": None, **changes}
+
+
+def commit(time: float, hop: float | None, drift: dict[int, float | None], server: str = "global") -> dict[str, Any]:
+    """One contribution of the updates in `drift`."""
+    ways = [{"staleness": 0, "seconds": 1.0, "drift": each} for each in drift.values()]
+    share = {
+        "updates": list(drift),
+        "workers": [0] * len(drift),
+        "factors": [1.0] * len(drift),
+        "steps": 1,
+        "from_version": 0,
+        "hop_staleness": 0,
+        "hop_drift": hop,
+        "end_to_end": ways if server == "global" else [],
+    }
+    head = {"time": time, "version": 1, "server": server, "kind": "update", "local_steps": 1}
+    return {**head, "norm": 1.0, "step_norm": 1.0, "contributions": [share]}

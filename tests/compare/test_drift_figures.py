@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from halos.compare.bands import curves
 from halos.compare.drawing import NAMED, styles
-from halos.compare.drift_figures import against_loss, found, higher, over
-from tests.compare.made_groups import FALLING, group, two
-from tests.compare.test_loss_figures import LOOKS, axes, line, losses
+from halos.compare.drift_figures import against_loss, found, over
+from tests.compare.drawn import LOOKS, axes, line
+from tests.compare.made_groups import FALLING, group, losses, two
 
 pytest.importorskip("matplotlib")
 
@@ -34,7 +33,7 @@ def test_high_drifts_leave_room_for_small_ones(tmp_path: Path) -> None:
 def test_drift_against_loss_is_a_point_a_run(tmp_path: Path) -> None:
     """The second's drift is 4 / 2, and its loss 0.5 below the first's for both seeds."""
     first, second = two(tmp_path)
-    figure = against_loss(found([first, second]), losses(first, second), LOOKS, ("first", curves(first)))
+    figure = against_loss(found([first, second]), losses(first, second), LOOKS, losses(first, first), "first")
     assert figure is not None and figure.marks and "minus that of first" in figure.caption
     hop = axes(figure, 0)
     level, *points = (line(hop, number) for number in range(5))
@@ -45,27 +44,19 @@ def test_drift_against_loss_is_a_point_a_run(tmp_path: Path) -> None:
 
 def test_without_a_baseline_the_loss_itself_is_drawn(tmp_path: Path) -> None:
     first, _ = two(tmp_path)
-    figure = against_loss(found([first]), losses(first), LOOKS, None)
+    figure = against_loss(found([first]), losses(first), LOOKS, None, "")
     assert figure is not None and line(axes(figure, 0), 0) == ([0.5, 0.5], [3.0, 2.75])
-    assert higher(curves(first), None) == {1: 3.0, 2: 2.75}
-
-
-def test_seeds_that_the_baseline_lacks_have_no_gap(tmp_path: Path) -> None:
-    first, second = two(tmp_path)
-    alone = group(tmp_path, "alone", FALLING)
-    assert higher(curves(second), curves(alone)) == {1: -0.5}
-    assert higher(curves(second), curves(first)) == {1: -0.5, 2: -0.5}
 
 
 def test_of_many_groups_no_names_are_written_over_the_points(tmp_path: Path) -> None:
     many = [group(tmp_path, str(number), FALLING) for number in range(NAMED + 1)]
-    figure = against_loss(found(many), losses(*many), styles([each.label for each in many]), ("0", curves(many[0])))
+    figure = against_loss(found(many), losses(*many), styles([each.label for each in many]), None, "")
     assert figure is not None and len(axes(figure, 0).texts) == 0 and len(figure.styles) == NAMED + 1
 
 
 def test_without_drifts_there_are_no_figures(tmp_path: Path) -> None:
     none = group(tmp_path, "none", FALLING, commits=[])
     assert over(found([none]), LOOKS) is None
-    assert against_loss(found([none]), losses(none), LOOKS, None) is None
+    assert against_loss(found([none]), losses(none), LOOKS, None, "") is None
     timed = group(tmp_path, "timing", [], executor="timing")
-    assert against_loss(found([timed]), losses(timed), LOOKS, None) is None
+    assert against_loss(found([timed]), losses(timed), LOOKS, None, "") is None

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from halos.compare.bands import Band, curves
-from halos.compare.curve import Curve
-from halos.compare.drawing import Figure, styles
-from halos.compare.groups import Group
+from halos.compare.bands import Band
 from halos.compare.loss_figures import front, loss, loss_above, pareto, top
-from tests.compare.made_groups import FALLING, group, two
+from tests.compare.drawn import LOOKS, axes, line
+from tests.compare.made_groups import FALLING, group, losses, two
 
 pytest.importorskip("matplotlib")
-
-LOOKS = styles(["first", "second"])
-
-
-def losses(*groups: Group) -> list[dict[int, Curve]]:
-    return [curves(each) for each in groups]
-
-
-def axes(figure: Figure, panel: int) -> Any:
-    from matplotlib.figure import Figure as Drawn
-
-    found = Drawn().subplots()
-    figure.panels[panel].draw(found)
-    return found
-
-
-def line(found: Any, number: int) -> tuple[list[float], list[float]]:
-    drawn = found.get_lines()[number]
-    return list(drawn.get_xdata()), list(drawn.get_ydata())
 
 
 def test_a_line_is_the_mean_over_seeds_and_a_band_from_the_lowest_to_the_highest(tmp_path: Path) -> None:
@@ -62,7 +40,7 @@ def test_against_time_and_bytes_lines_are_steps_on_a_logarithmic_axis(tmp_path: 
 def test_above_the_baseline_is_minus_its_last_loss_of_the_same_seed(tmp_path: Path) -> None:
     """The first ends at 3 and 2.75, the second begins at 4.5 and 4.25 and ends 0.5 below."""
     first, second = two(tmp_path)
-    figure = loss_above(losses(first, second), LOOKS, "first", curves(first))
+    figure = loss_above(losses(first, second), LOOKS, losses(first, first), "first")
     assert figure is not None and figure.title == "Loss above the final one of first"
     tokens = axes(figure, 0)
     assert line(tokens, 0) == ([0, 40, 80], [2.0, 1.0, 0.0])
@@ -91,13 +69,9 @@ def test_a_run_that_blew_up_does_not_spoil_the_scale(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_no_figure_or_no_panel(tmp_path: Path) -> None:
     nothing = group(tmp_path, "timing", [], executor="timing")
-    assert (
-        loss(losses(nothing), LOOKS, 1.0) is None
-        and pareto(losses(nothing), LOOKS) is None
-       
+    assert loss(losses(nothing), LOOKS, 1.0) is None and pareto(losses(nothing), LOOKS) is None
     assert loss([], [], None) is None
-    )
-    assert loss_above(losses(group(tmp_path, "a", FALLING)), LOOKS, "timing", curves(nothing)) is None
+    assert loss_above(losses(group(tmp_path, "a", FALLING)), LOOKS, losses(nothing), "timing") is None
     few = group(tmp_path, "few", FALLING, config={"observers": {"records": "commits"}})
     figure = loss(losses(few, nothing), LOOKS, None)
     assert figure is not None and len(figure.panels) == 2  # no bytes

@@ -23,6 +23,9 @@ TABLE = Table(
 )
 
 
+AGAINST = {"first": "first", "second & <last>": "first"}
+
+
 class Page(HTMLParser):
     """Elements, checked for being closed in order; texts by the element they are in; attributes."""
 
@@ -60,7 +63,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
     (folder / "runs").mkdir()
     first, second = two(folder / "runs")
-    write(folder / "report.html", "A <title> & more", [TABLE, TABLE], [first, second], first, 3.25)
+    write(folder / "report.html", "A <title> & more", [TABLE, TABLE], [first, second], AGAINST, 3.25)
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -74,10 +77,11 @@ def test_it_is_well_formed_and_holds_every_cell_head_and_note(written: str) -> N
     assert page.of("h2") == [
         *[TABLE.title] * 2,
         "Validation loss",
+        "Loss minus that of first",
         "Loss above the final one of first",
-        "Loss against cost",
         "Drift over time",
         "Drift against loss",
+        "Loss against cost",
         "Timeline: first",
         "Timeline: second & <last>",
     ]
@@ -97,9 +101,9 @@ def test_it_asks_for_nothing_from_anywhere(written: str) -> None:
 
 def test_every_figure_has_a_caption_and_every_picture_a_title(written: str) -> None:
     page = Page(written)
-    assert len(page.of("figcaption")) == 7
+    assert len(page.of("figcaption")) == 8
     pictures = [value for tag, name, value in page.attributes if tag == "svg" and name == "aria-label"]
-    assert len(pictures) == 3 + 3 + 2 + 2 + 2 + 2
+    assert len(pictures) == 3 + 1 + 3 + 2 + 2 + 2 + 2
     assert page.of("title") == ["A <title> & more", *pictures]
     assert "timeline of second & <last>, seed 1" in pictures
 
@@ -113,14 +117,14 @@ def test_the_same_runs_are_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     groups = two(tmp_path / "runs")
     for name in ("one", "two"):
-        write(tmp_path / name, "title", [TABLE], groups, groups[1], None)
+        write(tmp_path / name, "title", [TABLE], groups, AGAINST, None)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "runs", "two"]
 
 
 def test_what_is_not_known_is_said_and_not_drawn(tmp_path: Path) -> None:
     going = group(tmp_path, "going", [], executor="timing", finished=None, updates=[], commits=[])
-    write(tmp_path / "report.html", "t", [], [going], going, None)
+    write(tmp_path / "report.html", "t", [], [going], {}, None)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert page.of("h2") == ["Not drawn"] and page.of("figcaption") == []
     about, *left_out = page.of("p")
@@ -130,11 +134,11 @@ def test_what_is_not_known_is_said_and_not_drawn(tmp_path: Path) -> None:
 
 def test_a_run_that_failed_is_named_with_its_reason(tmp_path: Path) -> None:
     failed = group(tmp_path, "failed", FALLING, finished="failed: <loss> became nan")
-    write(tmp_path / "report.html", "t", [], [failed], None, None)
+    write(tmp_path / "report.html", "t", [], [failed], {}, None)
     (about,) = Page((tmp_path / "report.html").read_text(encoding="utf-8")).of("p")
     assert "0 (failed: <loss> became nan)" in about
 
 
 def test_where_it_cannot_be_written_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"report\.html cannot be written: No such file"):
-        write(tmp_path / "nowhere" / "report.html", "t", [], [], None, None)
+        write(tmp_path / "nowhere" / "report.html", "t", [], [], {}, None)

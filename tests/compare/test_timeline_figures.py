@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from halos.compare.timeline_figures import STATES, timelines
-from tests.compare.made_groups import FALLING, group
-from tests.compare.test_drifts import update
-from tests.compare.test_loss_figures import axes
+from tests.compare.drawn import axes
+from tests.compare.made_groups import FALLING, group, update
 
 pytest.importorskip("matplotlib")
 
