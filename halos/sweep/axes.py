@@ -163,8 +163,8 @@ def _choice(key: str, section: Section, text: str) -> Choice:
     for part in key.split("."):
         value = at(value, part)
     if isinstance(value, Spelled):
-        number = isinstance(value.value, (int, float)) and not isinstance(value.value, bool)
-        known = number and abs(value.value) < 2**63 and math.isfinite(value.value)
+        number = type(value.value) is int and abs(value.value) < 2**63
+        known = number or (isinstance(value.value, float) and math.isfinite(value.value))
         return Choice(value.value if known else short(value.text or str(value.value)), section)
     return Choice(short(value if isinstance(value, str) else text), section)
 
