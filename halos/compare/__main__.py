@@ -102,13 +102,12 @@ def draw(
 ) -> None:
     """Write the page, the figures, or both: of the runs whose losses can be compared, or that have none."""
     groups = comparison.drawn
-    shared = comparison.shared_baseline
-    baseline = next((group for group in groups if shared is not None and group.label == shared.label), None)
+    against = {label: baseline.label for label, baseline in comparison.against.items()}
     loss = next((target.loss for target in targets if not target.above), None)
     if folder:
-        figures.save(folder, groups, baseline, loss)
+        figures.save(folder, groups, against, loss)
     if html:
-        page.write(html, title(comparison), found, groups, baseline, loss)
+        page.write(html, title(comparison), found, groups, against, loss)
 
 
 def title(comparison: Comparison) -> str:

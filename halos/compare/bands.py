@@ -46,10 +46,17 @@ def above(found: dict[int, Curve], baseline: dict[int, Curve]) -> dict[int, Curv
     }
 
 
-def gap(one: Curve, other: Curve) -> float:
-    """Return how much higher the loss of `one` is, at the most tokens that both have trained on; NaN if unknown."""
-    tokens = min(one.reach("tokens"), other.reach("tokens"))
-    return one.at("tokens", tokens) - other.at("tokens", tokens)
+def gaps(found: dict[int, Curve], baseline: dict[int, Curve]) -> dict[int, float]:
+    """Return how much higher losses are than the baseline's of the same seed, at the most tokens both have trained on.
+
+    Seeds of which that is not known are left out.
+    """
+    differences = {}
+    for seed in found.keys() & baseline.keys():
+        one, other = found[seed], baseline[seed]
+        tokens = min(one.reach("tokens"), other.reach("tokens"))
+        differences[seed] = one.at("tokens", tokens) - other.at("tokens", tokens)
+    return {seed: value for seed, value in sorted(differences.items()) if np.isfinite(value)}
 
 
 def band(found: Sequence[Curve], of: str, logarithmic: bool = False) -> Optional[Band]:

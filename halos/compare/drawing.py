@@ -106,7 +106,8 @@ def svg(panel: Panel, name: str) -> str:
 def png(figure: Figure, path: Path) -> None:
     """Write a figure with its legend, black on white. Raises UserError if that is impossible."""
     width, height = sum(panel.size[0] for panel in figure.panels), max(panel.size[1] for panel in figure.panels)
-    columns = max(1, min(len(figure.styles), int(width / 2.2)))
+    longest = max((len(plain(style.label)) for style in figure.styles), default=0)
+    columns = max(1, min(len(figure.styles), int(width / (0.6 + 0.08 * longest))))  # inches
     lines = -(-len(figure.styles) // columns)
     with _matplotlib(figure.name, "#000000", "#d4d4d4") as new:
         drawn = new(figsize=(width, height + 0.3 + 0.22 * lines), layout="constrained")
@@ -252,7 +253,8 @@ def _for_a_page(text: str, title: str) -> str:
     used = set(re.findall(r"#([\w.-]+)[)\"]", element))
     element = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", element)
     element = PLACES.sub(lambda attribute: NUMBER.sub(_rounded, attribute[0]), element)
-    element = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", element)
+    element = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", element)  # the page says which font
+    element = re.sub(r"font-family: [^;\"]*;? ?", "", element)
     element = element.replace(INK, "currentColor").replace(GRID, "var(--grid)")
     element = re.sub(r"\n\s*", "\n", element)
     box = re.search(r'viewBox="[^"]+"', element)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from halos.compare.bands import Band, curves, gap
-from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named, plain
+from halos.compare.bands import Band, gaps
+from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
 from halos.compare.drifts import WAYS, Drifts, drifts, over_time
 from halos.compare.groups import Group
+from halos.compare.loss_figures import Losses
 from halos.compare.scale import Scale
 
 if TYPE_CHECKING:
@@ -58,10 +59,16 @@ def over(known: Found, looks: Sequence[Style]) -> Optional[Figure]:
 
 
 def against_loss(
-    known: Found, groups: Sequence[Group], looks: Sequence[Style], baseline: Optional[Group]
+    known: Found, curves: Losses, looks: Sequence[Style], bases: Optional[Losses], name: str
 ) -> Optional[Figure]:
-    """Return mean drifts against losses, or their differences to the baseline's of the same seed; None without any."""
-    losses = [higher(group, baseline) for group in groups]
+    """Return mean drifts against losses, or their differences to the baseline's of the same seed; None without any.
+
+    `curves` are each group's by seed, `bases` its baseline's (None: there are no baselines), which is called `name`.
+    """
+    if bases is None:
+        losses = [{seed: float(curve.loss[-1]) for seed, curve in several.items()} for several in curves]
+    else:
+        losses = [gaps(several, base) for several, base in zip(curves, bases)]
     panels = []
     for way in WAYS:
         points = [
@@ -69,27 +76,16 @@ def against_loss(
             for mine, several in zip(known[way], losses)
         ]
         if any(points):
-            what = "final validation loss" if baseline is None else f"loss minus that of {plain(baseline.label)}"
-            draw = partial(_draw_against, points=points, looks=looks, way=way, what=what, gap=baseline is not None)
+            what = "final validation loss" if bases is None else "loss minus the baseline's"
+            draw = partial(_draw_against, points=points, looks=looks, way=way, what=what, gap=bases is not None)
             panels.append(Panel(f"loss against drift, {way}", draw))
     compared = (
         "the last validation loss"
-        if baseline is None
-        else f"validation loss minus that of {baseline.label} of the same seed, at the most tokens both have trained on"
+        if bases is None
+        else f"validation loss minus that of {name} of the same seed, at the most tokens both have trained on"
     )
     caption = f"Across: a run's mean drift: {MEANT} Up: {compared}. Small marks are runs, large ones means over seeds."
     return _figure("drift-against-loss", "Drift against loss", caption, panels, looks, known, marks=True)
-
-
-def higher(group: Group, baseline: Optional[Group]) -> dict[int, float]:
-    """Return each run's gap to the baseline's of the same seed, or without a baseline its last loss; where finite."""
-    mine = curves(group)
-    if baseline is None:
-        values = {seed: float(each.loss[-1]) for seed, each in mine.items()}
-    else:
-        other = curves(baseline)
-        values = {seed: gap(each, other[seed]) for seed, each in mine.items() if seed in other}
-    return {seed: value for seed, value in values.items() if np.isfinite(value)}
 
 
 def _figure(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from halos.compare import drift_figures, loss_figures
+from halos.compare.bands import curves
+from halos.compare.difference_figures import differences
 from halos.compare.drawing import Figure, needed, png, styles
 from halos.compare.groups import Group
 from halos.compare.timeline_figures import timelines
@@ -22,35 +24,46 @@ class Figures:
     left_out: tuple[str, ...]
 
 
-def figures(groups: Sequence[Group], baseline: Optional[Group], target: Optional[float]) -> Figures:
-    """Return the figures of groups of runs. Raises UserError without matplotlib."""
+def figures(groups: Sequence[Group], against: Mapping[str, str], target: Optional[float]) -> Figures:
+    """Return the figures of groups of runs; `against` has the label of a group's baseline by its own, if it has one.
+
+    Raises UserError without matplotlib.
+    """
     needed()
-    looks = styles([group.label for group in groups])
-    known = drift_figures.found(groups)
-    drawn = {
-        "Loss": loss_figures.loss(groups, looks, target),
-        "Loss above the baseline's": None if baseline is None else loss_figures.loss_above(groups, looks, baseline),
-        "Loss against cost": loss_figures.pareto(groups, looks),
-        "Drift over time": drift_figures.over(known, looks),
-        "Drift against loss": drift_figures.against_loss(known, groups, looks, baseline),
-    }
+    labels = [group.label for group in groups]
+    looks, drifts = styles(labels), drift_figures.found(groups)
+    losses = {group.label: curves(group) for group in groups}
+    found, name = list(losses.values()), baseline_of(groups, against)
+    bases = [losses.get(against.get(label, ""), {}) for label in labels]
+    drawn = [
+        (loss_figures.loss(found, looks, target), "Loss: no run has a validation loss, as no timing run has."),
+        (drift_figures.over(drifts, looks), "Drift: no run has recorded it together with the sizes of its updates."),
+        (
+            drift_figures.against_loss(drifts, found, looks, bases if name else None, name),
+            "Drift against loss: no run has both, and a baseline of its seed.",
+        ),
+        (loss_figures.pareto(found, looks), "Loss against cost: no run has a validation loss."),
+    ]
+    if name:
+        drawn[1:1] = [
+            (differences(found, looks, bases, name), "Differences: no group has a loss and a baseline of its seed."),
+            (loss_figures.loss_above(found, looks, bases, name), "Loss above the baseline's: it has no final loss."),
+        ]
     lines = timelines(groups)
-    why = {
-        "Loss": "no run has a validation loss (a timing run has none)",
-        "Loss above the baseline's": "there is no baseline with a final loss" if baseline else "no baseline is chosen",
-        "Loss against cost": "no run has a validation loss",
-        "Drift over time": "no run has recorded drifts and the sizes of its updates",
-        "Drift against loss": "no run has both, and the baseline a loss of the same seed",
-    }
-    left_out = [f"{name} is not drawn: {why[name]}." for name, figure in drawn.items() if figure is None]
-    if not lines:
-        left_out.append("Timelines are not drawn: no run has recorded an update.")
-    return Figures((*(figure for figure in drawn.values() if figure is not None), *lines), tuple(left_out))
+    left_out = [why for figure, why in drawn if figure is None]
+    left_out += [] if lines else ["Timelines: no run has recorded an update."]
+    return Figures((*(figure for figure, _ in drawn if figure is not None), *lines), tuple(left_out))
 
 
-def save(folder: Path, groups: Sequence[Group], baseline: Optional[Group], target: Optional[float]) -> list[Path]:
+def baseline_of(groups: Sequence[Group], against: Mapping[str, str]) -> str:
+    """Return what to call the baseline: its label, if all have the same; empty if nothing is held against any."""
+    others = [against[group.label] for group in groups if against.get(group.label, group.label) != group.label]
+    return (others[0] if len(set(others)) == 1 else "each group's baseline") if others else ""
+
+
+def save(folder: Path, groups: Sequence[Group], against: Mapping[str, str], target: Optional[float]) -> list[Path]:
     """Write each figure into `folder` as NAME.png, over what is there, and return their paths. Raises UserError."""
-    found = figures(groups, baseline, target)
+    found = figures(groups, against, target)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

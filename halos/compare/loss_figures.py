@@ -8,48 +8,53 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from halos.compare.bands import Band, above, band, curves, held
+from halos.compare.bands import Band, above, band, held
 from halos.compare.curve import Curve
 from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
 from halos.compare.front import dominators
-from halos.compare.groups import Group
 from halos.compare.scale import Scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Point = tuple[float, float]
+Losses = Sequence[dict[int, Curve]]  # a group's curves by seed, group by group
 AXES = {"tokens": "trained tokens", "seconds": "simulated time", "bytes": "bytes on the wire"}
 LABELS = {"tokens": "trained on", "seconds": "simulated time", "bytes": "on the wire"}  # with a unit
 LOGARITHMIC = ("seconds", "bytes")
 
 
-def loss(groups: Sequence[Group], looks: Sequence[Style], target: Optional[float]) -> Optional[Figure]:
+def loss(found: Losses, looks: Sequence[Style], target: Optional[float]) -> Optional[Figure]:
     """Return the validation loss; None if no run has any."""
-    found = [curves(group) for group in groups]
     said = "Validation loss of the global model, in nats per token (or the model's own unit)."
     marked = "" if target is None else f" The dotted line is the target, {target:g}."
     panels = _panels(found, looks, "validation loss", target, 0.0)
     return _figure("loss", "Validation loss", f"{said} {_reading()}{marked}", panels, looks, found)
 
 
-def loss_above(groups: Sequence[Group], looks: Sequence[Style], baseline: Group) -> Optional[Figure]:
-    """Return the same minus the baseline's final loss of the same seed; None if it has none."""
-    floors = curves(baseline)
-    found = [above(curves(group), floors) for group in groups]
-    said = f"Validation loss minus the final one of {baseline.label} of the same seed (dotted: 0), in nats per token."
+def loss_above(found: Losses, looks: Sequence[Style], bases: Losses, name: str) -> Optional[Figure]:
+    """Return the same minus the final loss of the same seed of each group's baseline; None if there is none.
+
+    `bases` are the baselines' curves, group by group (of one without: none), `name` what the baseline is called.
+    """
+    found = [above(several, base) for several, base in zip(found, bases)]
+    said = f"Validation loss minus the final one of {name} of the same seed (dotted: 0), in nats per token."
     cut = "What is far above the rest, as in the first half of the way, is cut off."
     panels = _panels(found, looks, "loss above the baseline's final", 0.0, 0.5)
-    title = f"Loss above the final one of {baseline.label}"
+    title = f"Loss above the final one of {name}"
     return _figure("loss-above-baseline", title, f"{said} {_reading()} {cut}", panels, looks, found)
 
 
-def pareto(groups: Sequence[Group], looks: Sequence[Style]) -> Optional[Figure]:
+def pareto(found: Losses, looks: Sequence[Style]) -> Optional[Figure]:
     """Return final loss against simulated time and bytes; None if no run has a loss."""
-    found = [list(curves(group).values()) for group in groups]
+    known = [list(several.values()) for several in found]
+    highest = max((float(curve.loss[0]) for several in known for curve in several), default=0.0)
     panels = []
     for axis in ("seconds", "bytes"):
-        ends = [[(curve.reach(axis), float(curve.loss[-1])) for curve in several] for several in found]
+        ends = [
+            [(curve.reach(axis), float(curve.loss[-1])) for curve in several if curve.loss[-1] <= highest]
+            for several in known
+        ]
         means = [_mean([end for end in several if end[0] > 0]) for several in ends]  # and not NaN
         most = max((mean[0] for mean in means if mean is not None), default=None)
         if most is not None:
@@ -60,7 +65,8 @@ def pareto(groups: Sequence[Group], looks: Sequence[Style]) -> Optional[Figure]:
             )
     caption = (
         "What a run has cost by its last evaluation, and its loss then: small marks are runs, large ones means over"
-        " seeds. The grey line joins the groups that no other beats in both (the Pareto front, of means)."
+        " seeds. The grey line joins the groups that no other beats in both (the Pareto front, of means). Runs that"
+        " ended above any loss that one began with are left out."
     )
     return _figure("pareto", "Loss against cost", caption, panels, looks, found, marks=True)
 
@@ -107,9 +113,7 @@ def _figure(
     return Figure(name, title, caption, tuple(panels), used, marks) if panels else None
 
 
-def _panels(
-    found: Sequence[dict[int, Curve]], looks: Sequence[Style], what: str, level: Optional[float], cut: float
-) -> list[Panel]:
+def _panels(found: Losses, looks: Sequence[Style], what: str, level: Optional[float], cut: float) -> list[Panel]:
     """Return a panel for each axis that something is known along. Cut off is what lies above that part of the way."""
     panels, highest = [], None
     for axis, words in AXES.items():

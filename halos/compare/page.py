@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Optional
 
 from halos.compare.drawing import Figure, svg, swatch
-from halos.compare.figures import figures
+from halos.compare.figures import baseline_of, figures
 from halos.compare.groups import Group
 from halos.compare.tables import Table
 from halos.errors import UserError
 
 NUMBER = re.compile(r"[-+−±<>≥≤~(]*[\d.,]+")  # what a cell that is a number begins with
+WIDE = 8.5  # inches: from here on a figure scrolls where a screen is narrow
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --dim: #5f6368; --grid: #d9d9de; --paper: #ffffff; --shade: #f5f5f7 }
 @media (prefers-color-scheme: dark) {
@@ -43,6 +44,7 @@ figure { margin: 0 }
 figcaption { max-width: 95ch; margin-top: .6em }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem 1.5rem }
 .panels svg { width: 100%; max-width: 40rem; height: auto; display: block }
+.one svg { width: 100%; max-width: 52rem; height: auto; display: block }
 .wide svg { min-width: 44rem; max-width: 64rem; width: 100%; height: auto; display: block }
 .legend { display: flex; flex-wrap: wrap; gap: .2em 1.4em; padding: 0; margin: .2em 0 .8em }
 .legend { list-style: none; font-size: .9rem }
@@ -61,11 +63,14 @@ def write(
     title: str,
     tables: Sequence[Table],
     groups: Sequence[Group],
-    baseline: Optional[Group],
+    against: Mapping[str, str],
     target: Optional[float],
 ) -> None:
-    """Write the page, over what is there. Raises UserError without matplotlib, and if it cannot be written."""
-    text = "\n".join(_page(title, tables, groups, baseline, target)) + "\n"
+    """Write the page, over what is there; `against` has the label of a group's baseline by its own, if it has one.
+
+    Raises UserError without matplotlib, and if it cannot be written.
+    """
+    text = "\n".join(_page(title, tables, groups, against, target)) + "\n"
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.write_text(text, encoding="utf-8")
@@ -77,17 +82,18 @@ def write(
 
 
 def _page(
-    title: str, tables: Sequence[Table], groups: Sequence[Group], baseline: Optional[Group], target: Optional[float]
+    title: str, tables: Sequence[Table], groups: Sequence[Group], against: Mapping[str, str], target: Optional[float]
 ) -> Iterator[str]:
-    found = figures(groups, baseline, target)
+    found = figures(groups, against, target)
     yield "<!DOCTYPE html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
     yield f"<h1>{escape(title)}</h1>"
-    yield f'<p class="dim">{escape(" ".join(_facts(groups, baseline, target)))}</p>'
+    yield f'<p class="dim">{escape(" ".join(_facts(groups, against, target)))}</p>'
     headings = [(f"table-{number}", table.title) for number, table in enumerate(tables, 1)]
-    headings += [(figure.name, figure.title) for figure in found.drawn]
+    headings += [(figure.name, figure.title) for figure in found.drawn if not figure.name.startswith("timeline-")]
+    headings += [(figure.name, "Timelines") for figure in found.drawn if figure.name.startswith("timeline-")][:1]
     links = (f'<a href="#{place}">{escape(text)}</a>' for place, text in headings)
     yield f"<nav>{' '.join(links)}</nav>"
     for (place, _), table in zip(headings, tables):
@@ -101,12 +107,12 @@ def _page(
     yield "</main></body></html>"
 
 
-def _facts(groups: Sequence[Group], baseline: Optional[Group], target: Optional[float]) -> Iterator[str]:
+def _facts(groups: Sequence[Group], against: Mapping[str, str], target: Optional[float]) -> Iterator[str]:
     """Yield what one must know of all that follows, in sentences."""
     runs = [run for group in groups for run in group.runs.values()]
     yield f"{_counted(len(runs), 'run')} in {_counted(len(groups), 'group')}."
-    if baseline is not None:
-        yield f"Baseline: {baseline.label}."
+    if baseline := baseline_of(groups, against):
+        yield f"Baseline: {baseline}."
     if target is not None:
         yield f"Target loss: {target:g}."
     unfinished = [f"{run.folder.name} ({run.finished or 'no end yet'})" for run in runs if run.finished is not True]
@@ -151,8 +157,8 @@ def _figure(figure: Figure) -> Iterator[str]:
     if figure.styles:
         entries = "".join(f"<li>{swatch(style, figure.marks)}{escape(style.label)}</li>" for style in figure.styles)
         yield f'<ul class="legend">{entries}</ul>'
-    wide = figure.panels[0].size[0] > 6
-    yield '<div class="scroll wide">' if wide else '<div class="panels">'
+    kind = "panels" if len(figure.panels) > 1 else "scroll wide" if figure.panels[0].size[0] > WIDE else "one"
+    yield f'<div class="{kind}">'
     for number, panel in enumerate(figure.panels, 1):
         yield svg(panel, f"{figure.name}-{number}")
     yield f"</div><figcaption>{escape(figure.caption)}</figcaption></figure></section>"

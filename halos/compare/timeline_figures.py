@@ -45,8 +45,8 @@ def _figure(name: str, group: Group, seed: int, drawn: Timeline) -> Figure:
     caption = (
         f"{group.label}, seed {seed}: the first {drawn.until / size:.3g} {unit} of simulated time, as for all groups."
         f" Above, a row for each {drawn.of}; below, for each link. Where a row is coloured in part, so much of the"
-        " time, or of the workers, was spent on it. A worker transfers while its pull or push is under way, or a collective"
-        " that its computing does not hide. Blank: idle, or a job of which no update came."
+        " time, or of the workers, was spent on it. A worker transfers while its pull or push is under way, or a"
+        " collective that its computing does not hide. Blank: idle, or a job of which no update came."
     )
     if drawn.hidden:
         caption += f" {drawn.hidden:,} more links carried less and are not drawn."

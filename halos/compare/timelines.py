@@ -103,8 +103,9 @@ def _timeline(run: RunRecords, until: float, intervals: int) -> Timeline:
 
 
 def _end(run: RunRecords) -> float:
-    if run.summary is not None:
-        return float(run.summary["simulated_seconds"])
+    ended = (run.summary or {}).get("simulated_seconds")
+    if ended is not None:
+        return float(ended)
     return max((float(rows["time"].max()) for rows in (run.updates, run.transfers) if len(rows)), default=0.0)
 
 

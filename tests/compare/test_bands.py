@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halos.compare.bands import POINTS, above, band, curves, gap, held
+from halos.compare.bands import POINTS, above, band, curves, gaps, held
 from halos.compare.curve import Curve
 from halos.compare.groups import Group
 from halos.reading.run import read
@@ -65,9 +65,10 @@ def test_losses_above_the_baseline_are_by_seed() -> None:
 
 
 def test_a_gap_is_at_the_most_tokens_that_both_have_come_to() -> None:
-    """Of 10 and 20: at 10, where the second is on its line from 6 to 2."""
-    assert gap(curve({0: 5.0, 10: 3.0}), curve({0: 6.0, 20: 2.0})) == 3.0 - 4.0
-    assert np.isnan(gap(curve({20: 5.0, 30: 3.0}), curve({0: 6.0, 10: 2.0})))
+    """Of 10 and 20: at 10, where the second is on its line from 6 to 2. Of others nothing is known."""
+    ours = {1: curve({0: 5.0, 10: 3.0}), 2: curve({20: 5.0, 30: 3.0}), 3: curve({0: 1.0})}
+    assert gaps(ours, {2: curve({0: 6.0, 10: 2.0}), 1: curve({0: 6.0, 20: 2.0})}) == {1: 3.0 - 4.0}
+    assert gaps(ours, {}) == {}
 
 
 def test_runs_without_a_loss_have_no_curve(tmp_path: Path) -> None:

@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from halos.compare.drifts import Drifts, drifts, over_time
 from halos.reading.run import read
+from tests.compare.made_groups import commit, update
 from tests.compare.made_runs import write_run
-
-
-def update(id: int, norm: float | None, **changes: Any) -> dict[str, Any]:
-    return {"id": id, "time": 1.0, "worker": 0, "start_time": 0.0, "delta_norm": norm, "server": None, **changes}
-
-
-def commit(time: float, hop: float | None, drift: dict[int, float | None], server: str = "global") -> dict[str, Any]:
-    """One contribution of the updates in `drift`."""
-    ways = [{"staleness": 0, "seconds": 1.0, "drift": each} for each in drift.values()]
-    share = {
-        "updates": list(drift),
-        "workers": [0] * len(drift),
-        "factors": [1.0] * len(drift),
-        "steps": 1,
-        "from_version": 0,
-        "hop_staleness": 0,
-        "hop_drift": hop,
-        "end_to_end": ways if server == "global" else [],
-    }
-    head = {"time": time, "version": 1, "server": server, "kind": "update", "local_steps": 1}
-    return {**head, "norm": 1.0, "step_norm": 1.0, "contributions": [share]}
 
 
 def test_drift_is_by_the_norm_of_the_same_update(tmp_path: Path) -> None:
