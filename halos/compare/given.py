@@ -49,7 +49,7 @@ def _read_whole(folder: Path) -> RunRecords:
 def _folders(name: str) -> tuple[list[Path], list[str]]:
     """The folders of runs that a name stands for, and what of it has not begun."""
     place, waiting = expanded(name), list[str]()
-    paths = [place] if os.path.lexists(place) else sorted(glob.glob(place), key=_natural)
+    paths = [place] if os.path.lexists(place) else sorted(glob.glob(place, recursive=True), key=_natural)
     folders = []
     for path in map(Path, paths):
         if (path / SWEEP).is_file():

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from halos.compare.prices import Prices
-from halos.values.records import GLOBAL
+from halos.values.records import ALL_REDUCE, GLOBAL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from halos.reading.columns import Columns
     from halos.reading.run import RunRecords
 
 SHARES = ("compute", "transfer", "idle", "down")
@@ -22,6 +23,7 @@ STEPS = ("trained", "committed", "in_flight", "dropped", "lost")
 def measured(run: RunRecords, prices: Optional[Prices], wall: bool = False) -> dict[str, float]:
     """What docs/compare.md lists, in that order; of a run without a summary what its records say so far."""
     summary = run.summary or _so_far(run)
+    sent: Optional[dict[str, float]] = summary.get("bytes")
     steps, workers = summary.get("steps") or {}, summary.get("workers") or []
     found = {
         "final_loss": _number(summary.get("final_validation_loss")),
@@ -30,8 +32,8 @@ def measured(run: RunRecords, prices: Optional[Prices], wall: bool = False) -> d
         **{f"{name}_steps": _number(steps.get(name)) for name in STEPS},
         "commits": _number(summary.get("commits")),
         "updates": _number(summary.get("updates")),
-        "bytes": math.nan if summary.get("bytes") is None else float(sum(summary["bytes"].values())),
-        **({"dollars": prices.dollars(run)} if prices else {}),
+        "bytes": math.nan if sent is None else float(sum(sent.values())),
+        **({"dollars": math.nan if sent is None else prices.dollars(run, sent)} if prices else {}),
         **{f"{name}_share": _mean([worker.get(name) for worker in workers]) for name in SHARES},
         "goodput": _number(summary.get("goodput")),
         **_ways("staleness", summary),
@@ -69,7 +71,7 @@ def _in_updates(run: RunRecords) -> tuple[float, float]:
 
 def _so_far(run: RunRecords) -> dict[str, Any]:
     """What a summary would say now, as far as records tell."""
-    updates, transfers = run.updates, run.transfers
+    updates = run.updates
     commits = run.commits.where((run.commits["server"] == GLOBAL) & (run.commits["kind"] == "update"))
     contributions = run.contributions.where(run.contributions["server"] == GLOBAL)
     merged = run.merged.where(run.merged["server"] == GLOBAL)
@@ -86,13 +88,22 @@ def _so_far(run: RunRecords) -> dict[str, Any]:
         },
         "commits": len(commits) if recorded != "none" else None,
         "updates": len(updates) if recorded == "all" else None,
-        "bytes": {"all": transfers["bytes"].sum()} if recorded == "all" else None,
+        "bytes": _by_link(run.transfers) if recorded == "all" else None,
         "staleness": {
             "hop": _spread(contributions["hop_staleness"]),
             "end_to_end": _spread(merged["staleness"]),
         },
         "drift": {"hop": _spread(contributions["hop_drift"]), "end_to_end": _spread(merged["drift"])},
     }
+
+
+def _by_link(transfers: Columns) -> dict[str, float]:
+    """Bytes by link, as a summary has them."""
+    sent: dict[str, float] = {}
+    for src, dst, nbytes in zip(transfers["src"].tolist(), transfers["dst"].tolist(), transfers["bytes"].tolist()):
+        link = ALL_REDUCE if src is None or src != src else f"{src:.0f}->{dst:.0f}"
+        sent[link] = sent.get(link, 0.0) + nbytes
+    return sent
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:
