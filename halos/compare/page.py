@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -14,6 +13,7 @@ from halos.compare.figures import figures
 from halos.compare.groups import Group
 from halos.compare.tables import Table
 from halos.errors import UserError
+from halos.observers.files import replacing
 
 NUMBER = re.compile(r"[-+−±<>≥≤~(]*[\d.,]+")  # what a cell that is a number begins with
 WIDE = 8.5  # inches: from here on a figure scrolls where a screen is narrow
@@ -71,15 +71,10 @@ def write(
 
     Raises UserError without matplotlib, and if it cannot be written.
     """
-    text = "\n".join(_page(title, tables, groups, against, target)) + "\n"
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
+    if path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder")
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(_page(title, tables, groups, against, target)) + "\n", encoding="utf-8")
 
 
 def _page(

@@ -133,3 +133,5 @@ def test_what_is_not_known_is_said_and_not_drawn(tmp_path: Path) -> None:
 def test_where_it_cannot_be_written_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"report\.html cannot be written: No such file"):
         write(tmp_path / "nowhere" / "report.html", "t", [], [], {}, None)
+    with pytest.raises(UserError, match="cannot be written: it is a folder"):
+        write(tmp_path, "t", [], [], {}, None)
