@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from halos.compare.drifts import drifts
 from halos.compare.prices import Prices
 from halos.values.records import ALL_REDUCE, GLOBAL
 
@@ -38,7 +39,8 @@ def measured(run: RunRecords, prices: Optional[Prices], wall: bool = False) -> d
         "goodput": _number(summary.get("goodput")),
         **_ways("staleness", summary),
         **_ways("drift", summary),
-        **dict(zip(("hop_drift_in_updates", "drift_in_updates"), _in_updates(run))),
+        "hop_drift_in_updates": drifts(run, "hop").mean,
+        "drift_in_updates": drifts(run, "end to end").mean,
         **({"wall_seconds": _number(summary.get("wall_seconds"))} if wall else {}),
     }
     return found
@@ -51,22 +53,6 @@ def _ways(name: str, summary: dict[str, Any]) -> dict[str, float]:
         for prefix, way in (("hop_", "hop"), ("", "end_to_end"))
         for suffix, kind in (("", "mean"), ("_max", "max"))
     }
-
-
-def _in_updates(run: RunRecords) -> tuple[float, float]:
-    """Mean drift in units of the update's ‖Δ‖, over all updates that the global model took in: by hop, end to end."""
-    merged = run.merged
-    merged = merged.where(merged["server"] == GLOBAL)
-    updates = run.updates
-    if not len(merged) or not len(updates):
-        return math.nan, math.nan
-    order = np.argsort(updates["id"], kind="stable")
-    ids = updates["id"][order]
-    place = np.minimum(np.searchsorted(ids, merged["update"]), len(ids) - 1)
-    size = np.where(ids[place] == merged["update"], updates["delta_norm"][order][place].astype(np.float64), np.nan)
-    hop = run.contributions["hop_drift"].astype(np.float64)[merged["contribution"]]
-    size = np.where(size > 0.0, size, np.nan)  # an update of nothing is no unit
-    return _known_mean(hop / size), _known_mean(merged["drift"].astype(np.float64) / size)
 
 
 def _so_far(run: RunRecords) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_a_page_and_figures(capsys: pytest.CaptureFixture[str], here: Path) -> N
     pytest.importorskip("matplotlib")
     said(capsys, "--html", "page.html", "--figures", "figures", "--target-loss", "3,+0.5")
     page = (here / "page.html").read_text(encoding="utf-8")
-    for text in ("another corpus (hash ffff0000", "Pareto front", "<svg", "Target loss: 3."):
+    for text in ("another corpus (hash ffff0000", "Pareto front", "<svg", "is the target, 3."):
         assert text in page
     assert (here / "figures/loss.png").stat().st_size > 1000
 
