@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -46,17 +46,19 @@ def above(found: dict[int, Curve], baseline: dict[int, Curve]) -> dict[int, Curv
     }
 
 
-def gaps(found: dict[int, Curve], baseline: dict[int, Curve]) -> dict[int, float]:
-    """Return how much higher losses are than the baseline's of the same seed, at the most tokens both have trained on.
+def common(found: Sequence[Mapping[int, Curve]]) -> float:
+    """Return the most tokens that all runs have trained on, as far as they were evaluated; NaN if there are none."""
+    return min((curve.reach("tokens") for several in found for curve in several.values()), default=np.nan)
 
-    Seeds of which that is not known are left out.
-    """
-    differences = {}
-    for seed in found.keys() & baseline.keys():
-        one, other = found[seed], baseline[seed]
-        tokens = min(one.reach("tokens"), other.reach("tokens"))
-        differences[seed] = one.at("tokens", tokens) - other.at("tokens", tokens)
-    return {seed: value for seed, value in sorted(differences.items()) if np.isfinite(value)}
+
+def gaps(found: Mapping[int, Curve], baseline: Mapping[int, Curve], tokens: float) -> dict[int, float]:
+    """Return how much higher losses are than the baseline's of the same seed, after so many tokens; where known."""
+    differences = {
+        seed: curve.at("tokens", tokens) - baseline[seed].at("tokens", tokens)
+        for seed, curve in found.items()
+        if seed in baseline
+    }
+    return {seed: value for seed, value in differences.items() if np.isfinite(value)}
 
 
 def band(found: Sequence[Curve], of: str, logarithmic: bool = False) -> Optional[Band]:

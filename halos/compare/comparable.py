@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from halos.compare.scale import amount
 from halos.errors import from_here, in_a_line
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ def obstacles(groups: Sequence[Group], baseline: Group) -> dict[Path, str]:
     for group in [baseline, *(group for group in groups if group is not baseline)]:
         for seed, run in group.runs.items():
             if diverged(run):
-                found[run.folder] = f"{_lower(run.finished)}; its losses are not compared"
+                found[run.folder] = f"{in_a_line(Exception(run.finished))}; its losses are not compared"
             elif not losses_known(run):
                 timing = _section(run, "executor").get("name") == "timing"
                 found[run.folder] = "a timing run, without losses" if timing else "no validation losses"
+            elif not run.curve()["tokens"][-1] > 0:
+                found[run.folder] = "not evaluated since it began to train; its losses are not compared"
             else:
                 rest.append((seed, run))
     if not rest:
@@ -81,9 +84,11 @@ def progress(run: RunRecords) -> Optional[str]:
     """What a run that is not finished is; None if it is, or diverged."""
     if run.finished is True or diverged(run):
         return None
+    tokens = run.evaluations["tokens"]
+    far = f" ({amount(float(tokens[-1]), 'tokens')})" if len(tokens) else ""
     if run.finished is None:
-        return "still going, or killed; compared as far as it is"
-    return f"{_lower(run.finished)}; compared as far as it came"
+        return f"still going, or killed; compared as far as it is{far}"
+    return f"{in_a_line(Exception(run.finished))}; compared as far as it came{far}"
 
 
 def split_seed(run: RunRecords) -> Any:
@@ -108,7 +113,3 @@ def _section(run: RunRecords, name: str) -> dict[str, Any]:
 
 def _said(data: dict[str, Any]) -> str:
     return str(bool(data.get("shuffle", True))).lower()
-
-
-def _lower(finished: Any) -> str:
-    return in_a_line(Exception(str(finished)))

@@ -39,6 +39,7 @@ OUTLINES = {  # of these marks, in a square of 10
 INK, GRID = "#010203", "#040506"  # in SVG these become the page's own
 NAMED = 12  # groups, at most, that are named beside their points; more names would hide them
 LONGEST = 48  # characters of a label in a figure
+TAG = re.compile(r"<[^<>]*>")  # texts and attributes have no such signs as they are
 PLACES = re.compile(r'(?<= )(?:d|x|y|transform)="[^"]*"')  # attributes that say where something is
 NUMBER = re.compile(r"-?\d+\.\d+")
 
@@ -246,16 +247,21 @@ def _rounded(number: re.Match[str]) -> str:
     return f"{float(number[0]):.1f}".removesuffix(".0")
 
 
+def _lighter(tag: str, used: set[str]) -> str:
+    """Return a tag in the page's colours and font, without an id that is not `used`."""
+    tag = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", tag)
+    tag = PLACES.sub(lambda attribute: NUMBER.sub(_rounded, attribute[0]), tag)
+    tag = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", tag)
+    tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
+    return tag.replace(INK, "currentColor").replace(GRID, "var(--grid)")
+
+
 def _for_a_page(text: str, title: str) -> str:
     """Return matplotlib's SVG without what a page does not need: headers, ids that nothing refers to, digits."""
     element = text[text.index("<svg") :]
     element = re.sub(r"\s*<metadata>.*?</metadata>", "", element, flags=re.S)
     used = set(re.findall(r"#([\w.-]+)[)\"]", element))
-    element = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", element)
-    element = PLACES.sub(lambda attribute: NUMBER.sub(_rounded, attribute[0]), element)
-    element = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", element)  # the page says which font
-    element = re.sub(r"font-family: [^;\"]*;? ?", "", element)
-    element = element.replace(INK, "currentColor").replace(GRID, "var(--grid)")
+    element = TAG.sub(lambda tag: _lighter(tag[0], used), element)
     element = re.sub(r"\n\s*", "\n", element)
     box = re.search(r'viewBox="[^"]+"', element)
     assert box is not None, "matplotlib's SVG has a viewBox"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from halos.compare.bands import Band, gaps
+from halos.compare.bands import Band, common, gaps
 from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
 from halos.compare.drifts import WAYS, Drifts, drifts, over_time
 from halos.compare.groups import Group
 from halos.compare.loss_figures import Losses
-from halos.compare.scale import Scale
+from halos.compare.scale import Scale, amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,10 +65,11 @@ def against_loss(
 
     `curves` are each group's by seed, `bases` its baseline's (None: there are no baselines), which is called `name`.
     """
+    tokens = common(curves)
     if bases is None:
         losses = [{seed: float(curve.loss[-1]) for seed, curve in several.items()} for several in curves]
     else:
-        losses = [gaps(several, base) for several, base in zip(curves, bases)]
+        losses = [gaps(several, base, tokens) for several, base in zip(curves, bases)]
     panels = []
     for way in WAYS:
         points = [
@@ -79,11 +80,10 @@ def against_loss(
             what = "final validation loss" if bases is None else "loss minus the baseline's"
             draw = partial(_draw_against, points=points, looks=looks, way=way, what=what, gap=bases is not None)
             panels.append(Panel(f"loss against drift, {way}", draw))
-    compared = (
-        "the last validation loss"
-        if bases is None
-        else f"validation loss minus that of {name} of the same seed, at the most tokens both have trained on"
-    )
+    compared = "the last validation loss"
+    if bases is not None:
+        equal = f"after {amount(tokens, 'tokens')}, the most that all runs have trained on"
+        compared = f"validation loss minus that of {name} of the same seed, {equal}"
     caption = f"Across: a run's mean drift: {MEANT} Up: {compared}. Small marks are runs, large ones means over seeds."
     return _figure("drift-against-loss", "Drift against loss", caption, panels, looks, known, marks=True)
 

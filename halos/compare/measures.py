@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from halos.compare.drifts import drifts
 from halos.compare.prices import Prices
-from halos.values.records import GLOBAL
+from halos.values.records import ALL_REDUCE, GLOBAL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from halos.reading.columns import Columns
     from halos.reading.run import RunRecords
 
 SHARES = ("compute", "transfer", "idle", "down")
@@ -22,6 +24,7 @@ STEPS = ("trained", "committed", "in_flight", "dropped", "lost")
 def measured(run: RunRecords, prices: Optional[Prices], wall: bool = False) -> dict[str, float]:
     """What docs/compare.md lists, in that order; of a run without a summary what its records say so far."""
     summary = run.summary or _so_far(run)
+    sent: Optional[dict[str, float]] = summary.get("bytes")
     steps, workers = summary.get("steps") or {}, summary.get("workers") or []
     found = {
         "final_loss": _number(summary.get("final_validation_loss")),
@@ -30,13 +33,14 @@ def measured(run: RunRecords, prices: Optional[Prices], wall: bool = False) -> d
         **{f"{name}_steps": _number(steps.get(name)) for name in STEPS},
         "commits": _number(summary.get("commits")),
         "updates": _number(summary.get("updates")),
-        "bytes": math.nan if summary.get("bytes") is None else float(sum(summary["bytes"].values())),
-        **({"dollars": prices.dollars(run)} if prices else {}),
+        "bytes": math.nan if sent is None else float(sum(sent.values())),
+        **({"dollars": math.nan if sent is None else prices.dollars(run, sent)} if prices else {}),
         **{f"{name}_share": _mean([worker.get(name) for worker in workers]) for name in SHARES},
         "goodput": _number(summary.get("goodput")),
         **_ways("staleness", summary),
         **_ways("drift", summary),
-        **dict(zip(("hop_drift_in_updates", "drift_in_updates"), _in_updates(run))),
+        "hop_drift_in_updates": drifts(run, "hop").mean,
+        "drift_in_updates": drifts(run, "end to end").mean,
         **({"wall_seconds": _number(summary.get("wall_seconds"))} if wall else {}),
     }
     return found
@@ -51,25 +55,9 @@ def _ways(name: str, summary: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _in_updates(run: RunRecords) -> tuple[float, float]:
-    """Mean drift in units of the update's ‖Δ‖, over all updates that the global model took in: by hop, end to end."""
-    merged = run.merged
-    merged = merged.where(merged["server"] == GLOBAL)
-    updates = run.updates
-    if not len(merged) or not len(updates):
-        return math.nan, math.nan
-    order = np.argsort(updates["id"], kind="stable")
-    ids = updates["id"][order]
-    place = np.minimum(np.searchsorted(ids, merged["update"]), len(ids) - 1)
-    size = np.where(ids[place] == merged["update"], updates["delta_norm"][order][place].astype(np.float64), np.nan)
-    hop = run.contributions["hop_drift"].astype(np.float64)[merged["contribution"]]
-    size = np.where(size > 0.0, size, np.nan)  # an update of nothing is no unit
-    return _known_mean(hop / size), _known_mean(merged["drift"].astype(np.float64) / size)
-
-
 def _so_far(run: RunRecords) -> dict[str, Any]:
     """What a summary would say now, as far as records tell."""
-    updates, transfers = run.updates, run.transfers
+    updates = run.updates
     commits = run.commits.where((run.commits["server"] == GLOBAL) & (run.commits["kind"] == "update"))
     contributions = run.contributions.where(run.contributions["server"] == GLOBAL)
     merged = run.merged.where(run.merged["server"] == GLOBAL)
@@ -86,13 +74,22 @@ def _so_far(run: RunRecords) -> dict[str, Any]:
         },
         "commits": len(commits) if recorded != "none" else None,
         "updates": len(updates) if recorded == "all" else None,
-        "bytes": {"all": transfers["bytes"].sum()} if recorded == "all" else None,
+        "bytes": _by_link(run.transfers) if recorded == "all" else None,
         "staleness": {
             "hop": _spread(contributions["hop_staleness"]),
             "end_to_end": _spread(merged["staleness"]),
         },
         "drift": {"hop": _spread(contributions["hop_drift"]), "end_to_end": _spread(merged["drift"])},
     }
+
+
+def _by_link(transfers: Columns) -> dict[str, float]:
+    """Bytes by link, as a summary has them."""
+    sent: dict[str, float] = {}
+    for src, dst, nbytes in zip(transfers["src"].tolist(), transfers["dst"].tolist(), transfers["bytes"].tolist()):
+        link = ALL_REDUCE if src is None or src != src else f"{src:.0f}->{dst:.0f}"
+        sent[link] = sent.get(link, 0.0) + nbytes
+    return sent
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:

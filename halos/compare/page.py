@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -10,10 +9,11 @@ from pathlib import Path
 from typing import Optional
 
 from halos.compare.drawing import Figure, svg, swatch
-from halos.compare.figures import baseline_of, figures
+from halos.compare.figures import figures
 from halos.compare.groups import Group
 from halos.compare.tables import Table
 from halos.errors import UserError
+from halos.observers.files import replacing
 
 NUMBER = re.compile(r"[-+−±<>≥≤~(]*[\d.,]+")  # what a cell that is a number begins with
 WIDE = 8.5  # inches: from here on a figure scrolls where a screen is narrow
@@ -29,7 +29,7 @@ main { max-width: 82rem; margin: 0 auto; padding: 1rem clamp(.8rem, 3vw, 2.5rem)
 h1 { font-size: 1.7rem; line-height: 1.25; margin: .6em 0 .3em; overflow-wrap: anywhere }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.4em 0 .6em; overflow-wrap: anywhere }
 p, li { max-width: 75ch; overflow-wrap: anywhere }
-.dim, figcaption, .notes { color: var(--dim); font-size: .88rem }
+figcaption, .notes { color: var(--dim); font-size: .88rem }
 nav a { display: inline-block; margin: .1em 1.1em .1em 0; color: inherit }
 .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
@@ -37,6 +37,7 @@ th, td { padding: .3em .8em; text-align: left; border-bottom: 1px solid var(--gr
 thead th { border-bottom: 2px solid var(--grid); font-weight: 600; vertical-align: bottom }
 tbody th { font-weight: 500; position: sticky; left: 0; background: var(--paper); max-width: 22rem }
 tbody th { white-space: normal }
+th:only-child { max-width: 75ch; font-weight: inherit }
 .number { text-align: right }
 tbody tr:hover > * { background: var(--shade) }
 .notes { margin: .5em 0; padding: 0; list-style: none }
@@ -44,7 +45,7 @@ figure { margin: 0 }
 figcaption { max-width: 95ch; margin-top: .6em }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem 1.5rem }
 .panels svg { width: 100%; max-width: 40rem; height: auto; display: block }
-.one svg { width: 100%; max-width: 52rem; height: auto; display: block }
+.one svg { width: 100%; max-width: calc(var(--inches) * 6rem); height: auto; display: block }
 .wide svg { min-width: 44rem; max-width: 64rem; width: 100%; height: auto; display: block }
 .legend { display: flex; flex-wrap: wrap; gap: .2em 1.4em; padding: 0; margin: .2em 0 .8em }
 .legend { list-style: none; font-size: .9rem }
@@ -70,15 +71,10 @@ def write(
 
     Raises UserError without matplotlib, and if it cannot be written.
     """
-    text = "\n".join(_page(title, tables, groups, against, target)) + "\n"
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
+    if path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder")
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(_page(title, tables, groups, against, target)) + "\n", encoding="utf-8")
 
 
 def _page(
@@ -90,7 +86,6 @@ def _page(
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
     yield f"<h1>{escape(title)}</h1>"
-    yield f'<p class="dim">{escape(" ".join(_facts(groups, against, target)))}</p>'
     headings = [(f"table-{number}", table.title) for number, table in enumerate(tables, 1)]
     headings += [(figure.name, figure.title) for figure in found.drawn if not figure.name.startswith("timeline-")]
     headings += [(figure.name, "Timelines") for figure in found.drawn if figure.name.startswith("timeline-")][:1]
@@ -105,24 +100,6 @@ def _page(
         yield from (f"<p>{escape(line)}</p>" for line in found.left_out)
         yield "</section>"
     yield "</main></body></html>"
-
-
-def _facts(groups: Sequence[Group], against: Mapping[str, str], target: Optional[float]) -> Iterator[str]:
-    """Yield what one must know of all that follows, in sentences."""
-    runs = [run for group in groups for run in group.runs.values()]
-    yield f"{_counted(len(runs), 'run')} in {_counted(len(groups), 'group')}."
-    if baseline := baseline_of(groups, against):
-        yield f"Baseline: {baseline}."
-    if target is not None:
-        yield f"Target loss: {target:g}."
-    unfinished = [f"{run.folder.name} ({run.finished or 'no end yet'})" for run in runs if run.finished is not True]
-    if unfinished:
-        shown = ", ".join(unfinished[:8]) + (f" and {len(unfinished) - 8} more" if len(unfinished) > 8 else "")
-        yield f"Not finished, and shown as far as they are: {shown}."
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _table(place: str, table: Table) -> Iterator[str]:
@@ -157,8 +134,9 @@ def _figure(figure: Figure) -> Iterator[str]:
     if figure.styles:
         entries = "".join(f"<li>{swatch(style, figure.marks)}{escape(style.label)}</li>" for style in figure.styles)
         yield f'<ul class="legend">{entries}</ul>'
-    kind = "panels" if len(figure.panels) > 1 else "scroll wide" if figure.panels[0].size[0] > WIDE else "one"
-    yield f'<div class="{kind}">'
+    inches = figure.panels[0].size[0]
+    kind = "panels" if len(figure.panels) > 1 else "scroll wide" if inches > WIDE else "one"
+    yield f'<div class="{kind}" style="--inches: {inches:.1f}">'
     for number, panel in enumerate(figure.panels, 1):
         yield svg(panel, f"{figure.name}-{number}")
     yield f"</div><figcaption>{escape(figure.caption)}</figcaption></figure></section>"

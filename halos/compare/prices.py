@@ -36,18 +36,16 @@ class Prices:
         """Dollars per GB from one region to another."""
         return self.pairs.get((src, dst), self.within if src == dst else self.default)
 
-    def dollars(self, run: RunRecords) -> float:
-        """What the run's traffic costs; NaN without a summary.
+    def dollars(self, run: RunRecords, sent: Mapping[str, float]) -> float:
+        """What the run's traffic costs, given its bytes by link as a summary has them: `0->1`, `all_reduce`.
 
         Of a collective only the sum over its ring's links is recorded, M of them among M workers, all of the same
         bytes. With workers in R > 1 regions R links are taken to lead from one region to another, at the mean price
         over all pairs of these regions, and M − R to stay within one, at the mean price within these.
         """
-        if run.summary is None:
-            return math.nan
         regions, total = _regions(run), 0.0
         names = [name for name, _ in regions]
-        for link, nbytes in (run.summary.get("bytes") or {}).items():
+        for link, nbytes in sent.items():
             if link == "all_reduce":
                 price = self._ring([(name, workers) for name, workers in regions if workers])
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from halos.compare.amounts import Amounts
 from halos.compare.comparison import Comparison
@@ -103,7 +103,7 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
         cells = []
         for pair in pairs:
             interval = f"{scale.show(pair.low, '+')} to {scale.show(pair.high, '+')}"
-            cells.append(_of(scale.spread(pair, "+"), pair.count, most))
+            cells.append(_of(scale.spread(pair, "+"), pair.count, most, "pairs"))
             cells.append(UNKNOWN if math.isnan(pair.low) else interval)
         rows.append((label, *cells))
     heads = [head for of, one in chosen for head in (f"at {amount(one, of)}", INTERVAL)]
@@ -145,7 +145,7 @@ def target(comparison: Comparison, target: Target) -> Table:
     )
     notes = ["when an evaluation first shows it; " + SPREAD]
     if any(one.missed and one.spent for one in reached.values()):
-        notes.append("(2 of 3): of those seeds alone that reached it; all would take longer in the mean")
+        notes.append("(2 of 3 seeds): of those that reached it alone; the others had not by the end of their runs")
     if any(row[2] != UNKNOWN for row in rows):
         notes.append("times as fast: geometric mean over seeds where both reached it, and its 95 % interval")
     title = f"Until {target.said(_baseline(comparison))}" + " of the same seed" * target.above
@@ -164,8 +164,9 @@ def cost(comparison: Comparison) -> Table:
         ("down_share", "%", "down"),
         ("wall_seconds", "seconds", "wall {}"),
     ]
-    notes = ("$: of traffic between regions as priced; shares: of the workers' time",)
-    return _measures(comparison, "Cost per run, mean over seeds", columns, notes)
+    table = _measures(comparison, "Cost per run, mean over seeds", columns, ("shares are of the workers' time",))
+    priced = ("$ of traffic between regions, as priced",) if "$" in table.heads else ()
+    return replace(table, notes=(*table.notes, *priced))
 
 
 def work(comparison: Comparison) -> Table:
@@ -232,7 +233,8 @@ def _measures(
     for name, kind, head in columns:
         means = [Spread.of(list(comparison.measure(group, name).values())).mean for group in comparison.groups]
         always = kind == "%" and name != "down_share"
-        if all(map(math.isnan, means)) or not (any(means) or always or name in ("in_flight_steps", "hop_staleness")):
+        known = [mean for mean in means if not math.isnan(mean)]
+        if not known or not (any(known) or always or name in ("in_flight_steps", "hop_staleness")):
             continue
         if kind == "%":
             made.append((head, [UNKNOWN if math.isnan(mean) else f"{mean:.1%}" for mean in means]))
@@ -240,6 +242,8 @@ def _measures(
             scale = Scale.of(means, kind)
             made.append((head.format(scale.unit), [scale.show(mean) for mean in means]))
     rows = [(group.label, *(cells[i] for _, cells in made)) for i, group in enumerate(comparison.groups)]
+    if any(run.finished is not True for group in comparison.groups for run in group.runs.values()):
+        notes = (*notes, "runs that are not finished count as far as they came")
     return Table(title, ("", *(head for head, _ in made)), tuple(rows if made else ()), tuple(notes))
 
 
@@ -248,9 +252,9 @@ def _with_losses(comparison: Comparison, group: Group) -> int:
     return sum(bool(len(run.curve())) for run in group.runs.values())
 
 
-def _of(text: str, count: int, of: int) -> str:
+def _of(text: str, count: int, of: int, what: str = "seeds") -> str:
     """With how many seeds it is of, unless that is all, or none."""
-    return f"{text} ({count} of {of})" if 0 < count < of else text
+    return f"{text} ({count} of {of} {what})" if 0 < count < of else text
 
 
 def _times(pair: Paired, count: int) -> str:

@@ -15,30 +15,46 @@ from halos.compare.tables import INTERVAL, Table
 HEAD = 12  # characters of a line in a head, at least
 LABEL = 16  # characters of a group's name that are always shown on one line
 BETWEEN = 2  # columns of space
+ASCII = {"±": "+-", "–": "-", "‖": "|", "Δ": "Delta", "…": "..."}  # on a terminal that has no others
 
 
 def show(title: str, tables: Sequence[Table], remarks: Sequence[str], console: Optional[Console] = None) -> None:
     """Print them; a table too wide becomes several, of some of its columns each."""
     console = console or Console(highlight=False, markup=False, emoji=False)  # labels mean their brackets
-    console.print(Text(title, "bold"))
+
+    def text(words: str, style: str = "") -> Text:
+        return Text(_written(words, console.encoding), style)
+
+    console.print(text(title, "bold"))
     for table in tables:
         for number, (heads, rows) in enumerate(_cut(table, console.width)):
             console.print()
+            console.print(text(table.title + (", continued" if number else ""), "bold"))
             drawn = Drawn(box=None, padding=(0, BETWEEN, 0, 0), header_style="dim", pad_edge=False)
-            console.print(Text(table.title + (", continued" if number else ""), "bold"))
             drawn.add_column("", overflow="fold")
             for head in heads[1:]:
-                drawn.add_column(Text(head), justify="right", no_wrap=True)
+                drawn.add_column(text(head), justify="right", no_wrap=True)
             for row in rows:
-                drawn.add_row(*map(Text, row))
+                drawn.add_row(*map(text, row))
             console.print(drawn)
         for note in table.notes:
-            console.print(Text(note, "dim"))
+            console.print(text(note, "dim"))
     if remarks:
         console.print()
-        console.print(Text("To be known", "bold"))
+        console.print(text("To be known", "bold"))
         for remark in remarks:
-            console.print(Text(remark))
+            console.print(text(remark))
+
+
+def _written(words: str, encoding: str) -> str:
+    """The words as a terminal of this encoding can show them."""
+    try:
+        words.encode(encoding)
+    except UnicodeEncodeError:
+        for sign, plain in ASCII.items():
+            words = words.replace(sign, plain)
+        return words.encode(encoding, "replace").decode(encoding)
+    return words
 
 
 def _cut(table: Table, width: int) -> Iterator[tuple[list[str], list[list[str]]]]:

@@ -85,8 +85,7 @@ def _corners(row: Row, what: str, place: int, size: float) -> Iterator[tuple[flo
     order = [state for state in STATES if state in row.shares]
     below: Any = sum((row.shares[state] for state in order[: order.index(what)]), np.zeros(len(row.edges) - 1))
     share = row.shares[what]
-    both = share + 10.0 * below  # constant only where both are, as good as surely
-    for first, end in blocks(np.where(share > 0, both, 0.0)):
+    for first, end in blocks(share, below):
         low = place + 1 - HEIGHT * min(1.0, float(below[first]))
         yield row.edges[first] / size, row.edges[end] / size, low, low - HEIGHT * float(share[first])
 

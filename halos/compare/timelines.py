@@ -234,14 +234,15 @@ def _shares(taken: Array, edges: Array) -> Array:
 def _mean(shares: list[dict[str, Array]], chosen: Array) -> dict[str, Array]:
     """Return the mean over the chosen workers."""
     several = [theirs for theirs, one in zip(shares, chosen) if one]
-    return {what: np.mean([theirs[what] for theirs in several], 0) for what in several[0]}
+    return {what: np.mean([theirs[what] for theirs in several], 0).round(4) for what in several[0]}
 
 
 def _rectangles(found: Timeline) -> int:
     return sum(len(blocks(share)) for row in (*found.workers, *found.links) for share in row.shares.values())
 
 
-def blocks(share: Array) -> list[tuple[int, int]]:
-    """Return the intervals [first, end) in which a share is the same and not 0."""
-    edges = np.append(np.append(0, np.flatnonzero(np.diff(share)) + 1), len(share))
+def blocks(share: Array, *others: Array) -> list[tuple[int, int]]:
+    """Return the intervals [first, end) in which a share is the same and not 0, and so are others."""
+    changes = np.any([np.diff(each) != 0 for each in (share, *others)], 0)
+    edges = np.append(np.append(0, np.flatnonzero(changes) + 1), len(share))
     return [(int(first), int(end)) for first, end in pairwise(edges) if share[first] > 0]

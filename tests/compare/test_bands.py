@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halos.compare.bands import POINTS, above, band, curves, gaps, held
+from halos.compare.bands import POINTS, above, band, common, curves, gaps, held
 from halos.compare.curve import Curve
 from halos.compare.groups import Group
 from halos.reading.run import read
@@ -64,11 +64,14 @@ def test_losses_above_the_baseline_are_by_seed() -> None:
     assert {seed: each.loss.tolist() for seed, each in found.items()} == {1: [2.5, 0.5], 2: [5.0, 1.0]}
 
 
-def test_a_gap_is_at_the_most_tokens_that_both_have_come_to() -> None:
-    """Of 10 and 20: at 10, where the second is on its line from 6 to 2. Of others nothing is known."""
-    ours = {1: curve({0: 5.0, 10: 3.0}), 2: curve({20: 5.0, 30: 3.0}), 3: curve({0: 1.0})}
-    assert gaps(ours, {2: curve({0: 6.0, 10: 2.0}), 1: curve({0: 6.0, 20: 2.0})}) == {1: 3.0 - 4.0}
-    assert gaps(ours, {}) == {}
+def test_gaps_are_after_the_same_number_of_tokens() -> None:
+    """After 10 the second is on its line from 6 to 2; where one has not come to them, nothing is known."""
+    ours = {1: curve({0: 5.0, 10: 3.0}), 2: curve({20: 5.0, 30: 3.0}), 3: curve({0: 1.0, 10: 1.0})}
+    theirs = {2: curve({0: 6.0, 10: 2.0}), 1: curve({0: 6.0, 20: 2.0})}
+    assert gaps(ours, theirs, 10.0) == {1: 3.0 - 4.0}
+    assert gaps(ours, {}, 10.0) == {}
+    assert common([ours, theirs, {}]) == 10.0
+    assert np.isnan(common([{}]))
 
 
 def test_runs_without_a_loss_have_no_curve(tmp_path: Path) -> None:

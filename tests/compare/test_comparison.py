@@ -38,7 +38,7 @@ def test_whoever_has_ended_keeps_the_final_model_and_whoever_runs_is_not_there_y
     assert found.losses(going, "seconds", 40.0) == {}
     assert found.losses(going, "seconds", 10.0) == {1: 2.3}
     (said,) = [remark for remark in found.remarks if "going" in remark]
-    assert said.endswith("going-1-4: still going, or killed; compared as far as it is")
+    assert said.endswith("going-1-4: still going, or killed; compared as far as it is (5,000 tokens)")
 
 
 def test_a_moment_is_when_so_much_had_been_trained(tmp_path: Path) -> None:

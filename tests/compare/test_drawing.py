@@ -36,7 +36,7 @@ pytest.importorskip("matplotlib")
 def draw(axes: Any) -> None:
     at = np.array([1.0, 2.0, 4.0])
     lines(axes, [(STYLE, Band(at, at, at - 0.25, at + 0.25)), (STYLE, None)])
-    axes.set(xlabel="cost & <more>", ylabel=plain("price in $ and $"))
+    axes.set(xlabel="cost & <more> font: 3px #010203 d='1.234'", ylabel=plain("price in $ and $"))
 
 
 STYLE = Style("a & b", "#2f7ed8", "dashed", "o")
@@ -51,10 +51,11 @@ def test_an_svg_is_an_element_that_takes_the_page_s_colours_and_refers_to_nothin
     assert root.attrib["aria-label"] == root[0].text == PANEL.title
     assert "width" not in root.attrib and re.fullmatch(r"0 0 [\d.]+ [\d.]+", root.attrib["viewBox"])
     assert "currentColor" in text and "var(--grid)" in text and STYLE.colour in text
-    assert "#010203" not in text and "#040506" not in text and "#000000" not in text and "font-family" not in text
+    tags = "".join(re.findall("<[^<>]*>", text))
+    assert not any(other in tags for other in ("#010203", "#040506", "#000000", "font-family", "font:"))
     assert "http" not in text and "<metadata" not in text
     words = {element.text for element in root.iter() if element.tag.endswith("text")}
-    assert {"cost & <more>", "price in $ and $", "1.5"} <= words
+    assert {"cost & <more> font: 3px #010203 d='1.234'", "price in $ and $", "1.5"} <= words
 
 
 def test_its_ids_are_its_own_and_each_is_referred_to() -> None:

@@ -92,7 +92,11 @@ def test_a_run_still_going_is_as_far_as_its_records_are(tmp_path: Path) -> None:
     folder = write_run(
         tmp_path / "run", points, updates=UPDATES, commits=COMMITS, transfers=[(1.0, 30), (2.0, 12)], finished=None
     )
-    found = measured(read(folder), None)
+    collective = '{"time": 2.0, "src": null, "dst": null, "bytes": 1000000000, "kind": "all_reduce"}'
+    with (folder / "transfers.jsonl").open("a") as file:
+        file.write(collective + "\n")
+    found = measured(read(folder), Prices(0.02))
+    assert found.pop("dollars") == pytest.approx(0.02)  # one worker in each of two regions: all of it crosses
     known = {name: value for name, value in found.items() if not math.isnan(value)}
     assert known == {
         "final_loss": 3.0,
@@ -102,7 +106,7 @@ def test_a_run_still_going_is_as_far_as_its_records_are(tmp_path: Path) -> None:
         "committed_steps": 8.0,
         "commits": 2.0,
         "updates": 3.0,
-        "bytes": 42.0,
+        "bytes": 1e9 + 42.0,
         "hop_staleness": 1.0,
         "hop_staleness_max": 1.0,
         "staleness": 2.0,  # of 0, 2 and 4

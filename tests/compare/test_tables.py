@@ -58,7 +58,7 @@ def test_the_interval_is_students(tmp_path: Path) -> None:
 def test_one_pair_has_no_interval_and_missing_pairs_are_counted(tmp_path: Path) -> None:
     found = make(tmp_path, [("new", 1, QUICK[1], {}), ("new", 3, QUICK[1], {})])
     table = tables.differences(found, amounts(found, ["steps=400"]))
-    assert cells(table)["new"] == ("+0.700 (1 of 2)", "–")
+    assert cells(table)["new"] == ("+0.700 (1 of 2 pairs)", "–")
 
 
 def test_a_group_that_has_ended_keeps_its_last_model_and_is_in_brackets(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_seeds_that_diverged_are_missing_from_a_mean_and_said_to_be(tmp_path: Pa
     wild = {"finished": "failed: training loss became nan"}
     found = make(tmp_path, [("new", 1, QUICK[1], {}), ("new", 2, QUICK[2][:2], wild)])
     (at,) = amounts(found, ["steps=400"])
-    assert cells(tables.losses(found, at))["new"] == ("2.700 (1 of 2)",)
+    assert cells(tables.losses(found, at))["new"] == ("2.700 (1 of 2 seeds)",)
 
 
 def test_a_target_that_some_missed_says_of_whom_its_numbers_are(tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_a_target_that_some_missed_says_of_whom_its_numbers_are(tmp_path: Path) 
     assert cells(table) == {
         "slow": ("10.0 ± 0.0", "–", "2,000 ± 0", "1.00 ± 0.00"),
         "quick": ("10.0 ± 0.0", "1.00 (1.00 to 1.00)", "5,000 ± 0", "8.00 ± 0.00"),
-        "new": ("5.0 (1 of 2)", "2.00 (1 of 2)", "1,000", "1.00"),
+        "new": ("5.0 (1 of 2 seeds)", "2.00 (1 of 2 seeds)", "1,000", "1.00"),
     }
-    assert "(2 of 3): of those seeds alone that reached it; all would take longer in the mean" in table.notes
+    assert "(2 of 3 seeds): of those that reached it alone; the others had not by the end of their runs" in table.notes
 
 
 def test_whoever_does_not_get_there_has_no_number(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_whoever_does_not_get_there_has_no_number(tmp_path: Path) -> None:
     assert cells(table)["quick"] == ("not reached", *nothing)
     assert cells(table)["going"] == ("not reached so far", *nothing)
     assert cells(table)["slow"][0] == "40.0 ± 0.0"
-    assert "(2 of 3)" not in " ".join(table.notes)
+    assert "(2 of 3 seeds)" not in " ".join(table.notes)
 
 
 def test_cost_work_and_staleness_are_means_over_seeds(tmp_path: Path) -> None:
@@ -118,6 +118,15 @@ def test_cost_work_and_staleness_are_means_over_seeds(tmp_path: Path) -> None:
     assert table.heads == ("", "tokens", "steps trained", "never committed", "global commits", "goodput")
     assert cells(table)["quick"] == ("5,000", "500", "0", "2", "50.0%")
     assert cells(tables.staleness(found))["quick"] == ("1.00", "1.50", "0.500", "0.750")
+
+
+def test_what_never_happened_has_no_column_whoever_is_still_going(tmp_path: Path) -> None:
+    found = make(tmp_path, [("going", 1, QUICK[1], {"finished": None})])
+    assert tables.cost(found).heads == ("", "simulated s", "GB sent", "computing", "transferring", "idle")
+    assert cells(tables.cost(found))["going"] == ("10.0", "0.00", "–", "–", "–")
+    said = "runs that are not finished count as far as they came"
+    assert tables.cost(found).notes == ("shares are of the workers' time", said)
+    assert said in tables.work(found).notes and said not in tables.work(make(tmp_path / "done")).notes
 
 
 def test_the_front_says_by_whom(tmp_path: Path) -> None:

@@ -47,3 +47,11 @@ def test_columns_that_do_not_fit_follow_below_with_the_names_again() -> None:
     lines = shown(60)
     assert [line for line in lines if line.startswith("Losses")] == ["Losses [all]", "Losses [all], continued"]
     assert sum(line.startswith("async") for line in lines) == 2
+
+
+def test_a_terminal_without_such_signs_has_others() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    show("‖Δ‖", [TABLE], ["ä"], Console(file=out, width=100, highlight=False, markup=False, emoji=False))
+    out.seek(0)
+    text = out.read()
+    assert text.startswith("|Delta|\n") and "4.500 +- 1.414" in text and text.endswith("\n?\n")

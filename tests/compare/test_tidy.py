@@ -12,6 +12,7 @@ from halos.compare.amounts import amounts
 from halos.compare.targets import Target
 from halos.errors import UserError
 from tests.compare.made_comparison import QUICK, make
+from tests.compare.made_runs import Points
 
 Rows = dict[tuple[str, str, str], dict[str, str]]
 
@@ -55,6 +56,20 @@ def test_targets_and_what_runs_came_to_are_there_too(rows: Rows) -> None:
     assert (float(fast["value"]), fast["pairs"]) == (pytest.approx(2**0.5), "2")
     assert rows["quick", "2", "goodput"]["value"] == "0.5"
     assert rows["quick", "", "simulated_seconds"]["minus_baseline"] == "-30.0"
+
+
+def test_seeds_that_missed_a_target_are_censored_and_in_no_mean(tmp_path: Path) -> None:
+    """`slow` ends at 2 and 4; `new` is at 3 after 5 s with one seed, and never at 5 with the other."""
+    points: dict[int, Points] = {1: [(0.0, 0, 4.0), (5.0, 100, 3.0)], 2: [(0.0, 0, 6.0), (5.0, 100, 5.5)]}
+    found = make(tmp_path / "runs", [("new", seed, points[seed], {}) for seed in (1, 2)])
+    tidy.write(tmp_path / "all.csv", found, [], [Target.parse("+1")])
+    rows = written(tmp_path / "all.csv")
+    measure = "seconds@loss=+1"
+    assert [rows["new", seed, measure]["value"] for seed in ("1", "2", "")] == ["5.0", "", "5.0"]
+    assert [rows["new", seed, measure]["censored"] for seed in ("1", "2", "")] == ["0", "1", "1"]
+    assert rows["new", "", measure]["count"] == "1"
+    assert rows["new", "", "times_as_fast@loss=+1"]["value"] == "2.0"
+    assert rows["new", "", "goodput"]["censored"] == ""
 
 
 def test_what_is_not_known_is_not_there(rows: Rows) -> None:

@@ -139,6 +139,12 @@ def test_the_window_is_half_of_the_workers_third_update(tmp_path: Path) -> None:
     assert window(read(write_run(tmp_path / "none", []))) is None
 
 
+def test_a_block_ends_where_any_of_several_shares_changes() -> None:
+    share = np.array([0.0, 0.9, 0.4, 0.4, 0.4, 0.0])
+    assert blocks(share) == [(1, 2), (2, 5)]
+    assert blocks(share, np.array([0.0, 0.0, 0.05, 0.05, 0.1, 0.1])) == [(1, 2), (2, 4), (4, 5)]
+
+
 def test_a_thousand_workers_are_drawn_in_little(tmp_path: Path) -> None:
     """Ten rounds of a thousand, all alike but for when they begin."""
     regions = [{"name": f"r{i}", "workers": [1.0] * 250} for i in range(4)]
