@@ -45,7 +45,10 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.config is None:
         raise UserError("no configuration given; try: python -m halos.sweep configs/quickstart.yaml seed=0..2")
     measures = None if options.timing_first is None else pair(options.timing_first)
-    grid = asked(options.config, options.overrides, options.list)
+    files = [options.config, *(each for each in options.overrides if "=" not in each)]
+    grid = asked(files, [each for each in options.overrides if "=" in each], options.list)
+    if options.out is None and len(files) > 1:
+        raise UserError("--out DIR: several configurations have no name in common; say where their sweep is to be")
     folder = options.out or Path("runs") / f"{Path(options.config).stem}-sweep"
     jobs = _jobs() if options.jobs is None else options.jobs
     combinations = list(grid.cells())

@@ -22,6 +22,7 @@ KEYS = ("config", "set", "axes", "without")  # of a grid file
 OWN = {"name": "a cell is named after its labels", "out": "the folder of a sweep is --out DIR"}
 MOST = 100_000  # cells
 LINES = "cell"  # the axis that a list of cells is
+CONFIGS = "config"  # the axis that several configurations are
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,24 @@ def said(labels: Mapping[str, Label]) -> str:
     return ", ".join(f"{name} {text_of(label)}" for name, label in labels.items())
 
 
-def asked(file: str, arguments: Sequence[str], lines: Optional[Path] = None) -> Grid:
-    """The grid of `key=value` and `key=a,b,c` on top of a configuration or a grid file; an axis more with `lines`.
+def asked(files: Sequence[str], arguments: Sequence[str], lines: Optional[Path] = None) -> Grid:
+    """The grid of `key=value` and `key=a,b,c` on top of a grid file, or of configurations; an axis more with `lines`.
 
-    What the command line says of a key takes the place of the file's axis of that name. Raises UserError.
+    Several configurations are an axis, `config`. What the command line says of a key takes the place of the file's axis
+    of that name. Raises UserError.
     """
-    path = Path(expanded(file))
-    given = read(path)
-    of_file = bool({"config", "axes"} & given.keys())
-    section, axes, without = _of_file(path, given) if of_file else (given, {}, ())
+    paths = [Path(expanded(file)) for file in files]
+    given = {path: read(path) for path in paths}
+    grids = [path for path in paths if {"config", "axes"} & given[path].keys()]
+    if grids and len(files) > 1:
+        raise UserError(f"{grids[0]} is a grid of its own, and cannot be one of several configurations")
+    section, axes, without = Layer(), dict[str, Axis](), tuple[Mapping[str, str], ...]()
+    if grids:
+        section, axes, without = _of_file(paths[0], given[paths[0]])
+    elif len(files) == 1:
+        section = given[paths[0]]
+    else:
+        axes = {CONFIGS: _of_configs({str(path): path for path in paths}, Layer())}
     fixed: dict[str, str] = {}
     above: dict[str, Axis] = {}
     for argument in arguments:
@@ -110,9 +120,16 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
             near = did_you_mean(key, KEYS)
             raise ConfigError(key, f"no such key of a grid file{near}; there are: {', '.join(KEYS)}")
     base = as_text(at(given, "config")) if "config" in given else None
-    if not isinstance(base, str):
-        raise ConfigError("config", f"{shown(plain(base))} is not the path of a configuration, from {path}")
-    section = merge(read(path.parent / expanded(base)), changes(given.get("set", Layer()), "set"))
+    for_all = changes(given.get("set", Layer()), "set")
+    section, axes = Layer(), dict[str, Axis]()
+    if isinstance(base, str):
+        section = merge(read(path.parent / expanded(base)), for_all)
+    elif isinstance(base, (dict, list)) and base and all(isinstance(as_text(each), str) for _, each in inside(base)):
+        named = {str(label if isinstance(base, dict) else each): str(as_text(each)) for label, each in inside(base)}
+        axes = {CONFIGS: _of_configs({name: path.parent / expanded(each) for name, each in named.items()}, for_all)}
+    else:
+        said = f"{shown(plain(base))} is not the path of a configuration, from {path}, nor several (label: path)"
+        raise ConfigError("config", said)
     listed = given.get("axes", Layer())
     if not isinstance(listed, dict):
         raise ConfigError("axes", f"{shown(plain(listed))} is not a section of axes")
@@ -123,9 +140,20 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
     if not isinstance(left_out, list) or not all(isinstance(each, dict) and each for each in left_out):
         raise ConfigError("without", f"{shown(plain(left_out))} is not a list of sections, each of labels by axis")
     without = tuple({str(name): _as_label(label) for name, label in inside(each)} for each in left_out)
-    axes = {str(name): from_file(str(name), value) for name, value in inside(listed)}
+    axes |= {str(name): from_file(str(name), value) for name, value in inside(listed)}
     _check_without(without, axes)
     return section, axes, without
+
+
+def _of_configs(paths: Mapping[str, Path], above: Section) -> Axis:
+    """The axis of several configurations, with what is set above each; without labels the files' names are theirs."""
+    stems = [path.stem for path in paths.values()]
+    labels = [
+        path.stem if label.endswith(path.name) and stems.count(path.stem) == 1 else label
+        for label, path in paths.items()
+    ]
+    read_ = (merge(read(path), above) for path in paths.values())
+    return Axis(CONFIGS, tuple(Choice(short(label), section) for label, section in zip(labels, read_)), labelled=True)
 
 
 def _listed(path: Path) -> Axis:

@@ -32,7 +32,7 @@ def tiny(folder: Path, **changes: object) -> str:
 
 def cells(config: str, *arguments: str, out: Path) -> list[Cell]:
     """The cells of a grid, resolved."""
-    return Cells(out).made(asked(config, arguments).cells())
+    return Cells(out).made(asked([config], arguments).cells())
 
 
 def begun(*arguments: str) -> BaseProcess:

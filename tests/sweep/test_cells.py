@@ -41,7 +41,7 @@ def test_a_folder_is_named_after_labels_and_configuration(tmp_path: Path) -> Non
 
 def test_names_hold_nothing_that_a_shell_or_a_disk_minds(tmp_path: Path) -> None:
     (tmp_path / "list").write_text(f"a/b $(c): seed=1\n{'y' * 300}: seed=2\n: seed=3".replace("\n:", "\n*:"))
-    found = Cells(tmp_path).made(asked(tiny(tmp_path), (), tmp_path / "list").cells())
+    found = Cells(tmp_path).made(asked([tiny(tmp_path)], (), tmp_path / "list").cells())
     assert [cell.config.name for cell in found] == ["cell=a-b-c", f"cell={'y' * 32}", "cell=-"]
 
 
@@ -100,11 +100,11 @@ def test_what_is_wrong_with_any_cell_is_said_before_the_first_begins(
 ) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     with pytest.raises(UserError) as caught:
-        Cells(tmp_path, plugins=[str(tmp_path / "mine.py")]).made(asked(tiny(tmp_path), arguments).cells())
+        Cells(tmp_path, plugins=[str(tmp_path / "mine.py")]).made(asked([tiny(tmp_path)], arguments).cells())
     assert str(caught.value).startswith(said) and "(in the cell " in str(caught.value)
 
 
 def test_timed_cells_train_nothing_and_keep_only_what_is_asked_of_them(tmp_path: Path) -> None:
-    (cell, _) = Cells(tmp_path).made(asked(tiny(tmp_path), ["seed=1,2"]).cells(), timed=True)
+    (cell, _) = Cells(tmp_path).made(asked([tiny(tmp_path)], ["seed=1,2"]).cells(), timed=True)
     assert type(cell.config.executor).__name__ == "Timing"
     assert not cell.config.observers.tensorboard and not cell.config.observers.trace
