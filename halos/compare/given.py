@@ -15,6 +15,7 @@ from halos.observers.jsonl import EVALUATIONS
 from halos.reading.run import RunRecords, read
 
 SWEEP = "sweep.json"
+SECTIONS = ("cluster", "policy", "data", "executor", "observers")  # of a configuration that are looked into
 
 
 def given(names: Sequence[str]) -> tuple[list[RunRecords], list[str]]:
@@ -39,8 +40,11 @@ def given(names: Sequence[str]) -> tuple[list[RunRecords], list[str]]:
 
 
 def _read_whole(folder: Path) -> RunRecords:
-    """A run all of whose records can be read; UserError says which cannot."""
+    """A run all of whose records can be read; UserError says which cannot, or that it is no run's configuration."""
     run = read(folder)
+    for name in SECTIONS:
+        if not isinstance(run.config.get(name), dict):
+            raise UserError(f"{folder / 'config.yaml'} is not of a run: it has no section {name!r}")
     for records in (run.evaluations, run.updates, run.transfers, run.commits):
         assert records.names, "they are read when they are asked for"
     return run

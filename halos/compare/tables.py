@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from halos.compare.amounts import Amounts
 from halos.compare.comparison import Comparison
@@ -164,8 +164,9 @@ def cost(comparison: Comparison) -> Table:
         ("down_share", "%", "down"),
         ("wall_seconds", "seconds", "wall {}"),
     ]
-    notes = ("$: of traffic between regions as priced; shares: of the workers' time",)
-    return _measures(comparison, "Cost per run, mean over seeds", columns, notes)
+    table = _measures(comparison, "Cost per run, mean over seeds", columns, ("shares are of the workers' time",))
+    priced = ("$ of traffic between regions, as priced",) if "$" in table.heads else ()
+    return replace(table, notes=(*table.notes, *priced))
 
 
 def work(comparison: Comparison) -> Table:
@@ -241,6 +242,8 @@ def _measures(
             scale = Scale.of(means, kind)
             made.append((head.format(scale.unit), [scale.show(mean) for mean in means]))
     rows = [(group.label, *(cells[i] for _, cells in made)) for i, group in enumerate(comparison.groups)]
+    if any(run.finished is not True for group in comparison.groups for run in group.runs.values()):
+        notes = (*notes, "runs that are not finished count as far as they came")
     return Table(title, ("", *(head for head, _ in made)), tuple(rows if made else ()), tuple(notes))
 
 

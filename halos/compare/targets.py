@@ -47,7 +47,7 @@ class Target:
     @property
     def key(self) -> str:
         """As it is written."""
-        return f"{self.loss:+g}" if self.above else f"{self.loss:g}"
+        return f"{self.loss:+.15g}" if self.above else f"{self.loss:.15g}"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from halos.compare.__main__ import main
 from tests.compare.made_comparison import QUICK, make
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +59,19 @@ def test_a_page_and_figures(capsys: pytest.CaptureFixture[str], here: Path) -> N
     for text in ("another corpus (hash ffff0000", "Pareto front", "<svg", "is the target, 3."):
         assert text in page
     assert (here / "figures/loss.png").stat().st_size > 1000
+
+
+def test_help_is_told_before_anything_heavy_is_loaded() -> None:
+    last = (
+        "import atexit, runpy, sys\n"
+        "loaded = lambda: [name for name, each in sys.modules.items()"
+        " if name in ('numpy', 'torch', 'matplotlib') and type(each).__name__ == 'module']\n"
+        "atexit.register(lambda: print('loaded:', loaded()))\n"
+        "sys.argv = ['compare', '--help']\n"
+        "runpy.run_module('halos.compare', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", last], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.endswith("docs/compare.md has every number's definition.\nloaded: []\n"), done.stderr
 
 
 def test_a_mistake_is_told_before_anything_is_written(capsys: pytest.CaptureFixture[str], here: Path) -> None:

@@ -58,6 +58,14 @@ def test_what_holds_no_run_and_what_cannot_be_read_is_said_beside_the_rest(here:
     ]
 
 
+def test_a_configuration_that_is_no_runs_is_left_out_and_said(here: Path) -> None:
+    (here / "runs/run-2/config.yaml").write_text("cluster: {}\npolicy: diloco\n")
+    assert names("runs") == (
+        ["run-1", "run-10"],
+        ["runs/run-2/config.yaml is not of a run: it has no section 'policy'; left out"],
+    )
+
+
 def test_a_run_with_a_record_that_is_none_is_left_out_and_its_line_named(here: Path) -> None:
     with (here / "runs/run-2/commits.jsonl").open("a") as file:
         file.write("[1, 2\n")

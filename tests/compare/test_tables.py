@@ -124,6 +124,9 @@ def test_what_never_happened_has_no_column_whoever_is_still_going(tmp_path: Path
     found = make(tmp_path, [("going", 1, QUICK[1], {"finished": None})])
     assert tables.cost(found).heads == ("", "simulated s", "GB sent", "computing", "transferring", "idle")
     assert cells(tables.cost(found))["going"] == ("10.0", "0.00", "–", "–", "–")
+    said = "runs that are not finished count as far as they came"
+    assert tables.cost(found).notes == ("shares are of the workers' time", said)
+    assert said in tables.work(found).notes and said not in tables.work(make(tmp_path / "done")).notes
 
 
 def test_the_front_says_by_whom(tmp_path: Path) -> None:
