@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from halos.compare.bands import Band
+from halos.compare.groups import Group
 from halos.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,9 +77,29 @@ class Figure:
     marks: bool = False  # which then shows marks, and not lines
 
 
-def styles(labels: Sequence[str]) -> list[Style]:
-    """Return a style for each group, by its place: the first eight differ in colour, the next eight in the line."""
-    return [Style(label, COLOURS[i % 8], LINES[i // 8 % 4], MARKS[(i + i // 8) % 8]) for i, label in enumerate(labels)]
+def styles(groups: Sequence[Group]) -> list[Style]:
+    """Return a style for each group: of up to eight another colour, of up to 32 another colour or line.
+
+    More than eight that are told apart by two keys have the colour by one of these and the line by the other.
+    """
+    numbers = _crossed([group.values for group in groups]) or range(len(groups))
+    return [
+        Style(group.label, COLOURS[i % 8], LINES[i // 8 % 4], MARKS[(i + i // 8) % 8])
+        for i, group in zip(numbers, groups)
+    ]
+
+
+def _crossed(values: Sequence[dict[str, str]]) -> list[int]:
+    """Return eight times the place of one key's value plus that of another's, if this tells all apart; else nothing."""
+    keys = list(values[0]) if len(values) > 8 else []
+    if any(list(each) != keys for each in values):
+        return []
+    kinds = {key: list(dict.fromkeys(each[key] for each in values)) for key in keys}
+    for colour, line in permutations(keys, 2):
+        several = {(each[colour], each[line]) for each in values}
+        if len(kinds[colour]) <= 8 and len(kinds[line]) <= 4 and len(several) == len(values):
+            return [8 * kinds[line].index(each[line]) + kinds[colour].index(each[colour]) for each in values]
+    return []
 
 
 def needed() -> None:

@@ -31,7 +31,7 @@ def figures(groups: Sequence[Group], against: Mapping[str, str], target: Optiona
     """
     needed()
     labels = [group.label for group in groups]
-    looks, drifts = styles(labels), drift_figures.found(groups)
+    looks, drifts = styles(groups), drift_figures.found(groups)
     losses = {group.label: curves(group) for group in groups}
     found, name = list(losses.values()), baseline_of(groups, against)
     bases = [losses.get(against.get(label, ""), {}) for label in labels]

@@ -43,7 +43,7 @@ tbody tr:hover > * { background: var(--shade) }
 .notes { margin: .5em 0; padding: 0; list-style: none }
 figure { margin: 0 }
 figcaption { max-width: 95ch; margin-top: .6em }
-.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem 1.5rem }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.5rem }
 .panels svg { width: 100%; max-width: 40rem; height: auto; display: block }
 .one svg { width: 100%; max-width: calc(var(--inches) * 6rem); height: auto; display: block }
 .wide svg { min-width: 44rem; max-width: 64rem; width: 100%; height: auto; display: block }

@@ -48,6 +48,8 @@ def _figure(name: str, group: Group, seed: int, drawn: Timeline) -> Figure:
         " time, or of the workers, was spent on it. A worker transfers while its pull or push is under way, or a"
         " collective that its computing does not hide. Blank: idle, or a job of which no update came."
     )
+    if drawn.end < drawn.until:
+        caption += " Grey: after the end of the run, or of what it has recorded."
     if drawn.hidden:
         caption += f" {drawn.hidden:,} more links carried less and are not drawn."
     if not drawn.faults:
@@ -71,7 +73,6 @@ def _draw(axes: Axes, drawn: Timeline, size: float, unit: str) -> None:
             axes.add_patch(_patch(corners, colour))
     if drawn.end < drawn.until:
         axes.axvspan(drawn.end / size, drawn.until / size, color="#888888", alpha=0.15, linewidth=0)
-        axes.text(drawn.end / size, 0.5, "  the run ends, or its records", fontsize=7.5, va="center")
     axes.set(xlim=(0, drawn.until / size), ylim=(places[-1] + 1, -0.2), xlabel=f"simulated time ({unit})")
     axes.set_yticks([place + 0.5 for place in places], [row.label for row in rows], fontsize=7.5)
     axes.grid(visible=False, axis="y")

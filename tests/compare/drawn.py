@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from halos.compare.drawing import Figure, styles
+from halos.compare.groups import Group
 
-LOOKS = styles(["first", "second"])
+LOOKS = styles([Group("first", {}, {}), Group("second", {}, {})])
 
 
 def axes(figure: Figure, panel: int) -> Any:

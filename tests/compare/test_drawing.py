@@ -28,6 +28,7 @@ from halos.compare.drawing import (
     svg,
     swatch,
 )
+from halos.compare.groups import Group
 from halos.errors import UserError
 
 pytest.importorskip("matplotlib")
@@ -97,11 +98,33 @@ def test_where_nothing_can_be_written_it_is_said(tmp_path: Path) -> None:
         png(FIGURE, tmp_path / "name.png")
 
 
+def groups(*values: dict[str, str]) -> list[Group]:
+    return [Group(str(number), each, {}) for number, each in enumerate(values)]
+
+
 def test_thirty_two_groups_look_different() -> None:
-    several = styles([str(number) for number in range(32)])
+    several = styles(groups(*[{}] * 32))
     assert len({(style.colour, style.line) for style in several}) == 32
     assert len({(style.colour, style.mark) for style in several}) == 32
     assert len({style.colour for style in several[:8]}) == len({style.mark for style in several[:8]}) == 8
+    assert styles([]) == []
+
+
+def test_a_grid_of_two_keys_has_its_colours_by_one_and_its_lines_by_the_other() -> None:
+    """Five methods at two speeds: ten groups, five colours, two lines."""
+    grid = [{"speed": speed, "method": method} for speed in ("even", "uneven") for method in "abcde"]
+    several = {(each["speed"], each["method"]): style for each, style in zip(grid, styles(groups(*grid)))}
+    assert len({(style.colour, style.line) for style in several.values()}) == 10
+    for method in "abcde":
+        even, uneven = several["even", method], several["uneven", method]
+        assert even.line == uneven.line or even.colour == uneven.colour
+    colours, kinds = ({getattr(style, name) for style in several.values()} for name in ("colour", "line"))
+    assert (len(colours), len(kinds)) == (5, 2)
+
+
+def test_a_grid_of_more_than_two_keys_is_told_apart_by_place() -> None:
+    cube = [{"a": a, "b": b, "c": c} for a in "123" for b in "123" for c in "123"]
+    assert len({(style.colour, style.line) for style in styles(groups(*cube))}) == 27
 
 
 def test_a_label_is_no_formula_and_not_too_long() -> None:

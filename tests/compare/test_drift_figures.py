@@ -50,7 +50,7 @@ def test_without_a_baseline_the_loss_itself_is_drawn(tmp_path: Path) -> None:
 
 def test_of_many_groups_no_names_are_written_over_the_points(tmp_path: Path) -> None:
     many = [group(tmp_path, str(number), FALLING) for number in range(NAMED + 1)]
-    figure = against_loss(found(many), losses(*many), styles([each.label for each in many]), None, "")
+    figure = against_loss(found(many), losses(*many), styles(many), None, "")
     assert figure is not None and len(axes(figure, 0).texts) == 0 and len(figure.styles) == NAMED + 1
 
 
