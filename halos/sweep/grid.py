@@ -80,7 +80,9 @@ def asked(files: Sequence[str], arguments: Sequence[str], lines: Optional[Path] 
     grids = [path for path in paths if {"config", "axes"} & given[path].keys()]
     if grids and len(files) > 1:
         raise UserError(f"{grids[0]} is a grid of its own, and cannot be one of several configurations")
-    section, axes, without = Layer(), dict[str, Axis](), tuple[Mapping[str, str], ...]()
+    without: tuple[Mapping[str, str], ...] = ()
+    section: Section = Layer()
+    axes: dict[str, Axis] = {}
     if grids:
         section, axes, without = _of_file(paths[0], given[paths[0]])
     elif len(files) == 1:
@@ -121,7 +123,8 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
             raise ConfigError(key, f"no such key of a grid file{near}; there are: {', '.join(KEYS)}")
     base = as_text(at(given, "config")) if "config" in given else None
     for_all = changes(given.get("set", Layer()), "set")
-    section, axes = Layer(), dict[str, Axis]()
+    section: Section = Layer()
+    axes: dict[str, Axis] = {}
     if isinstance(base, str):
         section = merge(read(path.parent / expanded(base)), for_all)
     elif isinstance(base, (dict, list)) and base and all(isinstance(as_text(each), str) for _, each in inside(base)):
