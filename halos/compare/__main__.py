@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Optional
 
 from halos.command import Parser, mistake
-from halos.compare import figures, markdown, page, tables, terminal, tidy
+from halos.compare import markdown, page, tables, terminal, tidy
 from halos.compare.amounts import amounts
 from halos.compare.comparison import Comparison
+from halos.compare.figures import gallery
 from halos.compare.given import given
 from halos.compare.groups import grouped
 from halos.compare.prices import prices
@@ -116,7 +117,7 @@ def draw(
     against = {label: baseline.label for label, baseline in comparison.against.items()}
     loss = next((target.loss for target in targets if not target.above), None)
     if folder:
-        figures.save(folder, groups, against, loss)
+        gallery.save(folder, groups, against, loss)
     if html:
         page.write(html, title(comparison), found, groups, against, loss)
 
