@@ -260,6 +260,10 @@ class CutShort(NamedTuple):
     until: float  # then it pushes, if it does
     lost: float  # infinite: it is not
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as the summary has it: `lost` is None if it is not."""
+        return {**self._asdict(), "lost": self.lost if math.isfinite(self.lost) else None}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -287,6 +291,12 @@ class Evaluation:
 
 
 Summary = dict[str, Any]
+
+
+def unfinished(summary: Summary) -> list[CutShort]:
+    """Return the jobs that were under way when the run ended."""
+    jobs = summary.get("unfinished", {}).get("jobs", ())
+    return [CutShort(**{**job, "lost": math.inf if job["lost"] is None else job["lost"]}) for job in jobs]
 
 
 def mean_loss(commit: Commit) -> Optional[float]:
