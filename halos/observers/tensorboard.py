@@ -237,8 +237,9 @@ class TensorBoard:
             return
         experiment = self._experiment
         down = outages(experiment.faults, experiment.cluster.workers, now)
-        bands, shares = self._timeline.bands, self._timeline.shares(
-            now, timeline_picture.COLUMNS, unfinished(summary), down
+        bands, shares = (
+            self._timeline.bands,
+            self._timeline.shares(now, timeline_picture.COLUMNS, unfinished(summary), down),
         )
         title = f"{experiment.name}: {experiment.policy}, {duration(now)} of simulated time"
         picture, width, height = timeline_picture.png(title, experiment.cluster, bands, shares, now)
@@ -340,7 +341,11 @@ class TensorBoard:
         """What went over each link, the most first."""
         links: dict[str, dict[str, int]] = {}
         for (src, dst, kind), nbytes in self._bytes.items():
-            name = "all of a collective's" if src is None or dst is None else f"{self._regions[src]} → {self._regions[dst]}"
+            name = (
+                "all of a collective's"
+                if src is None or dst is None
+                else f"{self._regions[src]} → {self._regions[dst]}"
+            )
             kinds = links.setdefault(name, {})
             kinds[KINDS.get(kind, kind)] = kinds.get(KINDS.get(kind, kind), 0) + nbytes
         several = sorted(links.items(), key=lambda link: -sum(link[1].values()))

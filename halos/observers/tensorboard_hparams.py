@@ -80,7 +80,9 @@ def end(finished: bool, now: float) -> Summary:
     data = plugin_data_pb2.HParamsPluginData(session_end_info=info, version=metadata.PLUGIN_DATA_VERSION)
     plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=data.SerializeToString())
     about = SummaryMetadata(plugin_data=plugin)
-    return Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)])
+    return Summary(
+        value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)]
+    )
 
 
 def axes(folder: Path, values: Mapping[str, Sequence[str]], metrics: Sequence[str] = METRICS) -> None:

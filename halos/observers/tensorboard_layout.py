@@ -9,7 +9,7 @@ from __future__ import annotations
 CHARTS = {
     "Loss": (
         ("by tokens trained on", "loss by tokens/"),
-        ("by simulated time (the axis in ms: 60k is a minute, 3.6M an hour)", "loss over simulated time/"),
+        ("by simulated time (in ms: 60k is a minute, 3.6M an hour)", "loss over simulated time/"),
         ("by local steps committed", "loss/"),
     ),
     "Staleness and drift of what the global server merges": (

@@ -29,6 +29,7 @@ SAID = {
     "idle": "idle",
     "down": "down",
 }
+ALWAYS = ("compute", "transfer", "idle")  # in the legend; the others if there are any
 NICE = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)  # seconds
 
 
@@ -45,7 +46,8 @@ def png(title: str, cluster: Cluster, bands: list[Band], shares: np.ndarray, now
     font, small = ImageFont.load_default(15), ImageFont.load_default(11)
     draw.text((12, 8), title, black, font)
     x = LEFT
-    for state in STATES:
+    present = shares.max(axis=(0, 2)) > 0.005
+    for state in [state for state, there in zip(STATES, present) if there or state in ALWAYS]:
         draw.rectangle((x, 38, x + 12, 50), COLOURS[state], grey)
         draw.text((x + 18, 38), SAID[state], black, small)
         x += 36 + int(draw.textlength(SAID[state], small))
@@ -61,7 +63,7 @@ def png(title: str, cluster: Cluster, bands: list[Band], shares: np.ndarray, now
     for moment in ticks(now):
         x = LEFT + round(COLUMNS * moment / now)
         draw.line((x, below, x, below + 4), grey)
-        draw.text((x, below + 7), duration(moment), black, small, "ma")
+        draw.text((x, below + 7), duration(moment).replace(".0 ", " "), black, small, "ma")
     draw.text((LEFT + COLUMNS // 2, below + 24), "simulated time", black, small, "ma")
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
@@ -96,4 +98,4 @@ def _name(cluster: Cluster, band: Band) -> str:
     region = cluster.regions[band.region].name
     region = region if len(region) <= 16 else region[:15] + "…"
     first, last = band.workers[0].id, band.workers[-1].id
-    return f"{region}, worker {first}" if first == last else f"{region}, workers {first}–{last}"
+    return f"{region}:  worker {first}" if first == last else f"{region}:  workers {first}–{last}"
