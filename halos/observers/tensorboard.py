@@ -7,8 +7,8 @@ TensorBoard keeps of each: of more it drops any, the first too. They lie evenly 
 bring is the mean over those since the last point, so that none is lost; evaluations are left out beyond so many.
 
 Scalars are written against local steps, losses once more against tokens (`loss by tokens/…`) and once against
-simulated milliseconds (`loss over simulated time/…`), so that the axis STEP shows all three beside each other. Groups are
-opened in alphabetical order: no name may come before `loss`.
+simulated milliseconds (`loss over simulated time/…`), so that the axis STEP shows all three beside each other. Groups
+are opened in alphabetical order: no name may come before `loss`.
 
 What the tabs beside the curves show is said in tensorboard_layout, tensorboard_hparams and timeline_picture.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
 
@@ -108,8 +108,8 @@ class TensorBoard:
     def on_start(self, experiment: Experiment) -> None:
         # Seconds to import, so only in runs that want it.
         try:
-            from tensorboard.compat.proto.summary_pb2 import Summary as Scalars  # type: ignore[import-untyped]
             from PIL import Image
+            from tensorboard.compat.proto.summary_pb2 import Summary as Scalars  # type: ignore[import-untyped]
             from torch.utils.tensorboard import SummaryWriter
             from torch.utils.tensorboard.summary import custom_scalars
         except ImportError as error:
@@ -118,7 +118,7 @@ class TensorBoard:
             ) from error
         assert Image is not None, "for the timeline, at the end"
         self._summary, self._value, self._make_writer = Scalars, Scalars.Value, SummaryWriter
-        self._custom_scalars = custom_scalars
+        self._charts: Callable[[Any], Any] = custom_scalars
         self._folder, self._real = experiment.folder, experiment.real
         self._tokens_per_step = experiment.tokens_per_step
         self._steps, self._seconds = experiment.local_steps, experiment.seconds
@@ -227,7 +227,7 @@ class TensorBoard:
             plain = json.loads(json.dumps(experiment.config, default=str))
             config = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
             self._writer.add_text("config", f"```yaml\n{config}```", 0, walltime=0.0)
-            self._add(self._custom_scalars(tensorboard_layout.charts(self._real, links)), 0, 0.0)
+            self._add(self._charts(tensorboard_layout.charts(self._real, links)), 0, 0.0)
             self._add(tensorboard_hparams.start(experiment), 0, 0.0)
             self._writer.flush()
 
@@ -341,11 +341,9 @@ class TensorBoard:
         """What went over each link, the most first."""
         links: dict[str, dict[str, int]] = {}
         for (src, dst, kind), nbytes in self._bytes.items():
-            name = (
-                "all of a collective's"
-                if src is None or dst is None
-                else f"{self._regions[src]} → {self._regions[dst]}"
-            )
+            name = "all of a collective's"
+            if src is not None and dst is not None:
+                name = f"{self._regions[src]} → {self._regions[dst]}"
             kinds = links.setdefault(name, {})
             kinds[KINDS.get(kind, kind)] = kinds.get(KINDS.get(kind, kind), 0) + nbytes
         several = sorted(links.items(), key=lambda link: -sum(link[1].values()))

@@ -1,8 +1,8 @@
 """A run as TensorBoard's HParams tab has it: what was chosen, and whether it came to an end.
 
 Every run writes its own session among its curves, so a run is one row of the table, and there are no sub-runs. Which
-of the values are the axes of a comparison, and which curves' last points are its results, is for a folder of runs to say
-(`axes`); without that the tab finds out for itself what differs.
+of the values are the axes of a comparison, and which curves' last points are its results, is for a folder of runs to
+say (`axes`); without that the tab finds out for itself what differs.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def axes(folder: Path, values: Mapping[str, Sequence[str]], metrics: Sequence[st
 
     In the place of what was said there before. Needs TensorBoard; raises ImportError without it.
     """
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
     from tensorboard.plugins.hparams import summary_v2 as hparams
     from tensorboard.summary.writer.event_file_writer import EventFileWriter  # type: ignore[import-untyped]
-    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
     before = list(folder.glob("events.out.tfevents*"))
     domains = [hparams.HParam(name, hparams.Discrete(sorted(set(several)))) for name, several in values.items()]

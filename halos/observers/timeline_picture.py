@@ -89,7 +89,7 @@ def _coloured(shares: np.ndarray, tall: int) -> np.ndarray:
     upto = np.cumsum(shares, axis=1)[:, :-1]  # (rows, 4, columns)
     heights = (tall - 1 - np.arange(tall) + 0.5) / tall  # of the middles of pixels, from the bottom
     state = (heights[None, :, None, None] > upto[:, None]).sum(axis=2)  # (rows, tall, columns)
-    colours = np.array([COLOURS[name] for name in STATES], np.uint8)[state]
+    colours: np.ndarray = np.array([COLOURS[name] for name in STATES], np.uint8)[state]
     colours[:, 0] = 255  # a line between rows
     return colours.reshape(-1, shares.shape[2], 3)
 
