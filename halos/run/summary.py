@@ -19,7 +19,8 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
     """Everything that `summary.json` has; the tally's books are closed by it."""
     config, experiment, simulation = run.config, run.experiment, run.simulation
     ledger = simulation.ledger
-    running = [CutShort(worker, *course.moments) for worker, course in sorted(simulation.jobs.running.items())]
+    under_way = sorted(simulation.jobs.running.items())
+    running = [CutShort(worker, *course.moments, course.steps) for worker, course in under_way]
     cut_short = [*(CutShort(worker, *course.moments) for worker, course in simulation.losses.spent), *running]
     data, dealt = config.executor.describe(), ledger.trained * config.train.batch_size
     books = tally.finish(simulation.now, cut_short, simulation.collectives.since, simulation.faults.outages())

@@ -259,6 +259,7 @@ class CutShort(NamedTuple):
     computes: float  # from then
     until: float  # then it pushes, if it does
     lost: float  # infinite: it is not
+    steps: int = 0  # local ones that it was given
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as the summary has it: `lost` is None if it is not."""
