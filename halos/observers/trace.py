@@ -30,6 +30,7 @@ from halos.observers.trace_rows import (
     LANES,
     MODELS,
     UNFINISHED,
+    WAITING,
     Compute,
     Row,
     Slice,
@@ -303,7 +304,7 @@ def _size(nbytes: int) -> str:
 def _told(what: Union[Outage, Impairment, LostJob, str, object]) -> str:
     """The name of what is rare, its category, and what else there is to say of it."""
     if isinstance(what, str):
-        return f'{json.dumps(what)},"cat":"transfer"'
+        return f'{json.dumps(what)},"cat":"{"transfer" if what == WAITING else "unfinished"}"'
     if isinstance(what, Outage):
         return '"down","cat":"fault"'
     if isinstance(what, Impairment):

@@ -65,7 +65,7 @@ def arrows(
         after = taken.get(job, -1)
         if place < 0:
             if after >= 0 and ends > begins:
-                made.trained[job] = arrow = _arrow(2 * job + 1, UPDATE)
+                made.trained[job] = arrow = _arrow(2 * job + 2, UPDATE)
                 came[after].append(arrow)
             continue
         for begins, ends, transfer in carried[max(0, place - 1) : place + 1]:
@@ -74,17 +74,17 @@ def arrows(
             if id(transfer) in hidden:
                 continue
             if transfer.kind == "push":
-                arrow = made.pushes[id(transfer)] = _arrow(2 * job + 1, UPDATE)
+                arrow = made.pushes[id(transfer)] = _arrow(2 * job + 2, UPDATE)
                 links[id(transfer)] = (ENDS if after < 0 else GOES_ON), arrow
                 if after >= 0:
                     came[after].append(arrow)
             else:
-                arrow = made.pulled[job] = _arrow(2 * job, MODEL)
+                arrow = made.pulled[job] = _arrow(2 * job + 1, MODEL)
                 before = at.get(transfer.start_time, -1)
                 links[id(transfer)] = (BEGINS if before < 0 else GOES_ON), arrow
                 if before >= 0:
                     left[before].append(arrow)
-    number = 2 * last + 1
+    number = 2 * last + 2
     for begins, ends, transfer in carried:
         if not isinstance(transfer, Transfer) or transfer.worker is not None or begins == ends:
             continue

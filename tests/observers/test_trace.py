@@ -30,7 +30,8 @@ def experiment(folder, resumed_at=None):
 def job(worker, start, end, steps=1, pull=0.0, push=0.0, server=None):
     compute = (start + pull, end - push)
     return Update(
-        next(IDS), worker, worker, PARAMS, PARAMS, steps, start, end, 3, (0, steps), 7, (2.0,), (steps,), compute, server
+        next(IDS), worker, worker, PARAMS, PARAMS, steps, start, end, 3, (0, steps), 7, (2.0,), (steps,), compute,
+        server,
     )  # fmt: skip
 
 
