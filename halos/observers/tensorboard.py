@@ -48,6 +48,7 @@ POINTS = 900  # per tag, about; with the first and the last fewer than TensorBoa
 SHARES = ("compute", "transfer", "idle", "down")
 COUNTERS = ("progress", "progress by tokens", "traffic")  # groups of what is 0 at simulated 0
 LINKED_REGIONS = 6  # with more regions, traffic has no curves by link: they would be too many
+FINE, COARSE = 200, 4  # sums (traffic, utilization) are smooth: after so many points every so manieth has them
 SHOWN_WORKERS = 16  # with more, utilization has curves of the busiest and the least busy alone
 SHOWN_REGIONS = 16  # likewise
 LINKS = 50  # in the table of traffic
@@ -131,6 +132,8 @@ class TensorBoard:
         self._timeline = Timeline(experiment.cluster)
         self._bytes: dict[tuple[Optional[int], Optional[int], str], int] = {}  # by link and kind of transfer
         self._begun: set[str] = set()  # tags that have a point
+        self._points = 0
+        self._sums_at: tuple[int, float] | None = None  # the last point, if it has no sums
         self._pending: tuple[int, float, int] | None = None  # the last commit, if it has no point of its own
         self._evaluations: dict[str, Thinning] = {}  # by what was evaluated
         self._unwritten: dict[str, Evaluation] = {}  # the last ones, if they have no point
@@ -209,6 +212,8 @@ class TensorBoard:
         steps, now = summary.get("local_steps", 0), summary.get("simulated_seconds", 0.0)
         workers = summary.get("workers", [])
         with self._writing():
+            if self._sums_at is not None:
+                self._write(self._sums(self._sums_at[1]), *self._sums_at)
             if workers and now > 0:  # with the jobs that did not arrive
                 self._write(self._utilization([worker["compute"] * now for worker in workers], now), steps, now)
             table = _table(("region", "workers", *SHARES), self._shares(workers))
@@ -250,14 +255,18 @@ class TensorBoard:
         tokens = max(self._trained, steps) * self._tokens_per_step
         loss, _ = self._loss.take()
         hours = time / 3600
-        scalars = {
+        scalars: dict[str, float] = {
             "loss/train": loss,
             "progress/global model (versions)": version,
             "progress/learning rate (steps of its schedule)": self._lr_step,
             "progress/simulated time (hours)": hours,
-            **self._traffic(),
-            **self._utilization(self._computed, time),
         }
+        self._points += 1
+        if self._points <= FINE or self._points % COARSE == 0:
+            scalars |= self._sums(time)
+            self._sums_at = None
+        else:
+            self._sums_at = steps, time
         for name, window in (
             ("staleness/hop{} (versions)", self._hop_staleness),
             ("staleness/end to end{} (versions)", self._staleness),
@@ -288,6 +297,9 @@ class TensorBoard:
         """Return the share of the budget, 0 to 1, by the global model's local steps, by those trained, or by time."""
         trained = self._trained / self._experiment.trained_steps
         return max(record.local_steps / self._steps, trained, record.time / self._seconds)
+
+    def _sums(self, time: float) -> dict[str, float]:
+        return {**self._traffic(), **self._utilization(self._computed, time)}
 
     def _traffic(self) -> dict[str, float]:
         """Megabytes so far, in all, by kind of transfer and, if regions are few, by link."""

@@ -66,7 +66,7 @@ def png(title: str, cluster: Cluster, bands: list[Band], shares: np.ndarray, now
         draw.text((x, below + 7), duration(moment).replace(".0 ", " "), black, small, "ma")
     draw.text((LEFT + COLUMNS // 2, below + 24), "simulated time", black, small, "ma")
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    picture.save(file, "PNG")
     return file.getvalue(), width, height
 
 

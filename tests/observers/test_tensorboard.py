@@ -307,6 +307,14 @@ def test_a_curve_has_fewer_points_than_tensorboard_keeps_of_it_and_ends_with_the
         assert len(events.Scalars(tag)) < 1000
 
 
+def test_of_many_points_some_have_what_adds_up_and_so_has_the_last(tmp_path):
+    """Of 402 commits the first 200 have, then every fourth (204, …, 400), and the last."""
+    records = [commit(float(n), n, [update(n, (1.0,))]) for n in range(1, 403)]
+    events = watch(experiment(tmp_path, 8 * 402), records)
+    assert [point[1] for point in points(events, "traffic/total (MB)")] == [*range(201), *range(204, 401, 4), 402]
+    assert [point[1] for point in points(events, "loss/train")] == [*range(403)]
+
+
 def test_without_a_known_end_points_get_rarer():
     thinning = Thinning()
     assert sum(thinning.due(0.0) for _ in range(POINTS)) == POINTS
