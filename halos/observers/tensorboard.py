@@ -52,6 +52,7 @@ FINE, COARSE = 200, 4  # sums (traffic, utilization) are smooth: after so many p
 SHOWN_WORKERS = 16  # with more, utilization has curves of the busiest and the least busy alone
 SHOWN_REGIONS = 16  # likewise
 LINKS = 50  # in the table of traffic
+BRACKETS = str.maketrans("()", "[]")  # Custom Scalars draws no curve whose name has round ones
 KINDS = {"pull": "pulls", "push": "pushes", "send": "sends", ALL_REDUCE: "all-reduces"}
 
 
@@ -257,9 +258,9 @@ class TensorBoard:
         hours = time / 3600
         scalars: dict[str, float] = {
             "loss/train": loss,
-            "progress/global model (versions)": version,
-            "progress/learning rate (steps of its schedule)": self._lr_step,
-            "progress/simulated time (hours)": hours,
+            "progress/global model [versions]": version,
+            "progress/learning rate [steps of its schedule]": self._lr_step,
+            "progress/simulated time [hours]": hours,
         }
         self._points += 1
         if self._points <= FINE or self._points % COARSE == 0:
@@ -268,16 +269,16 @@ class TensorBoard:
         else:
             self._sums_at = steps, time
         for name, window in (
-            ("staleness/hop{} (versions)", self._hop_staleness),
-            ("staleness/end to end{} (versions)", self._staleness),
-            ("parameter drift/hop{} (L2 distance)", self._hop_drift),
-            ("parameter drift/end to end{} (L2 distance)", self._drift),
+            ("staleness/hop{} [versions]", self._hop_staleness),
+            ("staleness/end to end{} [versions]", self._staleness),
+            ("parameter drift/hop{} [L2 distance]", self._hop_drift),
+            ("parameter drift/end to end{} [L2 distance]", self._drift),
         ):
             scalars[name.format("")], scalars[name.format(", maximum")] = window.take()
         with self._writing():
             self._write(scalars, steps, time)
             self._write(
-                {"loss by tokens/train": loss, "progress by tokens/simulated time (hours)": hours}, tokens, time
+                {"loss by tokens/train": loss, "progress by tokens/simulated time [hours]": hours}, tokens, time
             )
             self._write({"loss over simulated time/train": loss}, round(1000 * time), time)
 
@@ -303,12 +304,12 @@ class TensorBoard:
 
     def _traffic(self) -> dict[str, float]:
         """Megabytes so far, in all, by kind of transfer and, if regions are few, by link."""
-        count = {"traffic/total (MB)": 0}
+        count = {"traffic/total [MB]": 0}
         for (src, dst, kind), nbytes in self._bytes.items():
             names = ["total", KINDS.get(kind, kind)]
             if src is not None and dst is not None and len(self._regions) <= LINKED_REGIONS:
                 names.append(f"{self._regions[src]} → {self._regions[dst]}")
-            for tag in [f"traffic/{name} (MB)" for name in names]:
+            for tag in [f"traffic/{name} [MB]" for name in names]:
                 count[tag] = count.get(tag, 0) + nbytes
         return {tag: nbytes / 1e6 for tag, nbytes in count.items()}
 
@@ -326,11 +327,11 @@ class TensorBoard:
                 found[f"worker {worker.id} in {self._regions[worker.region]}"] = shares[worker.id]
         else:
             found |= {"busiest worker": max(shares), "least busy worker": min(shares)}
-        return {f"utilization/{name} (%)": share for name, share in found.items()}
+        return {f"utilization/{name} [%]": share for name, share in found.items()}
 
     def _write(self, scalars: dict[str, float], step: int, time: float) -> None:
         """Write those that are numbers; before a tag's first point, if that is later, one at simulated 0."""
-        known = {tag: value for tag, value in scalars.items() if math.isfinite(value)}
+        known = {tag.translate(BRACKETS): value for tag, value in scalars.items() if math.isfinite(value)}
         if fresh := known.keys() - self._begun:
             self._begun |= fresh
             if time > 0.0:

@@ -40,11 +40,11 @@ MOST = 60  # of the configuration: a table of more helps nobody
 METRICS = (
     "loss/validation",
     "loss/train",
-    "progress/simulated time (hours)",
-    "utilization/all workers (%)",
-    "traffic/total (MB)",
-    "staleness/end to end (versions)",
-    "parameter drift/end to end (L2 distance)",
+    "progress/simulated time [hours]",
+    "utilization/all workers [%]",
+    "traffic/total [MB]",
+    "staleness/end to end [versions]",
+    "parameter drift/end to end [L2 distance]",
 )
 
 

@@ -128,7 +128,7 @@ def test_relative_is_simulated_time_for_every_curve_whenever_it_begins(tmp_path)
     events = watch(experiment(tmp_path, 24), [*rounds(1, 2), *late, *rounds(3)])
     tags = set(events.Tags()["scalars"])
     assert relative(events, "loss/german") == [0.0, 30.0]
-    assert relative(events, "traffic/us → eu (MB)") == [0.0, 30.0]
+    assert relative(events, "traffic/us → eu [MB]") == [0.0, 30.0]
     late_ones = {tag for tag in tags if "german" in tag or "sends" in tag or "→" in tag}
     assert len(late_ones) == 5
     assert {tuple(relative(events, tag)) for tag in tags - late_ones} == {(0.0, 10.0, 20.0, 30.0)}
@@ -144,33 +144,33 @@ def test_the_losses_come_first(tmp_path):
 def test_staleness_drift_traffic_and_time_have_curves_with_units(tmp_path):
     sent = [Transfer(5.0, 6.0, 0, 1, 1_500_000, "send"), Transfer(5.0, 6.0, 1, 0, 250_000, "send")]
     events = watch(experiment(tmp_path), [*sent, *rounds(1, 2)])
-    assert points(events, "staleness/hop (versions)") == [(0, 0.0, None), (8, 10.0, 1.0), (16, 20.0, 2.0)]
-    assert points(events, "parameter drift/hop (L2 distance)") == [(0, 0.0, None), (8, 10.0, 0.5), (16, 20.0, 0.5)]
-    assert points(events, "staleness/end to end (versions)")[1:] == [(8, 10.0, 2.0), (16, 20.0, 4.0)]
-    assert points(events, "parameter drift/end to end (L2 distance)")[1:] == [(8, 10.0, 1.5), (16, 20.0, 1.5)]
-    assert points(events, "traffic/us → eu (MB)") == [(0, 0.0, 0.0), (8, 10.0, 1.5), (16, 20.0, 1.5)]
-    assert points(events, "traffic/eu → us (MB)")[1] == (8, 10.0, 0.25)
-    assert points(events, "traffic/sends (MB)")[1] == (8, 10.0, 1.75)
-    assert points(events, "traffic/all-reduces (MB)")[2] == (16, 20.0, pytest.approx(200 / 1e6))
-    assert points(events, "traffic/total (MB)")[2] == (16, 20.0, pytest.approx(1.7502))
-    assert points(events, "progress/learning rate (steps of its schedule)") == [
+    assert points(events, "staleness/hop [versions]") == [(0, 0.0, None), (8, 10.0, 1.0), (16, 20.0, 2.0)]
+    assert points(events, "parameter drift/hop [L2 distance]") == [(0, 0.0, None), (8, 10.0, 0.5), (16, 20.0, 0.5)]
+    assert points(events, "staleness/end to end [versions]")[1:] == [(8, 10.0, 2.0), (16, 20.0, 4.0)]
+    assert points(events, "parameter drift/end to end [L2 distance]")[1:] == [(8, 10.0, 1.5), (16, 20.0, 1.5)]
+    assert points(events, "traffic/us → eu [MB]") == [(0, 0.0, 0.0), (8, 10.0, 1.5), (16, 20.0, 1.5)]
+    assert points(events, "traffic/eu → us [MB]")[1] == (8, 10.0, 0.25)
+    assert points(events, "traffic/sends [MB]")[1] == (8, 10.0, 1.75)
+    assert points(events, "traffic/all-reduces [MB]")[2] == (16, 20.0, pytest.approx(200 / 1e6))
+    assert points(events, "traffic/total [MB]")[2] == (16, 20.0, pytest.approx(1.7502))
+    assert points(events, "progress/learning rate [steps of its schedule]") == [
         (0, 0.0, 0.0),
         (8, 10.0, 1.0),
         (16, 20.0, 2.0),
     ]
-    assert points(events, "progress/global model (versions)")[2] == (16, 20.0, 2.0)
-    assert points(events, "progress/simulated time (hours)")[2] == (16, 20.0, pytest.approx(20 / 3600))
+    assert points(events, "progress/global model [versions]")[2] == (16, 20.0, 2.0)
+    assert points(events, "progress/simulated time [hours]")[2] == (16, 20.0, pytest.approx(20 / 3600))
 
 
 def test_a_point_has_the_mean_and_the_maximum_of_what_was_merged_since_the_last(tmp_path):
     one, two = update(9.0, (4.0,)), update(9.5, (1.0,))
     records = [commit(10.0, 1, [one], 1, 0.5), commit(10.5, 1, [two], 4, 0.25)]  # both at half the budget
     events = watch(experiment(tmp_path), [*records, commit(20.0, 2, [one], 2, 0.125)])
-    assert points(events, "staleness/hop (versions)")[1:] == [(8, 10.0, 1.0), (16, 20.0, 3.0)]
-    assert points(events, "staleness/hop, maximum (versions)")[1:] == [(8, 10.0, 1.0), (16, 20.0, 4.0)]
-    assert points(events, "staleness/end to end, maximum (versions)")[1:] == [(8, 10.0, 2.0), (16, 20.0, 8.0)]
-    assert points(events, "parameter drift/hop, maximum (L2 distance)")[1:] == [(8, 10.0, 0.5), (16, 20.0, 0.25)]
-    assert points(events, "parameter drift/end to end, maximum (L2 distance)")[2] == (16, 20.0, 0.75)
+    assert points(events, "staleness/hop [versions]")[1:] == [(8, 10.0, 1.0), (16, 20.0, 3.0)]
+    assert points(events, "staleness/hop, maximum [versions]")[1:] == [(8, 10.0, 1.0), (16, 20.0, 4.0)]
+    assert points(events, "staleness/end to end, maximum [versions]")[1:] == [(8, 10.0, 2.0), (16, 20.0, 8.0)]
+    assert points(events, "parameter drift/hop, maximum [L2 distance]")[1:] == [(8, 10.0, 0.5), (16, 20.0, 0.25)]
+    assert points(events, "parameter drift/end to end, maximum [L2 distance]")[2] == (16, 20.0, 0.75)
 
 
 def test_utilization_is_the_share_of_the_time_so_far_that_was_computed(tmp_path):
@@ -180,11 +180,11 @@ def test_utilization_is_the_share_of_the_time_so_far_that_was_computed(tmp_path)
     events = watch(experiment(tmp_path), records)
     found = {tag: points(events, tag)[1:] for tag in events.Tags()["scalars"] if tag.startswith("utilization")}
     assert found == {
-        "utilization/all workers (%)": [(8, 8.0, 62.5), (16, 16.0, 43.75)],
-        "utilization/region us (%)": [(8, 8.0, 50.0), (16, 16.0, 50.0)],
-        "utilization/region eu (%)": [(8, 8.0, 75.0), (16, 16.0, 37.5)],
-        "utilization/worker 0 in us (%)": [(8, 8.0, 50.0), (16, 16.0, 50.0)],
-        "utilization/worker 1 in eu (%)": [(8, 8.0, 75.0), (16, 16.0, 37.5)],
+        "utilization/all workers [%]": [(8, 8.0, 62.5), (16, 16.0, 43.75)],
+        "utilization/region us [%]": [(8, 8.0, 50.0), (16, 16.0, 50.0)],
+        "utilization/region eu [%]": [(8, 8.0, 75.0), (16, 16.0, 37.5)],
+        "utilization/worker 0 in us [%]": [(8, 8.0, 50.0), (16, 16.0, 50.0)],
+        "utilization/worker 1 in eu [%]": [(8, 8.0, 75.0), (16, 16.0, 37.5)],
     }
 
 
@@ -196,17 +196,17 @@ def test_many_workers_have_curves_of_the_busiest_and_the_least_busy_alone(tmp_pa
     events = watch(given, [*jobs, commit(8.0, 1, jobs)])
     found = {tag: points(events, tag)[1][2] for tag in events.Tags()["scalars"] if tag.startswith("utilization")}
     assert found == {
-        "utilization/all workers (%)": 49.5,
-        "utilization/region us (%)": 49.5,
-        "utilization/busiest worker (%)": 99.0,
-        "utilization/least busy worker (%)": 0.0,
+        "utilization/all workers [%]": 49.5,
+        "utilization/region us [%]": 49.5,
+        "utilization/busiest worker [%]": 99.0,
+        "utilization/least busy worker [%]": 0.0,
     }
 
 
 def test_utilization_ends_with_the_summary_s_which_has_the_jobs_that_did_not_arrive(tmp_path):
     workers = [{"worker": each, "region": each, "compute": 0.25 * each, **REST} for each in range(2)]
     events = watch(experiment(tmp_path), rounds(1), {"workers": workers, "local_steps": 9, "simulated_seconds": 12.0})
-    assert points(events, "utilization/worker 1 in eu (%)")[-1] == (9, 12.0, 25.0)
+    assert points(events, "utilization/worker 1 in eu [%]")[-1] == (9, 12.0, 25.0)
 
 
 def test_the_layout_names_charts_that_have_curves(tmp_path):
@@ -244,7 +244,7 @@ def test_many_regions_have_no_curves_by_link(tmp_path):
     cluster = Cluster(tuple(Region(each, f"r{each}", workers[each : each + 1]) for each in range(7)), workers, 1.0, 0.0)
     given = Experiment(**{**vars(experiment(tmp_path)), "cluster": cluster})
     tags = watch(given, [Transfer(5.0, 6.0, 0, 1, 100, "send"), *rounds(1)]).Tags()["scalars"]
-    assert "traffic/sends (MB)" in tags
+    assert "traffic/sends [MB]" in tags
     assert not [tag for tag in tags if "→" in tag]
 
 
@@ -252,7 +252,15 @@ def test_a_run_that_does_not_train_has_no_losses(tmp_path):
     events = watch(experiment(tmp_path, real=False), rounds(1, 2, losses=()))
     tags = events.Tags()["scalars"]
     assert not [tag for tag in tags if "loss" in tag]
-    assert {"traffic/total (MB)", "progress/simulated time (hours)"} <= set(tags)
+    assert {"traffic/total [MB]", "progress/simulated time [hours]"} <= set(tags)
+
+
+def test_no_curve_has_a_name_that_custom_scalars_cannot_draw(tmp_path):
+    """It leaves curves out whose names have round brackets, also if they are a user's."""
+    records = [*rounds(1, 2), Evaluation(20.0, 2, 16, 16, 160, 2.0, "wiki (en)"), Transfer(5.0, 6.0, 0, 1, 100, "send")]
+    tags = watch(experiment(tmp_path), records).Tags()["scalars"]
+    assert "loss/wiki [en]" in tags
+    assert [tag for tag in tags if "(" in tag or ")" in tag] == []
 
 
 def test_another_server_s_commits_make_no_points(tmp_path):
@@ -311,7 +319,7 @@ def test_of_many_points_some_have_what_adds_up_and_so_has_the_last(tmp_path):
     """Of 402 commits the first 200 have, then every fourth (204, …, 400), and the last."""
     records = [commit(float(n), n, [update(n, (1.0,))]) for n in range(1, 403)]
     events = watch(experiment(tmp_path, 8 * 402), records)
-    assert [point[1] for point in points(events, "traffic/total (MB)")] == [*range(201), *range(204, 401, 4), 402]
+    assert [point[1] for point in points(events, "traffic/total [MB]")] == [*range(201), *range(204, 401, 4), 402]
     assert [point[1] for point in points(events, "loss/train")] == [*range(403)]
 
 
