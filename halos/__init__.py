@@ -26,6 +26,10 @@ from halos.errors import (
 from halos.hooks import Register, hookimpl
 from halos.models import Model
 from halos.observers.experiment import Experiment
+from halos.observers.jsonl import Lines
+from halos.observers.observer import Observer
+from halos.reading.columns import Columns
+from halos.reading.run import RunRecords, read
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
 from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov
 from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
@@ -75,6 +79,7 @@ __all__ = [
     "Cluster",
     "Codec",
     "Collective",
+    "Columns",
     "Commit",
     "ComputeModel",
     "ConfigError",
@@ -103,6 +108,7 @@ __all__ = [
     "Inline",
     "Job",
     "Layout",
+    "Lines",
     "Lost",
     "LostJob",
     "Matrix",
@@ -111,12 +117,14 @@ __all__ = [
     "Nesterov",
     "NetworkModel",
     "NoFaults",
+    "Observer",
     "Outage",
     "Outcome",
     "Params",
     "Region",
     "Register",
     "Round",
+    "RunRecords",
     "RunSoFar",
     "Share",
     "Simulation",
@@ -143,6 +151,7 @@ __all__ = [
     "mean",
     "own_seed",
     "positive",
+    "read",
     "require",
     "rounded",
     "rounded_down",

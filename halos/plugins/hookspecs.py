@@ -75,6 +75,11 @@ def register_executors(register: Register) -> None:
     """Executors, which train for real, or do not: `executor:`."""
 
 
+@hookspec
+def register_observers(register: Register) -> None:
+    """Observers, which are told what happens, and write or show it: `observers.extra`."""
+
+
 # Event hooks
 
 
