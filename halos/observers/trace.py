@@ -84,7 +84,6 @@ class Trace:
         self._computed: list[tuple[float, float, int, int, int, int, int, int]] = []
         self._carried: list[tuple[Any, ...]] = []
         self._commits: list[tuple[Any, ...]] = []
-        self._awaited: set[int] = set()  # updates that no commit has taken in so far
         self._lost: list[LostJob] = []
         self._evaluated: list[tuple[float, str, float]] = []
 
@@ -100,7 +99,6 @@ class Trace:
             push = -1 if update.server is None else len(self._carried) - 1  # it has just been told
             job = (start, end, update.worker, update.steps, update.start_version, update.lr_step, update.id, push)
             self._computed.append(job)
-            self._awaited.add(update.id)
             self._count(1, update.time)
 
     @hookimpl
@@ -120,17 +118,12 @@ class Trace:
     def on_commit(self, commit: Commit) -> None:
         if self._cut_at is not None:
             return
-        awaited, jobs = self._awaited, []
-        for share in commit.shares:
-            for each in share.updates:
-                if each.id in awaited:
-                    awaited.remove(each.id)
-                    jobs.append(each.id)
+        jobs = tuple([each.id for share in commit.shares for each in share.updates])
         update = commit.kind == "update"
         counted = update and commit.server == GLOBAL
         loss = mean_loss(commit) if counted and self._experiment.real else None
         version = commit.version if update else None
-        self._commits.append((commit.time, version, commit.server, tuple(jobs), commit.local_steps, loss))
+        self._commits.append((commit.time, version, commit.server, jobs, commit.local_steps, loss))
         self._count(2 if counted else 1, commit.time)  # a mark, and a counter
 
     @hookimpl
