@@ -6,6 +6,8 @@ import importlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,6 +20,7 @@ from halos.sweep.cli import main
 from halos.sweep.pool import ALWAYS
 from tests.sweep.small import begun, recorded, swept, tiny
 
+ROOT = Path(__file__).parents[2]
 # Stops in the middle of a run for a moment, so that it can be killed there; trains as it is told.
 SLOW = """
 import time
@@ -156,6 +159,14 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(
         ["to", "run"]
     ] * 3
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_as_a_command_it_answers_without_loading_pytorch(tmp_path: Path) -> None:
+    what = f"import runpy, sys; sys.argv[1:] = {[tiny(tmp_path), 'seed=0..2', '--dry-run']!r}\n"
+    what += "try: runpy.run_module('halos.sweep', run_name='__main__', alter_sys=True)\n"
+    what += "finally: print(type(sys.modules['torch']).__name__)"
+    done = subprocess.run([sys.executable, "-c", what], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (0, ["3 cells, 3 to run", "_Lazy"]), done.stderr
 
 
 def test_many_cells_are_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
