@@ -57,13 +57,13 @@ def everything_is_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A configuration whose runs take 1.6 s, and have a checkpoint every 0.2 s; in the working directory."""
+    """A configuration whose runs take 1 s, and have a checkpoint every 0.12 s; in the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "slow.py").write_text(SLOW)
     return tiny(
         tmp_path,
         plugins=["slow.py"],
-        policy={"name": "slow", "seconds": 0.1},
+        policy={"name": "slow", "seconds": 0.06},
         budget={"local_steps": 64},
         checkpoint={"every_local_steps": 8},
     )
