@@ -27,7 +27,9 @@ logger = logging.getLogger("halos.sweep")
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit code."""
     options = _parser().parse_intermixed_args(arguments)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is loaded, which forks with one thread only
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is loaded: what forks has one thread
+    # Whether there is a GPU must not be asked of CUDA here: once it has begun, forked processes cannot use it.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         return _sweep(options)
@@ -47,7 +49,6 @@ def _sweep(options: argparse.Namespace) -> int:
     measures = None if options.timing_first is None else pair(options.timing_first)
     grid = asked(options.config, options.overrides, options.list)
     folder = options.out or Path("runs") / f"{Path(options.config).stem}-sweep"
-    jobs = _jobs() if options.jobs is None else options.jobs
     combinations = list(grid.cells())
     if not combinations:
         raise UserError("without: leaves no cell")
@@ -55,6 +56,7 @@ def _sweep(options: argparse.Namespace) -> int:
     timed = []
     if measures is not None:
         timed = Cells(folder / TIMING, options.plugin, options.without_plugin).made(combinations, timed=True)
+    jobs = options.jobs or _jobs(cells)
     from halos.sweep import table  # loads rich: whoever errs does not wait for it
 
     if options.dry_run:
@@ -123,9 +125,10 @@ def _work(place: Place) -> float:
     return min(config.budget.steps(tokens), config.budget.trained(tokens)) * tokens
 
 
-def _jobs() -> int:
-    """As many processes as there are cores for this one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _jobs(cells: Sequence[Cell]) -> int:
+    """As many processes as there are cores for this one, by the most threads that a cell has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // max(getattr(cell.config.executor, "threads", 1) for cell in cells))
 
 
 def _parser() -> Parser:
