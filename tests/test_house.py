@@ -22,7 +22,7 @@ ROWS = (
     "plugins policies",
     "config",
     "resume utilization export reading",
-    "__init__ run",
+    "__init__ run compare",
     "sweep",
     "testing",
 )
