@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, Optional
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
+from halos.compare import __main__ as compare
 from halos.config.paths import expanded
 from halos.errors import UserError, shown
+from halos.observers import tensorboard_hparams
 from halos.run.cli import terminate
 from halos.sweep.cells import Cell, Cells
 from halos.sweep.folder import TIMING, Place, list_cells, opened, places, summary
@@ -71,11 +75,23 @@ def _sweep(options: argparse.Namespace) -> int:
         axes = [axis.name for axis in grid.axes]
         found = places(cells, folder)
         list_cells(folder, axes, found)
+        _tell_tensorboard(folder, axes, found)
         failed += _run(found, folder.name, jobs)
         table.show(axes, found)
+        if table.comparable(found):
+            compare.main([str(folder), "--tables", "differences,front"])
+            print(f"\nall of it, or with figures: python -m halos.compare {shlex.quote(str(folder))} [--html FILE]")
     for each in failed:
         print(f"failed: {each.place.cell}: {each.problem}; see {each.place.log}", file=sys.stderr)
     return FAILED if failed else 0
+
+
+def _tell_tensorboard(folder: Path, axes: Sequence[str], found: Sequence[Place]) -> None:
+    """HParams has the axes as its columns, if runs have curves."""
+    values = {axis: [place.cell.labels[axis] for place in found] for axis in axes}
+    if values and any(place.cell.config.observers.tensorboard for place in found):
+        with suppress(ImportError):  # then no run has curves, and each says why
+            tensorboard_hparams.axes(folder, values)
 
 
 def _chosen(
