@@ -80,7 +80,8 @@ def _sweep(options: argparse.Namespace) -> int:
         table.show(axes, found)
         if table.comparable(found):
             compare.main([str(folder), "--tables", "differences,front"])
-            print(f"\nall of it, or with figures: python -m halos.compare {shlex.quote(str(folder))} [--html FILE]")
+            more = f"python -m halos.compare {shlex.quote(str(folder))} [--html FILE]"
+            print(f"\nmore tables, and figures: {more}", file=sys.stderr)
     for each in failed:
         print(f"failed: {each.place.cell}: {each.problem}; see {each.place.log}", file=sys.stderr)
     return FAILED if failed else 0

@@ -110,8 +110,8 @@ def test_interrupted_it_ends_its_runs_as_interrupted_ones(number: signal.Signals
     )
     states = [json.loads(path.read_text())["finished"] for path in tmp_path.glob("s/*/summary.json")]
     assert states.count("interrupted") == 2 and set(states) <= {"interrupted", True}
-    for path in tmp_path.glob("s/*/checkpoints"):
-        load_run(path.parent, ())
+    for path in tmp_path.glob("s/*/checkpoints/events-*"):
+        load_run(path.parents[1], ())
 
 
 def test_one_failure_neither_stops_nor_hides_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
