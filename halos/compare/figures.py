@@ -42,7 +42,10 @@ def figures(groups: Sequence[Group], against: Mapping[str, str], target: Optiona
             drift_figures.against_loss(drifts, found, looks, bases if name else None, name),
             "Drift against loss: no run has both, and a baseline of its seed.",
         ),
-        (loss_figures.pareto(found, looks), "Loss against cost: no run has a validation loss."),
+        (
+            loss_figures.pareto(found, looks),
+            "Loss against cost: no run ended with a validation loss no higher than what runs began with.",
+        ),
     ]
     if name:
         drawn[1:1] = [

@@ -11,7 +11,7 @@ import pytest
 from halos.compare.page import write
 from halos.compare.tables import Table
 from halos.errors import UserError
-from tests.compare.made_groups import group, two
+from tests.compare.made_groups import FALLING, group, two
 
 pytest.importorskip("matplotlib")
 
@@ -115,9 +115,9 @@ def test_numbers_stand_at_the_right(written: str) -> None:
 
 def test_the_same_runs_are_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    groups = two(tmp_path / "runs")
+    only = group(tmp_path / "runs", "only", FALLING)
     for name in ("one", "two"):
-        write(tmp_path / name, "title", [TABLE], groups, AGAINST, None)
+        write(tmp_path / name, "title", [TABLE], [only], {}, None)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "runs", "two"]
 
