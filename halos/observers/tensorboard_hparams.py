@@ -85,7 +85,7 @@ def end(finished: bool, now: float) -> Summary:
     )
 
 
-def axes(folder: Path, values: Mapping[str, Sequence[str]], metrics: Sequence[str] = METRICS) -> None:
+def axes(folder: Path, values: Mapping[str, Sequence[Union[float, str]]], metrics: Sequence[str] = METRICS) -> None:
     """Write into `folder`, below which runs are, what HParams compares: the labels `values` has, and `metrics`.
 
     In the place of what was said there before. Needs TensorBoard; raises ImportError without it.
@@ -95,7 +95,12 @@ def axes(folder: Path, values: Mapping[str, Sequence[str]], metrics: Sequence[st
     from tensorboard.summary.writer.event_file_writer import EventFileWriter  # type: ignore[import-untyped]
 
     before = list(folder.glob("events.out.tfevents*"))
-    domains = [hparams.HParam(name, hparams.Discrete(sorted(set(several)))) for name, several in values.items()]
+    domains = []
+    for name, several in values.items():
+        numbers = sorted({float(value) for value in several if not isinstance(value, str)})  # as sessions have them
+        texts = sorted({value for value in several if isinstance(value, str)})
+        domain = None if numbers and texts else hparams.Discrete(numbers or texts)  # of one kind of values
+        domains.append(hparams.HParam(name, domain))
     summary = hparams.hparams_config_pb(domains, [hparams.Metric(tag) for tag in metrics], time_created_secs=0.0)
     writer = EventFileWriter(str(folder))
     writer.add_event(Event(summary=summary, wall_time=0.0, step=0))

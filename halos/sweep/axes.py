@@ -103,8 +103,8 @@ def from_file(name: str, value: Any) -> Axis:
     if isinstance(value, dict):
         labelled = ((label, changes(inner, f"axes.{name}.{label}")) for label, inner in inside(value))
         return Axis(name, tuple(Choice(short(str(label)), section) for label, section in labelled), labelled=True)
-    value = as_text(value)
-    found = COUNTED.fullmatch(value) if isinstance(value, str) else None
+    written = as_text(value)
+    found = COUNTED.fullmatch(written) if isinstance(written, str) else None
     if found is not None:
         try:
             items: list[Any] = [Spelled(number, str(number)) for number in counting(int(found[1]), int(found[2]))]
@@ -115,7 +115,7 @@ def from_file(name: str, value: Any) -> Axis:
     else:
         raise ConfigError(
             f"axes.{name}",
-            f"{shown(value)} is not a list of values, a count such as 0..4, or a section of overrides by label",
+            f"{shown(plain(value))} is not a list of values, a count such as 0..4, or a section of overrides by label",
         )
     return Axis(name, tuple(_choice(name, nested(name, item), flow(plain(item))) for item in items))
 

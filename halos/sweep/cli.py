@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, Optional
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
+from halos.compare import __main__ as compare
 from halos.config.paths import expanded
 from halos.errors import UserError, shown
+from halos.observers import tensorboard_hparams
 from halos.run.cli import terminate
 from halos.sweep.cells import Cell, Cells
 from halos.sweep.folder import TIMING, Place, list_cells, opened, places, summary
@@ -27,7 +31,9 @@ logger = logging.getLogger("halos.sweep")
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit code."""
     options = _parser().parse_intermixed_args(arguments)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is loaded, which forks with one thread only
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is loaded: what forks has one thread
+    # Whether there is a GPU must not be asked of CUDA here: once it has begun, forked processes cannot use it.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
         return _sweep(options)
@@ -50,7 +56,6 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.out is None and len(files) > 1:
         raise UserError("--out DIR: several configurations have no name in common; say where their sweep is to be")
     folder = options.out or Path("runs") / f"{Path(options.config).stem}-sweep"
-    jobs = _jobs() if options.jobs is None else options.jobs
     combinations = list(grid.cells())
     if not combinations:
         raise UserError("without: leaves no cell")
@@ -58,6 +63,7 @@ def _sweep(options: argparse.Namespace) -> int:
     timed = []
     if measures is not None:
         timed = Cells(folder / TIMING, options.plugin, options.without_plugin).made(combinations, timed=True)
+    jobs = options.jobs or _jobs(cells)
     from halos.sweep import table  # loads rich: whoever errs does not wait for it
 
     if options.dry_run:
@@ -72,11 +78,24 @@ def _sweep(options: argparse.Namespace) -> int:
         axes = [axis.name for axis in grid.axes]
         found = places(cells, folder)
         list_cells(folder, axes, found)
+        _tell_tensorboard(folder, axes, found)
         failed += _run(found, folder.name, jobs)
         table.show(axes, found)
+        if table.comparable(found):
+            compare.main([str(folder), "--tables", "differences,front"])
+            more = f"python -m halos.compare {shlex.quote(str(folder))} [--html FILE]"
+            print(f"\nmore tables, and figures: {more}", file=sys.stderr)
     for each in failed:
         print(f"failed: {each.place.cell}: {each.problem}; see {each.place.log}", file=sys.stderr)
     return FAILED if failed else 0
+
+
+def _tell_tensorboard(folder: Path, axes: Sequence[str], found: Sequence[Place]) -> None:
+    """HParams has the axes as its columns, if runs have curves."""
+    values = {axis: [place.cell.labels[axis] for place in found] for axis in axes}
+    if values and any(place.cell.config.observers.tensorboard for place in found):
+        with suppress(ImportError):  # then no run has curves, and each says why
+            tensorboard_hparams.axes(folder, values)
 
 
 def _chosen(
@@ -126,9 +145,10 @@ def _work(place: Place) -> float:
     return min(config.budget.steps(tokens), config.budget.trained(tokens)) * tokens
 
 
-def _jobs() -> int:
-    """As many processes as there are cores for this one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _jobs(cells: Sequence[Cell]) -> int:
+    """As many processes as there are cores for this one, by the most threads that a cell has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // max(getattr(cell.config.executor, "threads", 1) for cell in cells))
 
 
 def _parser() -> Parser:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
+from halos.compare.comparable import DIVERGED
 from halos.config.references import escaped
 from halos.config.yaml_text import to_yaml
 from halos.errors import UserError
@@ -22,8 +23,6 @@ from halos.sweep.cells import Cell
 
 LIST, LOGS, TIMING = "sweep.json", "logs", "timing"
 PATIENCE = 10.0  # seconds for the processes of a sweep that was killed to end
-# How a summary says that a loss was no finite number any more.
-DIVERGED = re.compile(r"failed: .*(became|are not finite)", re.S)
 LABELS = re.compile(r"^labels:.*\n(?:[ ].*\n)*", re.M)  # in a resolved configuration
 State = Literal["new", "finished", "diverged", "interrupted", "broken off"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import mmap
 import multiprocessing
-import os
 import re
 import signal
 import sys
@@ -36,8 +35,9 @@ class Running:
     place: Place
     index: int
     process: BaseProcess
-    modules: Optional[Connection]  # None: it has told
+    told: Optional[Connection]  # None: it has been heard
     began: float  # by time.monotonic
+    last: str = ""  # line that it said
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Pool:
             self._import(ALWAYS)
             self._fill()
             while self.running:
-                some = [each.modules for each in self.running if each.modules is not None]
-                ready = wait([*some, *(each.process.sentinel for each in self.running)], GLANCE)
-                names = [name for each in self.running if each.modules in ready for name in _told(each)]
+                several = [each.told for each in self.running if each.told is not None]
+                ready = wait([*several, *(each.process.sentinel for each in self.running)], GLANCE)
+                names = [name for each in self.running if each.told in ready for name in _heard(each)]
                 over = [each for each in self.running if each.process.sentinel in ready]
                 self.running = [each for each in self.running if each not in over]
                 self._fill()
@@ -146,15 +146,14 @@ def _signals_waiting() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _told(running: Running) -> list[str]:
-    """The modules that a run had to import; none if its process was killed."""
-    assert running.modules is not None, "asked once"
-    with running.modules, suppress(EOFError, OSError):
-        names: list[str] = running.modules.recv()
-        running.modules = None
-        return names
-    running.modules = None
-    return []
+def _heard(running: Running) -> list[str]:
+    """The modules that a run had to import, and its last line noted; none if its process was killed."""
+    assert running.told is not None, "heard once"
+    names: list[str] = []
+    with running.told, suppress(EOFError, OSError):
+        running.last, names = running.told.recv()
+    running.told = None
+    return names
 
 
 def _ended(running: Running) -> Ended:
@@ -168,17 +167,5 @@ def _ended(running: Running) -> Ended:
     elif code == INTERRUPTED:
         problem = "interrupted"
     elif code and state(running.place.cell.folder) != "diverged":
-        problem = _last_line(running.place) or f"exit code {code}"
+        problem = re.sub(r"^(error|stopped|failed): ", "", running.last) or f"exit code {code}"
     return Ended(running.place, seconds, problem)
-
-
-def _last_line(place: Place) -> str:
-    """What a run said last, which is why it failed."""
-    try:
-        with place.log.open("rb") as log:
-            log.seek(max(0, os.path.getsize(place.log) - 10_000))
-            lines = log.read().decode(errors="replace").split("\n")
-    except OSError:
-        return ""
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return re.sub(r"^(error|stopped|failed): ", "", last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import io
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 from halos.command import FAILED
@@ -34,11 +36,12 @@ logger = logging.getLogger(__name__)
 
 
 def work(
-    place: Place, share: Callable[[float], None], modules: Connection, alive: Connection, held: Connection
+    place: Place, share: Callable[[float], None], told: Connection, alive: Connection, held: Connection
 ) -> NoReturn:
     """Run the cell in `place`, and end the process; what it says goes into its log.
 
-    `share` is told how much of its budget is spent, `modules` what it had to import. `held` is the end of `alive` that
+    `share` is told how much of its budget is spent; at its end, the other end of `told` hears the last line that it
+    said and the modules that it had to import. `held` is the end of `alive` that
     the process which began this one keeps: however that one ends, this one then ends at once.
     """
     held.close()
@@ -46,16 +49,14 @@ def work(
     signal.signal(signal.SIGTERM, terminate)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
-    log = place.log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
-    os.dup2(log.fileno(), 1)  # what libraries write, too
-    os.dup2(log.fileno(), 2)
+    log = Log(place.log)
     sys.stdout = sys.stderr = log
-    faulthandler.enable(log)
+    faulthandler.enable(2)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     logging.getLogger("halos").setLevel(logging.INFO)
     before = set(sys.modules)
     code = attempt(place, share)
-    modules.send([name for name in sys.modules if name not in before])
+    told.send((log.last, [name for name in sys.modules if name not in before]))
     sys.exit(code)
 
 
@@ -96,6 +97,23 @@ def _resumed(place: Place) -> tuple[Config, Plugins, Optional[Checkpoint]]:
     except UserError as error:
         logger.warning("%s; it begins again", error)
         return cell.config, cell.plugins, None
+
+
+class Log(io.TextIOBase):
+    """All that this process says, also what libraries do: in a file, as long as the disk has room."""
+
+    def __init__(self, path: Path) -> None:
+        self.last = ""  # the last line that is not empty
+        with suppress(OSError):
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+
+    def write(self, text: str) -> int:
+        self.last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), self.last)
+        with suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))
+        return len(text)
 
 
 class Share:

@@ -11,7 +11,8 @@ from rich.text import Text
 from halos.observers.units import duration, size
 from halos.sweep.axes import text_of
 from halos.sweep.folder import Place, state, summary
-from halos.sweep.timing import Group
+from halos.sweep.grid import said
+from halos.sweep.timing import SEED, Group
 
 DUE = {
     "new": "to run",
@@ -64,6 +65,16 @@ def show(axes: Sequence[str], places: Sequence[Place]) -> None:
         )
     heads = (*axes, "validation loss", "simulated time", "bytes", "")
     _print(heads, rows, right=range(len(axes), len(axes) + 3))
+
+
+def comparable(places: Sequence[Place]) -> bool:
+    """Whether there are losses of cells that differ in more than their seeds."""
+    several = {
+        said({name: label for name, label in place.cell.labels.items() if name != SEED})
+        for place in places
+        if (summary(place.cell.folder) or {}).get("final_validation_loss") is not None
+    }
+    return len(several) > 1
 
 
 def _print(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:

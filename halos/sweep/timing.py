@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from halos.compare.front import dominators
 from halos.errors import UserError, did_you_mean, shown
 from halos.sweep.axes import Label
 from halos.sweep.cells import Cell
@@ -74,17 +75,10 @@ def front(cells: Sequence[Cell], summaries: Mapping[str, Mapping[str, Any]], mea
             values = tuple(_mean([MEASURES[name][0](each) for each in told if each is not None]) for name in measures)
             groups.append(Group(label, tuple(members), values))
     signs = [1.0 if MEASURES[name][1] else -1.0 for name in measures]
-    return [
-        Group(each.label, each.cells, each.values, next((o.label for o in groups if _beats(o, each, signs)), None))
-        for each in groups
-    ]
-
-
-def _beats(one: Group, other: Group, signs: Sequence[float]) -> bool:
-    """Whether `one` is nowhere worse than `other`, and somewhere better. A value that is not known is neither."""
-    ours = [sign * value for sign, value in zip(signs, one.values, strict=True)]
-    theirs = [sign * value for sign, value in zip(signs, other.values, strict=True)]
-    return all(a <= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
+    better = dominators(
+        {each.label: [sign * value for sign, value in zip(signs, each.values, strict=True)] for each in groups}
+    )
+    return [Group(each.label, each.cells, each.values, next(iter(better[each.label]), None)) for each in groups]
 
 
 def _mean(values: Sequence[Optional[float]]) -> float:

@@ -128,6 +128,20 @@ def test_a_sweep_compares_its_axes_alone_and_says_which_results_count(tmp_path: 
     assert len(list(tmp_path.glob("events.out.tfevents*"))) == 1
 
 
+def test_axes_of_numbers_and_of_numbers_and_texts_are_columns_that_hide_no_run(tmp_path: Path) -> None:
+    run(tmp_path / "a", labels={"lr": 0.5, "H": 1})
+    run(tmp_path / "b", labels={"lr": 1, "H": "none"})
+    axes(tmp_path, {"lr": [0.5, 1], "H": [1, "none"]})
+    table = Table(tmp_path)
+    assert sorted(table.hparams) == ["H", "lr"]
+    assert [dict(row.hparams)["lr"].number_value for row in table.rows] == [0.5, 1.0]
+    infos = {
+        info.name: [value.number_value for value in info.domain_discrete.values]
+        for info in table.experiment.hparam_infos
+    }
+    assert infos == {"lr": [0.5, 1.0], "H": []}
+
+
 @pytest.mark.parametrize("labels", [None, {}, {"k": 3}, {"on": True, "share": 0.5}])
 def test_labels_are_texts_numbers_or_none_at_all(tmp_path: Path, labels: Any) -> None:
     run(tmp_path / "a", labels=labels)

@@ -6,6 +6,8 @@ import importlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,6 +20,7 @@ from halos.sweep.cli import main
 from halos.sweep.pool import ALWAYS
 from tests.sweep.small import begun, recorded, swept, tiny
 
+ROOT = Path(__file__).parents[2]
 # Stops in the middle of a run for a moment, so that it can be killed there; trains as it is told.
 SLOW = """
 import time
@@ -54,13 +57,13 @@ def everything_is_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A configuration whose runs take 1.6 s, and have a checkpoint every 0.2 s; in the working directory."""
+    """A configuration whose runs take 1 s, and have a checkpoint every 0.12 s; in the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "slow.py").write_text(SLOW)
     return tiny(
         tmp_path,
         plugins=["slow.py"],
-        policy={"name": "slow", "seconds": 0.1},
+        policy={"name": "slow", "seconds": 0.06},
         budget={"local_steps": 64},
         checkpoint={"every_local_steps": 8},
     )
@@ -107,8 +110,8 @@ def test_interrupted_it_ends_its_runs_as_interrupted_ones(number: signal.Signals
     )
     states = [json.loads(path.read_text())["finished"] for path in tmp_path.glob("s/*/summary.json")]
     assert states.count("interrupted") == 2 and set(states) <= {"interrupted", True}
-    for path in tmp_path.glob("s/*/checkpoints"):
-        load_run(path.parent, ())
+    for path in tmp_path.glob("s/*/checkpoints/events-*"):
+        load_run(path.parents[1], ())
 
 
 def test_one_failure_neither_stops_nor_hides_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +159,14 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(
         ["to", "run"]
     ] * 3
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_as_a_command_it_answers_without_loading_pytorch(tmp_path: Path) -> None:
+    what = f"import runpy, sys; sys.argv[1:] = {[tiny(tmp_path), 'seed=0..2', '--dry-run']!r}\n"
+    what += "try: runpy.run_module('halos.sweep', run_name='__main__', alter_sys=True)\n"
+    what += "finally: print(type(sys.modules['torch']).__name__)"
+    done = subprocess.run([sys.executable, "-c", what], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (0, ["3 cells, 3 to run", "_Lazy"]), done.stderr
 
 
 def test_many_cells_are_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from halos.command import FAILED, MISTAKE
 from halos.config.layers import read
 from halos.run.cli import main
 from halos.sweep.folder import Place, places, state
-from halos.sweep.process import attempt, work
+from halos.sweep.process import Log, attempt, work
 from tests.sweep.small import RECORDS, cells, tiny
 
 BROKEN = """
@@ -93,6 +94,23 @@ def test_how_it_ended_is_its_last_line(tmp_path: Path, capsys: pytest.CaptureFix
     ):
         assert attempt(place(config, *arguments, out=tmp_path / "out"), nothing) == code
         assert capsys.readouterr().err.splitlines()[-1].startswith(last)
+
+
+def test_a_full_disk_does_not_keep_it_from_saying_what_is_wrong(tmp_path: Path) -> None:
+    files = os.dup(1), os.dup(2)
+    try:
+        log = Log(tmp_path / "log")
+        print("one\ntwo \N{SNOWMAN} \udcff\n\n", file=log, end="")
+        assert (tmp_path / "log").read_bytes() == "one\ntwo ☃ \\udcff\n\n".encode()
+        os.write(1, b"a library\n")
+        assert (tmp_path / "log").read_bytes().endswith(b"a library\n")
+        with open("/dev/full", "w") as full:
+            os.dup2(full.fileno(), 2)
+            print("error: no room", file=log)
+    finally:
+        for number, file in enumerate(files, 1):
+            os.dup2(file, number)
+    assert log.last == "error: no room"
 
 
 def test_its_process_ends_with_the_one_that_began_it(tmp_path: Path) -> None:
