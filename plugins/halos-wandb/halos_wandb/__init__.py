@@ -80,7 +80,6 @@ class WandB:
         for row in self._waiting:
             session.log(row)
         self._waiting.clear()
-        session.drop_earlier()
 
     def state(self) -> dict[str, Any]:
         return {"id": self._id}
@@ -115,6 +114,7 @@ class WandB:
     def _open(self) -> Session:
         config, versions = self._experiment.config, self._experiment.versions
         labels = [f"{key}: {value}"[:LONGEST_TAG] for key, value in config.get("labels", {}).items()]
+        resumed = self._id is not None
         self._session = Session(
             self._experiment.folder,
             self._id,
@@ -129,6 +129,7 @@ class WandB:
             tags=[*dict.fromkeys([*self.tags, *labels])] or None,
             config=known({**config, "versions": versions}),
         )
+        self._session.drop_earlier(resumed)
         self._id = self._session.id
         return self._session
 

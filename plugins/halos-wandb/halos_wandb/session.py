@@ -71,19 +71,24 @@ class Session:
 
     def close(self, summary: Mapping[str, Any], finished: Any) -> None:
         """End the run, with numbers that tables show; `finished` is true, "interrupted" or why it failed."""
+        if not self._working:
+            return
         code = 0 if finished is True else KILLED if finished == "interrupted" else FAILED
         try:
-            if self._working:
-                self._run.summary.update(known(summary))
+            self._run.summary.update(known(summary))
             self._run.finish(exit_code=code)
             if self._offline:
                 logger.info("Weights & Biases: wandb sync %s uploads it", self._kept())
         except Exception as error:
             self._give_up(error)
 
-    def drop_earlier(self) -> None:
-        """Remove what was kept offline of this run before: this time it has all of it."""
-        for earlier in self._folder.glob(f"wandb/offline-run-*-{self.id}"):
+    def drop_earlier(self, resumed: bool) -> None:
+        """Remove from the folder what this run takes the place of.
+
+        What was kept of it offline, if it was `resumed`: all of it has come again; else whatever a run that was
+        replaced has left.
+        """
+        for earlier in self._folder.glob(f"wandb/offline-run-*-{self.id}" if resumed else "wandb/*run-*"):
             if earlier != self._kept():
                 shutil.rmtree(earlier, ignore_errors=True)
 

@@ -146,6 +146,13 @@ def test_configuration_labels_and_summary_are_those_of_the_run() -> None:
     }  # fmt: skip
 
 
+def test_a_run_that_takes_the_place_of_another_keeps_nothing_of_it() -> None:
+    assert main([written({"mode": "offline"})]) == 0
+    first = Offline(Path("runs/run")).path
+    assert main([written({"mode": "offline"}), "--overwrite"]) == 0
+    assert Offline(Path("runs/run")).path != first
+
+
 ENDS = """
 from pathlib import Path
 from halos import UserError, hookimpl
