@@ -35,14 +35,11 @@ class WandB:
     configuration is the run's, with its labels; the summary is that of `summary.json`.
     """
 
-    mode: Optional[str] = (
-        None  # online | offline: kept in the run folder, for `wandb sync` | disabled; null: WANDB_MODE, or online
-    )
+    # `online`; `offline`: kept in the run folder, for `wandb sync`; `disabled`; null: what WANDB_MODE says, or online.
+    mode: Optional[str] = None
     project: str = "halos"  # made if it is not there
     entity: Optional[str] = None  # a user or team; null: WANDB_ENTITY, or one's own
-    group: Optional[str] = (
-        None  # of runs that are shown as one, such as the seeds of a cell; null: WANDB_RUN_GROUP, or none
-    )
+    group: Optional[str] = None  # of runs that are shown as one, such as seeds; null: WANDB_RUN_GROUP, or none
     job_type: Optional[str] = None  # within a group
     notes: Optional[str] = None  # a longer text
     tags: list[str] = field(default_factory=list)  # beside `labels`, which are tags as `key: value`

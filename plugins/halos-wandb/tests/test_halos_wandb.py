@@ -60,7 +60,7 @@ class TestConformance(ObserverConformance):
 
     plugins = ("halos_wandb",)
     sections = ({"name": "wandb", "mode": "offline"},)
-    policies = ("async_local_sgd", "halos")
+    policies = ("halos",)
 
     def written(self, folder: Path, made: Sequence[str]) -> Any:
         found = Offline(folder)
