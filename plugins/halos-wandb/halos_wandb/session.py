@@ -51,7 +51,7 @@ class Session:
         except Exception as error:  # whatever the library, or its process, may raise
             raise UserError(f"{KEY}: {_line(error)}; or {KEY}.mode=offline, to upload it later") from error
         self.id: str = self._run.id
-        self.first: int = self._run.step  # number of the first row that it does not have
+        self.first: int = self._run.starting_step  # number of the first row that it does not have
         for axis in AXES:
             self._run.define_metric(axis, hidden=True)
         self._run.define_metric("*", step_metric=HOURS)

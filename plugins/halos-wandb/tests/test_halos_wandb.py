@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +23,7 @@ from halos.testing.conformance import ObserverConformance
 
 sys.path.insert(0, str(Path(__file__).parent))
 from offline import Offline
+from server import serving
 
 QUIET = {"progress": False, "tensorboard": False, "trace": False}
 TWO = {"regions": [{"name": "us", "workers": [1.0]}, {"name": "eu", "workers": [0.5]}], "step_time_ms": 1000.0}
@@ -184,15 +185,15 @@ def test_a_run_that_does_not_finish_says_so(error: str, code: int, exit_code: in
 
 
 class Library:
-    def __init__(self, step: int = 0, logged_in: bool = True) -> None:
+    def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        self.step, self.logged_in = step, logged_in
+        self.starting_step = 0
 
     def setup(self) -> Any:
         return SimpleNamespace(settings=SimpleNamespace(mode="online", silent=False))
 
     def login(self, **options: Any) -> bool:
-        return self.logged_in
+        return True
 
     def Settings(self, **options: Any) -> Any:
         return options
@@ -259,7 +260,7 @@ def test_a_resumed_run_goes_on_in_the_same_one_and_logs_what_that_has_not(librar
     assert main([written({}), *changes, "out=runs/cut"]) == 130
     first = [call for call in library.calls if call[0] == "log"]
     assert 0 < len(first) < len(whole)
-    library.calls, library.step = [], first[-1][1] - 50  # the last row that was logged did not arrive
+    library.calls, library.starting_step = [], first[-1][1] - 50  # the last row that was logged did not arrive
     Path("go_on").touch()
     assert main(["--resume", "runs/cut"]) == 0
     (opened,) = [call[1] for call in library.calls if call[0] == "init"]
@@ -293,6 +294,54 @@ def test_what_goes_wrong_while_it_logs_is_a_warning(
         "Weights & Biases: BrokenPipeError: [Errno 32] Broken pipe; no more is logged there, and the run goes on"
     ]
     assert len(lines("commits")) == 8
+
+
+# Online, to a server on this machine
+
+KILLED = """
+import time
+from pathlib import Path
+from halos import hookimpl
+
+@hookimpl
+def on_commit(commit):
+    if commit.version == 6 and not Path("go_on").exists():
+        Path("begun").touch()
+        time.sleep(600)
+"""
+
+
+def test_a_run_that_is_killed_and_resumed_is_one_there_and_has_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
+    Path("killed.py").write_text(KILLED)
+    command = [sys.executable, "-m", "halos.run"]
+    run = [*command, written({}, plugins=["killed.py"]), "checkpoint.every_local_steps=2"]
+    with serving() as server:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_BASE_URL": server.url}
+        environment["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "0.2"  # seconds, of 15
+        process = subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: len(server.curve("loss/train")) >= 3 and Path("begun").exists(), process)
+        finally:
+            process.kill()
+            process.wait()
+        Path("go_on").touch()
+        resumed = subprocess.run([*command, "--resume", "runs/run"], env=environment, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "WARNING" not in resumed.stderr and server.url in resumed.stderr
+    # The first model is row 1, as many evaluations and commits follow as there were, and none is there twice.
+    count = len(lines("commits")) + len(lines("evaluations"))
+    assert sorted(json.loads(row)["_step"] for row in server.rows) == [100 * (1 + index) for index in range(count)]
+    assert [loss for _, loss in server.curve("loss/validation")] == [each["loss"] for each in lines("evaluations")]
+    assert (len(server.runs), server.exit_codes) == (1, [0])
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    for _ in range(900):
+        if condition() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert condition() and process.poll() is None
 
 
 # What keeps it from beginning
@@ -393,10 +442,7 @@ def test_its_process_ends_with_the_run(number: int, code: int) -> None:
     command += ["budget.local_steps=100000"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    for _ in range(600):
-        if Path("begun").exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
+    wait_for(Path("begun").exists, process)
     served = service_of(process)
     assert len(served) == 1, process.poll()
     os.killpg(process.pid, number)  # as a terminal does
