@@ -65,7 +65,7 @@ class WandB:
         self._session: Optional[Session] = None
         self._waiting: list[Row] = []  # until there is a session
         if experiment.resumed_at is None:
-            self._open()
+            self._open().drop_earlier(resumed=False)
 
     def restore(self, state: dict[str, Any]) -> None:
         self._id = state["id"]
@@ -73,10 +73,11 @@ class WandB:
     @hookimpl
     def on_resume(self, time: float) -> None:
         """All rows have come again: those that the run has not are logged; offline, the new one has them all."""
-        session = self._open()
+        resumed, session = self._id is not None, self._open()
         for row in self._waiting:
             session.log(row)
         self._waiting.clear()
+        session.drop_earlier(resumed)
 
     def state(self) -> dict[str, Any]:
         return {"id": self._id}
@@ -111,7 +112,6 @@ class WandB:
     def _open(self) -> Session:
         config, versions = self._experiment.config, self._experiment.versions
         labels = [f"{key}: {value}"[:LONGEST_TAG] for key, value in config.get("labels", {}).items()]
-        resumed = self._id is not None
         self._session = Session(
             self._experiment.folder,
             self._id,
@@ -126,7 +126,6 @@ class WandB:
             tags=[*dict.fromkeys([*self.tags, *labels])] or None,
             config=known({**config, "versions": versions}),
         )
-        self._session.drop_earlier(resumed)
         self._id = self._session.id
         return self._session
 
