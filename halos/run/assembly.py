@@ -127,7 +127,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         simulation = Simulation(parts, params)
         _prepare(config, simulation)
         if checkpointer is not None:
-            checkpointer.follow(simulation, experiment.config, experiment.versions)
+            checkpointer.follow(simulation, experiment.config, versions(plugins, watching=False))
         return Run(config, plugins, experiment, simulation, checkpointer)
     except BaseException:
         config.executor.close()
