@@ -249,9 +249,7 @@ def _worker(row: Row, tid: int, drawn: Arrows) -> Iterator[Chunk]:
         if isinstance(what, Transfer):
             text = f'{head}{start},"dur":{end - start},"name":"{what.kind}","cat":"transfer",{_size(what.bytes)}}}'
             arrow = pushes.get(id(what))
-            if arrow is not None:
-                text += _arrow(BEGINS, arrow, where, start)
-            yield start, text
+            yield start, text if arrow is None else text + _arrow(BEGINS, arrow, where, start)
         elif isinstance(what, Compute):
             _, _, _, steps, version, lr_step, job, _ = what
             text = (
@@ -309,8 +307,9 @@ def _told(what: Union[Outage, Impairment, LostJob, str, object]) -> str:
 
 def _arrow(phase: str, arrow: Arrow, where: str, ts: int) -> str:
     """The line of an arrow's beginning, middle or end, bound to the slice that was written before it."""
-    end = ',"bp":"e"' if phase == ENDS else ""
-    return f',\n{{"ph":"{phase}",{arrow},{where}{ts}{end}}}'
+    if phase == ENDS:
+        return f',\n{{"ph":"f",{arrow},{where}{ts},"bp":"e"}}'
+    return f',\n{{"ph":"{phase}",{arrow},{where}{ts}}}'
 
 
 def _names(cluster: Cluster, servers: list[str], rows: list[Row]) -> Iterator[str]:
