@@ -249,9 +249,7 @@ def _worker(row: Row, tid: int, drawn: Arrows) -> Iterator[Chunk]:
         if isinstance(what, Transfer):
             text = f'{head}{start},"dur":{end - start},"name":"{what.kind}","cat":"transfer",{_size(what.bytes)}}}'
             arrow = pushes.get(id(what))
-            if arrow is not None:
-                text += _arrow(BEGINS, arrow, where, start)
-            yield start, text
+            yield start, text if arrow is None else text + _arrow(BEGINS, arrow, where, start)
         elif isinstance(what, Compute):
             _, _, _, steps, version, lr_step, job, _ = what
             text = (
@@ -290,14 +288,14 @@ def _link(row: Row, tid: int, drawn: Arrows) -> Iterator[Chunk]:
 
 @lru_cache(maxsize=1024)
 def _size(nbytes: int) -> str:
-    """The arguments of a transfer."""
-    return f'"args":{{"MB":{nbytes / 1e6:.12g}}}'
+    """The arguments of a transfer; its very bytes are in `transfers.jsonl`."""
+    return f'"args":{{"MB":{nbytes / 1e6:.4g}}}'
 
 
 def _told(what: Union[Outage, Impairment, LostJob, str, object]) -> str:
     """The name of what is rare, its category, and what else there is to say of it."""
     if isinstance(what, str):
-        return f'{json.dumps(what)},"cat":"{"transfer" if what == WAITING else "unfinished"}"'
+        return f'{json.dumps(what)},"cat":"{"wait" if what == WAITING else "unfinished"}"'
     if isinstance(what, Outage):
         return '"down","cat":"fault"'
     if isinstance(what, Impairment):
@@ -309,26 +307,26 @@ def _told(what: Union[Outage, Impairment, LostJob, str, object]) -> str:
 
 def _arrow(phase: str, arrow: Arrow, where: str, ts: int) -> str:
     """The line of an arrow's beginning, middle or end, bound to the slice that was written before it."""
-    end = ',"bp":"e"' if phase == ENDS else ""
-    return f',\n{{"ph":"{phase}",{arrow},{where}{ts}{end}}}'
+    if phase == ENDS:
+        return f',\n{{"ph":"f",{arrow},{where}{ts},"bp":"e"}}'
+    return f',\n{{"ph":"{phase}",{arrow},{where}{ts}}}'
 
 
 def _names(cluster: Cluster, servers: list[str], rows: list[Row]) -> Iterator[str]:
     """Yield the metadata events that name processes and rows, and put them in order."""
     processes = ["models", *(region.name for region in cluster.regions), "links"]
     for pid, name in enumerate(processes, start=MODELS):
-        yield _named("process", f'"pid": {pid}', name, pid)
+        yield _named("process", f'"pid":{pid}', name, pid)
     for tid, server in enumerate(servers, start=1):
-        yield _named("thread", f'"pid": {MODELS}, "tid": {tid}', f"commits of {server}", tid)
+        yield _named("thread", f'"pid":{MODELS},"tid":{tid}', f"commits of {server}", tid)
     for tid, row in enumerate(rows, start=1 + len(servers)):
-        yield _named("thread", f'"pid": {row.process}, "tid": {tid}', row.name, tid)
+        yield _named("thread", f'"pid":{row.process},"tid":{tid}', row.name, tid)
 
 
 def _named(what: str, where: str, name: str, position: int) -> str:
-    head = f'"ph": "M", {where}'
+    head = f'{{"ph":"M",{where},"name":"{what}_'
     return (
-        f'{{{head}, "name": "{what}_name", "args": {{"name": {json.dumps(name)}}}}},\n'
-        f'{{{head}, "name": "{what}_sort_index", "args": {{"sort_index": {position}}}}}'
+        f'{head}name","args":{{"name":{json.dumps(name)}}}}},\n{head}sort_index","args":{{"sort_index":{position}}}}}'
     )
 
 

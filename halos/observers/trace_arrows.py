@@ -64,7 +64,8 @@ def arrows(
         at[commit.time] = -1 if commit.time in at else index
     last = -1
     for begins, ends, (_, _, worker, _, _, _, job, place) in computed:
-        last = max(last, job)
+        if job > last:
+            last = job
         after = taken.get(job, -1)
         if place < 0:
             if after >= 0 and ends > begins:
@@ -74,7 +75,7 @@ def arrows(
         for begins, ends, transfer in carried[max(0, place - 1) : place + 1]:
             if not isinstance(transfer, Transfer) or transfer.worker != worker or begins == ends:
                 continue
-            if id(transfer) in hidden:
+            if hidden and id(transfer) in hidden:
                 continue
             if transfer.kind == "push":
                 arrow = made.pushes[id(transfer)] = _arrow(2 * job + 2, UPDATE)
