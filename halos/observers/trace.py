@@ -84,7 +84,6 @@ class Trace:
         self._computed: list[tuple[float, float, int, int, int, int, int, int]] = []
         self._carried: list[tuple[Any, ...]] = []
         self._commits: list[tuple[Any, ...]] = []
-        self._awaited: set[int] = set()  # updates that no commit has taken in so far
         self._lost: list[LostJob] = []
         self._evaluated: list[tuple[float, str, float]] = []
 
@@ -100,7 +99,6 @@ class Trace:
             push = -1 if update.server is None else len(self._carried) - 1  # it has just been told
             job = (start, end, update.worker, update.steps, update.start_version, update.lr_step, update.id, push)
             self._computed.append(job)
-            self._awaited.add(update.id)
             self._count(1, update.time)
 
     @hookimpl
@@ -120,17 +118,12 @@ class Trace:
     def on_commit(self, commit: Commit) -> None:
         if self._cut_at is not None:
             return
-        awaited, jobs = self._awaited, []
-        for share in commit.shares:
-            for each in share.updates:
-                if each.id in awaited:
-                    awaited.remove(each.id)
-                    jobs.append(each.id)
+        jobs = tuple([each.id for share in commit.shares for each in share.updates])
         update = commit.kind == "update"
         counted = update and commit.server == GLOBAL
         loss = mean_loss(commit) if counted and self._experiment.real else None
         version = commit.version if update else None
-        self._commits.append((commit.time, version, commit.server, tuple(jobs), commit.local_steps, loss))
+        self._commits.append((commit.time, version, commit.server, jobs, commit.local_steps, loss))
         self._count(2 if counted else 1, commit.time)  # a mark, and a counter
 
     @hookimpl
@@ -297,14 +290,14 @@ def _link(row: Row, tid: int, drawn: Arrows) -> Iterator[Chunk]:
 
 @lru_cache(maxsize=1024)
 def _size(nbytes: int) -> str:
-    """The arguments of a transfer."""
-    return f'"args":{{"MB":{nbytes / 1e6:.12g}}}'
+    """The arguments of a transfer; its very bytes are in `transfers.jsonl`."""
+    return f'"args":{{"MB":{nbytes / 1e6:.4g}}}'
 
 
 def _told(what: Union[Outage, Impairment, LostJob, str, object]) -> str:
     """The name of what is rare, its category, and what else there is to say of it."""
     if isinstance(what, str):
-        return f'{json.dumps(what)},"cat":"{"transfer" if what == WAITING else "unfinished"}"'
+        return f'{json.dumps(what)},"cat":"{"wait" if what == WAITING else "unfinished"}"'
     if isinstance(what, Outage):
         return '"down","cat":"fault"'
     if isinstance(what, Impairment):
@@ -324,18 +317,17 @@ def _names(cluster: Cluster, servers: list[str], rows: list[Row]) -> Iterator[st
     """Yield the metadata events that name processes and rows, and put them in order."""
     processes = ["models", *(region.name for region in cluster.regions), "links"]
     for pid, name in enumerate(processes, start=MODELS):
-        yield _named("process", f'"pid": {pid}', name, pid)
+        yield _named("process", f'"pid":{pid}', name, pid)
     for tid, server in enumerate(servers, start=1):
-        yield _named("thread", f'"pid": {MODELS}, "tid": {tid}', f"commits of {server}", tid)
+        yield _named("thread", f'"pid":{MODELS},"tid":{tid}', f"commits of {server}", tid)
     for tid, row in enumerate(rows, start=1 + len(servers)):
-        yield _named("thread", f'"pid": {row.process}, "tid": {tid}', row.name, tid)
+        yield _named("thread", f'"pid":{row.process},"tid":{tid}', row.name, tid)
 
 
 def _named(what: str, where: str, name: str, position: int) -> str:
-    head = f'"ph": "M", {where}'
+    head = f'{{"ph":"M",{where},"name":"{what}_'
     return (
-        f'{{{head}, "name": "{what}_name", "args": {{"name": {json.dumps(name)}}}}},\n'
-        f'{{{head}, "name": "{what}_sort_index", "args": {{"sort_index": {position}}}}}'
+        f'{head}name","args":{{"name":{json.dumps(name)}}}}},\n{head}sort_index","args":{{"sort_index":{position}}}}}'
     )
 
 

@@ -20,7 +20,7 @@ MODEL, UPDATE = "model", "update"
 
 
 class Done(NamedTuple):
-    """A commit, with the jobs whose updates were first taken in by it; the version is None of a merge."""
+    """A commit, with the jobs whose updates it took in; the version is None of a merge."""
 
     time: float
     version: Optional[int]
@@ -55,7 +55,10 @@ def arrows(
     made = Arrows({}, {}, {}, {}, defaultdict(list), defaultdict(list))
     links, _, _, _, left, came = made
     hidden = {id(what) for _, _, what in not_drawn}
-    taken = {job: index for index, commit in enumerate(commits) for job in commit.jobs}
+    taken: dict[int, int] = {}  # by job, the first commit that took it in
+    for index, commit in enumerate(commits):
+        for job in commit.jobs:
+            taken.setdefault(job, index)
     at: dict[float, int] = {}  # the only commit of a moment; −1: there are several
     for index, commit in enumerate(commits):
         at[commit.time] = -1 if commit.time in at else index

@@ -31,6 +31,14 @@ def test_a_run_of_two_workers_and_one_link_is_as_worked_out_by_hand(tmp_path: Pa
     (tmp_path / "two.yaml").write_text(to_yaml(TWO))
     run(*load_config(str(tmp_path / "two.yaml"), [f"out={tmp_path / 'run'}"]))
     picture = Picture(json.loads((tmp_path / "run/trace.json").read_text()))
+    cut_off = {"lost": None, "steps": 2}
+    assert json.loads((tmp_path / "run/summary.json").read_text())["unfinished"] == {
+        "jobs": [
+            {"worker": 0, "began": 8.0, "computes": 9.0, "until": 11.0, **cut_off},
+            {"worker": 1, "began": 6.0, "computes": 7.0, "until": 11.0, **cut_off},
+        ],
+        "collective_since": None,
+    }
     fast, slow, link, beside = "worker 0 (speed 1)", "worker 1 (speed 0.5)", "us → us", "us → us #2"
     server = "commits of global"
     train, cut = "train 2 steps", "train 2 steps (unfinished)"
