@@ -134,6 +134,8 @@ class Pool:
                 each.process.kill()
                 each.process.join()
             raise
+        finally:
+            self._held.close()  # and so does one that began in the very moment of an interrupt
 
 
 @contextmanager

@@ -40,9 +40,9 @@ def work(
 ) -> NoReturn:
     """Run the cell in `place`, and end the process; what it says goes into its log.
 
-    `share` is told how much of its budget is spent; at its end, the other end of `told` hears the last line that it
-    said and the modules that it had to import. `held` is the end of `alive` that
-    the process which began this one keeps: however that one ends, this one then ends at once.
+    `share` is told how much of its budget is spent, `told` at its end the last line that it said and the modules that
+    it had to import. `held` is the end of `alive` that the process which began this one keeps: however that one ends,
+    this one then ends at once.
     """
     held.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is said to all; who began us tells us by SIGTERM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,9 +17,10 @@ import pytest
 
 from halos.run import cli as run
 from halos.run.resuming import load_run
-from halos.sweep.cli import main
+from halos.sweep.cli import _jobs, _work, main
+from halos.sweep.folder import places
 from halos.sweep.pool import ALWAYS
-from tests.sweep.small import begun, recorded, swept, tiny
+from tests.sweep.small import begun, cells, recorded, swept, tiny
 
 ROOT = Path(__file__).parents[2]
 # Stops in the middle of a run for a moment, so that it can be killed there; trains as it is told.
@@ -131,7 +133,7 @@ def test_one_failure_neither_stops_nor_hides_the_rest(tmp_path: Path, monkeypatc
     ]  # fmt: skip
     again, err = swept(*arguments, code=1)
     assert again == out
-    assert "4/6 cells" in err.splitlines()[-3], "a run that diverged is a result, one that failed is none"
+    assert "s | 4/6 cells | 2 failed | wall " in err, "a run that diverged is a result, one that failed is none"
 
 
 def test_timed_first_only_the_front_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +161,29 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(
         ["to", "run"]
     ] * 3
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_there_are_as_many_processes_as_cores_by_the_threads_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for change, jobs in (("executor.threads=1", 8), ("executor.threads=3", 2), ("executor.threads=9", 1)):
+        assert _jobs(cells(config, change, "seed=1,2", out=tmp_path)) == jobs
+    assert _jobs(cells(config, "executor.name=timing", out=tmp_path)) == 8
+
+
+def test_the_longest_runs_come_first(tmp_path: Path) -> None:
+    several = cells(
+        tiny(tmp_path, evaluate={"every_local_steps": 8}, budget={"local_steps": None}),
+        "budget={local_steps: 8},{trained_steps: 64, local_steps: 200},{tokens: 256},{target_loss: 0.1}",
+        "train.batch_size=1,2",
+        out=tmp_path,
+    )
+    # In tokens, 8 a sample; of a run that only a loss ends, nobody knows.
+    assert [_work(place) for place in places(several, tmp_path)] == [
+        64, 128, 512, 1024, 256, 256, math.inf, math.inf
+    ]  # fmt: skip
 
 
 def test_as_a_command_it_answers_without_loading_pytorch(tmp_path: Path) -> None:
