@@ -24,6 +24,8 @@ import halos
 from halos.config.yaml_text import to_yaml
 from halos.plugins.registry import KINDS, Plugins, hookspecs
 from halos.run.cli import main
+from halos.sweep.cells import Cells
+from halos.sweep.grid import asked
 from halos.testing import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +38,7 @@ MOST_LINES = {"docs/plugins.md": 300, "docs/mistakes.md": 80}
 MARKDOWN = sorted(
     path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
-NO_RUNS = {"env", "utilization"}  # folders of other configs
+NO_RUNS = {"env", "utilization", "sweeps"}  # folders of other configs
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not NO_RUNS & {*path.relative_to(ROOT).parts})
 QUIET = ["observers.progress=false", "observers.tensorboard=false", "observers.trace=false"]
 
@@ -314,6 +316,17 @@ def test_every_config_loads_and_runs_one_tiny_round(path: Path, tmp_path: Path) 
         changes += ["policy.name=diloco", "steps.name=fixed"]
     assert main([str(path), *changes]) == 0
     assert json.loads((tmp_path / "run/summary.json").read_text())["commits"] == 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_choice_of_a_grid_is_one_of_a_run(path: Path, tmp_path: Path) -> None:
+    grid, known, cells = asked([str(path)], ["budget.local_steps=1"]), set[tuple[str, object]](), []
+    for cell in grid.cells():
+        if not known.issuperset(cell.labels.items()):
+            cells.append(cell)
+            known.update(cell.labels.items())
+    assert len(known) == sum(len(axis.choices) for axis in grid.axes)
+    assert {cell.config.seed for cell in Cells(tmp_path).made(cells)} == {0, 1, 2}
 
 
 def slugs(path: Path) -> set[str]:

@@ -23,6 +23,7 @@ ROWS = (
     "config",
     "resume utilization export reading",
     "__init__ run compare",
+    "sweep",
     "testing",
 )
 NEVER = {("sim", "observers")}  # though the row would allow it

@@ -15,6 +15,7 @@ from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml
 from halos.export import __main__ as export
 from halos.run import cli as run
+from halos.sweep import cli as sweep
 from halos.utilization import __main__ as utilization
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 PAGES = {path: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 MAINS = {
     "python -m halos.run": run.main,
+    "python -m halos.sweep": sweep.main,
     "python -m halos.utilization": utilization.main,
     "python -m halos.export": export.main,
     "python -m halos.compare": compare.main,

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Optional
 
 from halos.command import Parser, mistake
-from halos.compare import figures, page, tables, terminal, tidy
+from halos.compare import markdown, page, tables, terminal, tidy
 from halos.compare.amounts import amounts
 from halos.compare.comparison import Comparison
+from halos.compare.figures import gallery
 from halos.compare.given import given
 from halos.compare.groups import grouped
 from halos.compare.prices import prices
@@ -30,6 +31,12 @@ def path(text: str) -> Path:
 def parts(text: str) -> list[str]:
     """An option's texts, separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def placed(text: str) -> tuple[Path, str]:
+    """An option's path and the place in it; without one, `comparison`."""
+    file, _, place = text.partition("#")
+    return path(file), place or "comparison"
 
 
 def parser() -> Parser:
@@ -66,6 +73,9 @@ def parser() -> Parser:
     )
     made.add_argument("--wall", action="store_true", help="also the real seconds that runs took")
     made.add_argument("--csv", type=path, metavar="FILE", help="all numbers, unrounded, a row per run and measure")
+    made.add_argument(
+        "--markdown", type=placed, metavar="FILE[#PLACE]", help="the tables, between <!-- tables PLACE --> and its end"
+    )
     made.add_argument("--html", type=path, metavar="FILE", help="tables and figures as one page (needs matplotlib)")
     made.add_argument("--figures", type=path, metavar="DIR", help="each figure as a PNG (needs matplotlib)")
     return made
@@ -85,6 +95,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         remarks = [*unread, *doubled, *comparison.remarks]
         if asked.html or asked.figures:
             draw(asked.html, asked.figures, comparison, [*found, *tables.remarks(remarks)], targets)
+        if asked.markdown:
+            markdown.write(asked.markdown[0], [*found, *tables.remarks(remarks)], asked.markdown[1])
         if asked.csv:
             tidy.write(asked.csv, comparison, at, targets)
         terminal.show(title(comparison), found, remarks)
@@ -105,7 +117,7 @@ def draw(
     against = {label: baseline.label for label, baseline in comparison.against.items()}
     loss = next((target.loss for target in targets if not target.above), None)
     if folder:
-        figures.save(folder, groups, against, loss)
+        gallery.save(folder, groups, against, loss)
     if html:
         page.write(html, title(comparison), found, groups, against, loss)
 

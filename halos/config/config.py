@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
@@ -162,14 +162,19 @@ def load_config(
     return resolved(merge(layer, overrides(changes)), plugins, without)
 
 
-def resolved(section: Section, plugins: Sequence[str] = (), without: Sequence[str] = ()) -> tuple[Config, Plugins]:
+def resolved(
+    section: Section,
+    plugins: Sequence[str] = (),
+    without: Sequence[str] = (),
+    load: Callable[[Sequence[str], Sequence[str]], Plugins] = Plugins,
+) -> tuple[Config, Plugins]:
     """The configuration that `section` is on top of the defaults, and the plugins that it, or `plugins`, names.
 
-    Installed plugins named in `without` are left out.
+    Installed plugins named in `without` are left out. `load` may know plugins from before.
     """
     merged = merge(DEFAULTS, section)
     named = named_plugins(interpolate(merged, only="plugins"), plugins)
-    found = Plugins(named, without)
+    found = load(named, without)
     if refers(merged):
         merged = interpolate(Defaults(found).under(Config, merged))
     merged["plugins"] = named

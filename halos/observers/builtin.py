@@ -15,7 +15,7 @@ class ObserverOptions:
     """What a run shows and writes as it goes: the built-in observers, and others by name."""
 
     progress: bool = True  # a live line on stderr; plain lines, now and then, if that is no terminal
-    tensorboard: bool = True  # `events.out.tfevents…`: curves on the simulated clock
+    tensorboard: bool = True  # `events.out.tfevents…`: curves and charts on the simulated clock, HParams, a timeline
     trace: bool = True  # `trace.json`, a timeline for <https://ui.perfetto.dev>
     records: str = "all"  # which record files: `all`, `commits` (no updates, no transfers) or `none` (evaluations only)
     results: bool = False  # `results.pt`, with the original simulator's keys

@@ -1,31 +1,20 @@
-"""The progress line on stderr: how far the run is, in simulated time, steps, loss and wall time left.
-
-On a terminal too narrow for all of it, what matters least is left out: the losses stay longest.
-"""
+"""The progress line on stderr: how far the run is, in simulated time, steps, loss and wall time left."""
 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from typing import Optional
 
-from rich.console import Console
-from rich.control import Control
-from rich.segment import ControlType
-from rich.text import Text
-
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
+from halos.observers.line import Line
 from halos.observers.units import duration
 from halos.values.records import GLOBAL, Commit, Evaluation, Summary, Update, mean_loss
 from halos.values.rounding import rounded_down
 
-LIVE_SECONDS = 0.1  # between two drawings on a terminal
-PLAIN_SECONDS = 10.0  # between two lines elsewhere
 GLANCE_SECONDS = 0.01  # how often, roughly, it looks at the wall clock
 GLANCE_RECORDS = 1024  # and after how many records at the latest
-SEPARATOR = " | "
 
 
 class Progress:
@@ -38,8 +27,6 @@ class Progress:
         self._local_steps = self._trained = 0
         self._share_at_start = 0.0
         self._losses: dict[str, float] = {}  # by name, as shown
-        self._width = 0  # of the terminal
-        self._least = math.inf  # what matters less than this had no room at that width
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
@@ -50,12 +37,10 @@ class Progress:
         self._seconds = experiment.seconds
         self._tokens_per_step = experiment.tokens_per_step
         self._replaying = experiment.resumed_at is not None
-        self._console = Console(stderr=True, highlight=False)
-        self._live = sys.stderr.isatty() and not self._console.is_dumb_terminal
-        self._interval = LIVE_SECONDS if self._live else PLAIN_SECONDS
-        self._began = self._drawn = self._glanced = time.monotonic()
-        if self._live:
-            self._write(self._parts(self._drawn), last=False)
+        self._line = Line()
+        self._began = self._glanced = time.monotonic()
+        if self._line.live:
+            self._line.write(self._parts(self._began))
 
     @hookimpl
     def on_resume(self) -> None:
@@ -86,15 +71,14 @@ class Progress:
         if evaluation.of == GLOBAL:
             self._losses["val" if evaluation.set == "validation" else evaluation.set] = evaluation.loss
             self._simulated = evaluation.time
-            self._draw_if_due(time.monotonic())
+            self._line.write_if_due(self._parts, time.monotonic())
 
     @hookimpl(tryfirst=True)  # so that the line is closed whatever happens to the others
     def on_finish(self, summary: Summary) -> None:
         self._simulated = summary.get("simulated_seconds", self._simulated)
         now = time.monotonic()
-        self._least = math.inf  # this one stays: it may have what had no room before
         took = summary.get("wall_seconds", now - self._began)  # as the closing table has it
-        self._write(self._parts(now, took=took), last=True)
+        self._line.write(self._parts(now, took=took), last=True)
 
     def _glance(self) -> None:
         """Look at the wall clock; the next look is due after so many records as come in a hundredth of a second."""
@@ -105,12 +89,7 @@ class Progress:
             self._stride = max(1, self._stride // 2)
         self._glanced = now
         self._updates_left = self._stride
-        self._draw_if_due(now)
-
-    def _draw_if_due(self, now: float) -> None:
-        if now - self._drawn >= self._interval:
-            self._drawn = now
-            self._write(self._parts(now), last=False)
+        self._line.write_if_due(self._parts, now)
 
     def _share(self) -> float:
         """Return the share, 0 to 1, of the budget that is furthest along."""
@@ -140,29 +119,6 @@ class Progress:
         parts += [(1 if name in ("train", "val") else 7, f"{name} {self._losses[name]:.3f}") for name in names]
         parts.append((8, f"{_short(self._local_steps * self._tokens_per_step)} tokens"))
         return parts
-
-    def _fitting(self, parts: list[tuple[int, str]], width: int) -> str:
-        """Return a line of at most `width` characters. What was left out once stays so: the line would jump."""
-        if width != self._width:
-            self._width, self._least = width, math.inf
-        while True:
-            kept = [(rank, text) for rank, text in parts if rank < self._least]
-            line = SEPARATOR.join(text for _, text in kept)
-            if len(line) <= width or len(kept) <= 1:
-                return line[:width]
-            self._least = max(rank for rank, _ in kept)
-
-    def _write(self, parts: list[tuple[int, str]], last: bool) -> None:
-        try:
-            if self._live:
-                self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
-                # A character in the last column would wrap.
-                line = Text(self._fitting(parts, self._console.width - 1))
-                self._console.print(line, end="\n" if last else "", soft_wrap=True)
-            else:
-                print(SEPARATOR.join(text for _, text in parts), file=sys.stderr, flush=True)
-        except OSError:  # whoever watched has gone; that is no reason to end the run
-            self._interval = math.inf
 
 
 def _short(count: int) -> str:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
+from itertools import pairwise
 from operator import itemgetter
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Union
 
-from halos.values.records import ALL_REDUCE, LostJob
+import numpy as np
+
+from halos.values.records import ALL_REDUCE, CutShort, LostJob, Transfer
 from halos.world.cluster import Cluster
 from halos.world.faults import Impairment, Outage
 
@@ -19,12 +22,24 @@ LATEST = 9e9  # seconds, 285 years: readers count nanoseconds in 63 bits
 LANES = 100  # of one link; transfers beside so many others are only counted (`otherData.transfers_not_drawn`)
 
 MODELS, FIRST_REGION = 1, 2  # process ids; that of the links comes after the last region's
+WAITING, UNFINISHED = "wait for all-reduce", "(unfinished)"
 
-Compute = tuple[float, float, int, int, int, int]  # start, end, worker, steps, from version, learning-rate step
-# start, end, src, dst, bytes, kind, worker
-Carried = tuple[float, float, Optional[int], Optional[int], int, str, Optional[int]]
-# start, end (microseconds), what; None: waiting for an all-reduce
-Slice = tuple[int, int, Union[Compute, Carried, Outage, LostJob, Impairment, None]]
+
+class Compute(NamedTuple):
+    """A job that was done; times in virtual seconds."""
+
+    start: float
+    end: float
+    worker: int
+    steps: int
+    version: int  # that it began from
+    lr_step: int
+    job: int  # its id
+    push: int  # which of all transfers was its push, told before it, and before that its pull; −1: without a server
+
+
+# start, end (microseconds), what; a text: its name, and no more is known
+Slice = tuple[int, int, Union[Compute, Transfer, Outage, LostJob, Impairment, str]]
 
 
 class Row(NamedTuple):
@@ -36,36 +51,43 @@ class Row(NamedTuple):
 
 
 def worker_rows(
-    computed: Iterable[Compute],
-    carried: Iterable[Carried],
+    computed: Iterable[tuple[int, int, Compute]],
+    carried: Iterable[Slice],
     lost: Iterable[LostJob],
     down: Iterable[Outage],
+    unfinished: Iterable[tuple[int, Slice]],
     cluster: Cluster,
 ) -> Iterator[Row]:
-    """A row per worker; a further one where its slices overlap."""
+    """A row per worker; a further one where its slices overlap. `unfinished` are slices by worker."""
     busy: dict[int, list[Slice]] = defaultdict(list)
     collectives: list[tuple[int, int]] = []
-    for compute in computed:
-        busy[compute[2]].append((microseconds(compute[0]), microseconds(compute[1]), compute))
-    for transfer in carried:
-        start, end, worker = microseconds(transfer[0]), microseconds(transfer[1]), transfer[6]
-        if worker is not None:
-            busy[worker].append((start, end, transfer))
-        elif transfer[5] == ALL_REDUCE:
-            collectives.append((start, end))
-    for job in lost:
-        busy[job.worker].append((microseconds(job.start_time), microseconds(job.lost_time), job))
+    for job in computed:
+        busy[job[2].worker].append(job)
+    for piece in carried:
+        what = piece[2]
+        if not isinstance(what, Transfer) or what.kind == ALL_REDUCE:
+            collectives.append(piece[:2])
+        elif what.worker is not None:
+            busy[what.worker].append(piece)
+    for loss in lost:
+        busy[loss.worker].append((microseconds(loss.start_time), microseconds(loss.lost_time), loss))
     for outage in down:
         busy[outage.worker].append((microseconds(outage.start), microseconds(outage.end), outage))
+    for worker, rest in unfinished:
+        busy[worker].append(rest)
     for member in cluster.workers:
-        slices = sorted(busy[member.id], key=itemgetter(0, 1))
-        slices += [(start, end, None) for start, end in _waits(slices, collectives)]
+        slices = busy[member.id]
+        if collectives:
+            slices.sort(key=itemgetter(0, 1))
+            slices += [(start, end, WAITING) for start, end in _waits(slices, collectives)]
         name = f"worker {member.id} (speed {member.speed:.3g})"
         yield from _rows(FIRST_REGION + member.region, name, lanes(slices) or [[]])
 
 
-def link_rows(carried: Iterable[Carried], impaired: Iterable[Impairment], cluster: Cluster) -> tuple[list[Row], int]:
-    """A row per link that carried something, more where transfers overlap; and how many transfers found no room.
+def link_rows(
+    carried: Iterable[Slice], impaired: Iterable[Impairment], cluster: Cluster
+) -> tuple[list[Row], list[Slice]]:
+    """A row per link that carried something, more where transfers overlap; and the transfers that found no room.
 
     And one per link that was down or slow at times.
     """
@@ -73,16 +95,18 @@ def link_rows(carried: Iterable[Carried], impaired: Iterable[Impairment], cluste
     faults: dict[tuple[int, int], list[Slice]] = defaultdict(list)
     for fault in impaired:
         faults[fault.src, fault.dst].append((microseconds(fault.start), microseconds(fault.end), fault))
-    for transfer in carried:
-        src, dst = transfer[2], transfer[3]
-        link = (-1, -1) if src is None or dst is None else (src, dst)  # collectives first
-        links[link].append((microseconds(transfer[0]), microseconds(transfer[1]), transfer))
+    for piece in carried:
+        what = piece[2]
+        link = (-1, -1)  # collectives first
+        if isinstance(what, Transfer) and what.src is not None and what.dst is not None:
+            link = what.src, what.dst
+        links[link].append(piece)
     rows: list[Row] = []
-    not_drawn = 0
+    not_drawn: list[Slice] = []
     for src, dst in sorted({*links, *faults}):
         several = lanes(links.get((src, dst), []))
-        not_drawn += sum(len(lane) for lane in several[LANES:])
-        name = "all-reduce" if src < 0 else f"{cluster.regions[src].name} -> {cluster.regions[dst].name}"
+        not_drawn += [piece for lane in several[LANES:] for piece in lane]
+        name = "all-reduce" if src < 0 else f"{cluster.regions[src].name} → {cluster.regions[dst].name}"
         process = FIRST_REGION + len(cluster.regions)
         rows += _rows(process, name, several[:LANES])
         if (src, dst) in faults:
@@ -90,12 +114,32 @@ def link_rows(carried: Iterable[Carried], impaired: Iterable[Impairment], cluste
     return rows, not_drawn
 
 
-def lanes(slices: Iterable[Slice]) -> list[list[Slice]]:
+def unfinished_slices(job: CutShort, now: float) -> Iterator[Slice]:
+    """What a job that was under way at the end, `now`, did until then; the last of it is not finished."""
+    if job.lost <= now:
+        yield microseconds(job.began), microseconds(job.lost), "lost (nobody was told yet)"
+        return
+    train = f"train {job.steps} step{'s' * (job.steps != 1)}"
+    for name, start, end in (("pull", job.began, job.computes), (train, job.computes, job.until)):
+        if start < min(now, end):
+            over = end <= now
+            yield microseconds(start), microseconds(min(end, now)), name if over else f"{name} {UNFINISHED}"
+            if not over:
+                return
+    if job.until < now:
+        yield microseconds(job.until), microseconds(now), f"push {UNFINISHED}"
+
+
+def lanes(slices: list[Slice]) -> list[list[Slice]]:
     """Slices laid out on as few rows as hold them without overlap, each in order of time."""
+    ordered = sorted(slices, key=itemgetter(0))
+    if ordered and all(before[1] <= after[0] for before, after in pairwise(ordered)):
+        return [ordered]
+    ordered.sort(key=itemgetter(0, 1))
     rows: list[list[Slice]] = []
     taken: list[tuple[int, int]] = []  # (until when, lane)
     free: list[int] = []
-    for piece in sorted(slices, key=itemgetter(0, 1)):
+    for piece in ordered:
         while taken and taken[0][0] <= piece[0]:
             heappush(free, heappop(taken)[1])
         lane = heappop(free) if free else len(rows)
@@ -130,3 +174,9 @@ def _waits(busy: list[Slice], collectives: list[tuple[int, int]]) -> Iterator[tu
 def microseconds(seconds: float) -> int:
     # Whole ones: readers turn fractions into nanoseconds by truncation, and neighbours would overlap by one.
     return round(min(seconds, LATEST) * 1e6)
+
+
+def many_microseconds(seconds: Iterable[float]) -> list[int]:
+    """The same of many, ten times as fast."""
+    whole: list[int] = np.rint(np.minimum(np.fromiter(seconds, float), LATEST) * 1e6).astype(np.int64).tolist()
+    return whole

@@ -152,16 +152,24 @@ class Plugins:
             self.manager.register(component)
             self.listening.append(component)
 
-    def versions(self) -> dict[str, str]:
-        """`{plugin: hash of its source}` of everything that is not part of halos itself."""
+    def versions(self, watching: bool = True) -> dict[str, str]:
+        """`{plugin: hash of its source}` of everything that is not part of halos itself.
+
+        Without those that are only `watching`, if so wanted: a run is the same without them.
+        """
         sources: dict[str, list[bytes]] = {}
         for plugin, origin in self._loaded:
-            if origin != "halos":
+            if origin != "halos" and (watching or not self._only_watches(plugin)):
                 sources.setdefault(origin, []).append(source(plugin))
         return {
             origin: f"sha256:{hashlib.sha256(b''.join(several)).hexdigest()[:16]}" if any(several) else "unknown"
             for origin, several in sources.items()
         }
+
+    def _only_watches(self, plugin: Any) -> bool:
+        """Whether a plugin brings nothing but observers."""
+        hooks = [caller.name for caller in self.manager.get_hookcallers(plugin) or ()]
+        return all(name == "register_observers" or name.startswith("on_") for name in hooks)
 
     def _add_installed(self) -> None:
         """Load the plugins of installed packages but those left out. Raises UserError if one of these is not there."""
@@ -261,10 +269,13 @@ def _left_out(package: str) -> str:
     return f"; to leave it out: --without-plugin {package}"
 
 
-def versions(plugins: Plugins) -> dict[str, str]:
-    """Return the versions of halos, Python, torch, and every plugin that is not part of halos, by name."""
+def versions(plugins: Plugins, watching: bool = True) -> dict[str, str]:
+    """Return the versions of halos, Python, torch, and every plugin that is not part of halos, by name.
+
+    Those that are only `watching` may be left out.
+    """
     own = {"halos": VERSION, "python": platform.python_version(), "torch": str(torch.__version__)}
-    return {**own, **plugins.versions()}
+    return {**own, **plugins.versions(watching)}
 
 
 def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:

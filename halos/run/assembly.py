@@ -70,7 +70,9 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
 
     Opens the executor, and so the data, where training is real; the caller closes the run.
     """
-    cluster = _connected(config, plugins)
+    cluster = connected(config, plugins)
+    for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
+        plugins.listen(component)  # from now on, it hears what happens
     with under("data"):
         order = DataOrder(config.data.shards, cluster)
     tokens_per_step = config.train.batch_size * config.data.sequence_length
@@ -125,15 +127,15 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
         simulation = Simulation(parts, params)
         _prepare(config, simulation)
         if checkpointer is not None:
-            checkpointer.follow(simulation, experiment.config, experiment.versions)
+            checkpointer.follow(simulation, experiment.config, versions(plugins, watching=False))
         return Run(config, plugins, experiment, simulation, checkpointer)
     except BaseException:
         config.executor.close()
         raise
 
 
-def _connected(config: Config, plugins: Plugins) -> Cluster:
-    """The cluster, told to whoever must know it; from now on, components hear what happens."""
+def connected(config: Config, plugins: Plugins) -> Cluster:
+    """The cluster, told to whoever must know it. Raises UserError for what does not fit it, or another component."""
     with under("cluster"):
         cluster = clusters.build(config.cluster)
     with under("network"):
@@ -149,8 +151,6 @@ def _connected(config: Config, plugins: Plugins) -> Cluster:
     with under("policy"):
         call(config.policy, "check", cluster)
     _check_weights(config, plugins)
-    for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
-        plugins.listen(component)
     return cluster
 
 

@@ -32,10 +32,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     options = _parser().parse_intermixed_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("halos").setLevel(logging.INFO)
+    policy = None
     try:
         if _told(options):
             return 0
         config, found, earlier = _loaded(options)
+        policy = found.name_of(type(config.policy))
         if options.show_config:
             print(to_yaml(to_sections(config, found)), end="")
             for line in config.dropped:
@@ -45,26 +47,34 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         from halos.run import report
 
         report.show(summary, config.folder, [region.name for region in cluster.regions])
-    except UserError as error:
-        return mistake(error)
-    except Diverged as error:
-        print(f"stopped: {error}; what was recorded until then is kept", file=sys.stderr)
-        return FAILED
-    except Deadlock as error:
-        stuck = "" if isinstance(error, Hopeless) else "the policy is stuck: "
-        print(f"stopped: {stuck}{error}", file=sys.stderr)
-        return FAILED
-    except Lost as error:
-        policy = found.name_of(type(config.policy))
-        print(f"stopped: policy {policy} does not go on without what is lost: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted; what was recorded until then is kept", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except BaseException as error:
+        code = ended(error, policy)
+        if code is None:
+            raise
+        return code
     return 0
+
+
+def ended(error: BaseException, policy: Optional[str]) -> Optional[int]:
+    """Say on stderr, in a line, how `error` ended a run of `policy`; the exit code. None: it is no such end."""
+    if isinstance(error, UserError):
+        return mistake(error)
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted; what was recorded until then is kept", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(error, Diverged):
+        said = f"{error}; what was recorded until then is kept"
+    elif isinstance(error, Deadlock):
+        said = f"{'' if isinstance(error, Hopeless) else 'the policy is stuck: '}{error}"
+    elif isinstance(error, Lost):
+        said = f"policy {policy} does not go on without what is lost: {error}"
+    else:
+        return None
+    print(f"stopped: {said}", file=sys.stderr)
+    return FAILED
 
 
 def _told(options: argparse.Namespace) -> bool:

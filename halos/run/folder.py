@@ -83,11 +83,16 @@ def replaced(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for entry in _of_a_run(folder):
-            _remove(entry)
+        clear(folder)
         _back(aside)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def clear(folder: Path) -> None:
+    """Remove what a run wrote in `folder`, be it so little that the folder does not hold one."""
+    for entry in _of_a_run(folder):
+        _remove(entry)
 
 
 def _of_a_run(folder: Path) -> list[Path]:

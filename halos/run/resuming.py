@@ -59,7 +59,7 @@ def load_run(
     paths = [f"{key}.{name}" for key, source in sources.items() for name in path_fields(type(source))]
     free = (*FREE, *paths)  # the data's hash decides
     _check_keys(checkpoint.config, to_sections(config, found), free)
-    _check_versions(checkpoint.versions, versions(found))
+    _check_versions(checkpoint.versions, versions(found, watching=False))
     return config, found, checkpoint
 
 

@@ -21,8 +21,9 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
     """Everything that `summary.json` has; the tally's books are closed by it."""
     config, experiment, simulation = run.config, run.experiment, run.simulation
     ledger = simulation.ledger
-    courses = [*simulation.losses.spent, *simulation.jobs.running.items()]
-    cut_short = [CutShort(worker, *course.moments) for worker, course in courses]
+    under_way = sorted(simulation.jobs.running.items())
+    running = [CutShort(worker, *course.moments, course.steps) for worker, course in under_way]
+    cut_short = [*(CutShort(worker, *course.moments) for worker, course in simulation.losses.spent), *running]
     data, dealt = config.executor.describe(), ledger.trained * config.train.batch_size
     books = tally.finish(simulation.now, cut_short, simulation.collectives.since, simulation.faults.outages())
     return {
@@ -39,6 +40,10 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
             "dropped": ledger.dropped,
             "in_flight": ledger.in_flight,
             "lost": ledger.lost,
+        },
+        "unfinished": {
+            "jobs": [job.as_dict() for job in running],
+            "collective_since": simulation.collectives.since,
         },
         "skipped_steps": call(config.executor, "skipped_steps"),
         "lost": simulation.faults.lost(),

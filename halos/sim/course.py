@@ -33,6 +33,7 @@ class Course(NamedTuple):
     tie: float = 0.0  # seconds by which equal round trips of different workers differ
     loss: Optional[Loss] = None
     trained: bool = True
+    steps: int = 0  # local ones
 
     @property
     def moments(self) -> tuple[float, float, float, float]:
@@ -59,4 +60,5 @@ def plan(
     """
     computes = began + pull
     seconds = compute.seconds(worker, steps, computes, job)
-    return Course(began, computes, computes + seconds, began + (pull + push + seconds + tie), seconds, push, tie)
+    ends = began + (pull + push + seconds + tie)
+    return Course(began, computes, computes + seconds, ends, seconds, push, tie, None, True, steps)

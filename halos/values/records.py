@@ -259,6 +259,11 @@ class CutShort(NamedTuple):
     computes: float  # from then
     until: float  # then it pushes, if it does
     lost: float  # infinite: it is not
+    steps: int = 0  # local ones that it was given
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as the summary has it: `lost` is None if it is not."""
+        return {**self._asdict(), "lost": self.lost if math.isfinite(self.lost) else None}
 
 
 @dataclass(frozen=True)
@@ -287,6 +292,12 @@ class Evaluation:
 
 
 Summary = dict[str, Any]
+
+
+def unfinished(summary: Summary) -> list[CutShort]:
+    """Return the jobs that were under way when the run ended."""
+    jobs = summary.get("unfinished", {}).get("jobs", ())
+    return [CutShort(**{**job, "lost": math.inf if job["lost"] is None else job["lost"]}) for job in jobs]
 
 
 def mean_loss(commit: Commit) -> Optional[float]:

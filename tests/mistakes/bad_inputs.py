@@ -360,3 +360,18 @@ PREPARED |= {
         np.arange(10).repeat(17).reshape(10, 17), ", vocab_size: 3, validation_samples: 1"
     ),
 }
+
+# Grid files
+
+SWEEP = "python -m halos.sweep grid.yaml"
+PREPARED |= {
+    f"`grid.yaml` with {described}": file("grid.yaml", f"config: tiny.yaml\n{content}\n", SWEEP)
+    for described, content in {
+        "`axis: {seed: [1]}`": "axis: {seed: [1]}",
+        "`axes: {seed: 3}`": "axes: {seed: 3}",
+        "`axes: {seed: []}`": "axes: {seed: []}",
+        "`axes: {method: {A: 3}}`": "axes: {method: {A: 3}}",
+        "`axes: {seed: [1, 2]}` and `without: [{seed: 3}]`": "axes: {seed: [1, 2]}\nwithout: [{seed: 3}]",
+        "`axes: {seed: [1]}` and `without: [{seed: 1}]`": "axes: {seed: [1]}\nwithout: [{seed: 1}]",
+    }.items()
+}

@@ -357,7 +357,7 @@ def other_data(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
 
 
 def edited_plugin(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
-    source = START + "@hookimpl\ndef on_commit(commit): pass\n"
+    source = START + FP16.replace("'fp16'", "'mine'")  # one that only watches might be another
     write("mine.py", source)
     return resumed_after(file("mine.py", source + "# another\n"), "--plugin", "mine.py")(patch, stack)
 

@@ -23,6 +23,7 @@ from halos.compare import __main__ as compare
 from halos.export import __main__ as export
 from halos.plugins.registry import KINDS, Plugins
 from halos.run import cli as run
+from halos.sweep import cli as sweep
 from halos.testing.mistakes import Row, as_said, rows, spans
 from halos.utilization import __main__ as utilization
 from tests.mistakes import bad_inputs, bad_runs
@@ -32,6 +33,7 @@ ROOT = HERE.parents[1]
 PACKAGES = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "setup.cfg").exists())
 MAINS = {
     "halos.run": run.main,
+    "halos.sweep": sweep.main,
     "halos.utilization": utilization.main,
     "halos.export": export.main,
     "halos.compare": compare.main,

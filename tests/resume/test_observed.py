@@ -165,6 +165,17 @@ def test_one_that_cannot_go_on_is_named_and_nothing_is_touched(
     assert "observers.extra.raises cannot go on from what it saved: KeyError: 'other'" in refused(folder, capsys)
 
 
+def test_a_plugin_that_only_watches_may_be_another_or_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = Path("watchers.py").resolve()
+    (folder,) = cut(monkeypatch, tmp_path, watched(), [8])
+    plugin.write_text(WATCHERS.replace('"count": self.count, "sum"', '"updates": self.count, "sum"', 1))
+    found = json.loads((go_on(folder) / "summary.json").read_text())
+    assert list(found["observers"]["norms"]) == ["updates", "sum"] and str(plugin) in found["versions"]
+    plugin.unlink()
+    go_on(folder, "observers.extra.norms=null", "plugins=[]")
+    assert json.loads((folder / "summary.json").read_text())["observers"] == {}
+
+
 class Kept:
     def __init__(self, state: Any) -> None:
         self.kept = state

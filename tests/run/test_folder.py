@@ -101,8 +101,9 @@ def test_the_summary_has_the_documented_keys(folder):
         "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
         "final_train_loss", "final_validation_loss", "bytes", "workers", "steps", "skipped_steps", "data", "staleness",
         "drift", "goodput", "policy_report", "versions", "finished", "lost", "parameters", "final_losses",
-        "final_metrics", "final_losses_of",
+        "final_metrics", "final_losses_of", "observers", "unfinished",
     }  # fmt: skip
+    assert (found["observers"], found["unfinished"]) == ({}, [])
     assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
     assert (found["simulated_seconds"], found["tokens"], found["commits"], found["updates"]) == (4.0, 64, 2, 4)
     assert found["steps"] == {"trained": 8, "committed": 8, "dropped": 0, "in_flight": 0, "lost": 0}

@@ -31,7 +31,7 @@ class ObserverConformance(Suite):
     """Runs in folders: whole, cut as SIGKILL would and gone on with, interrupted, with and without the observer."""
 
     kind: ClassVar[str] = "observer"
-    policies: ClassVar[Sequence[str]] = ("diloco", "async_local_sgd", "halos")  # that it is tried with
+    policies: ClassVar[Sequence[str]] = ("diloco", "halos")  # that it is tried with: rounds, and local servers
 
     def written(self, folder: Path, made: Sequence[str]) -> Any:
         """Return what the observer wrote, to be compared: the content of the files `made` in `folder` because of it.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halos.compare.timeline_figures import STATES, timelines
+from halos.compare.figures.timelines import STATES, timelines
 from tests.compare.drawn import axes
 from tests.compare.made_groups import FALLING, group, update
 

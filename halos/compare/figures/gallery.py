@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from halos.compare import drift_figures, loss_figures
 from halos.compare.bands import curves
-from halos.compare.difference_figures import differences
-from halos.compare.drawing import Figure, needed, png, styles
+from halos.compare.figures import drift, losses
+from halos.compare.figures.differences import differences
+from halos.compare.figures.drawing import Figure, needed, png, styles
+from halos.compare.figures.timelines import timelines
 from halos.compare.groups import Group
-from halos.compare.timeline_figures import timelines
 from halos.errors import UserError
 
 
@@ -31,26 +31,26 @@ def figures(groups: Sequence[Group], against: Mapping[str, str], target: Optiona
     """
     needed()
     labels = [group.label for group in groups]
-    looks, drifts = styles(groups), drift_figures.found(groups)
-    losses = {group.label: curves(group) for group in groups}
-    found, name = list(losses.values()), baseline_of(groups, against)
-    bases = [losses.get(against.get(label, ""), {}) for label in labels]
+    looks, drifts = styles(groups), drift.found(groups)
+    by_label = {group.label: curves(group) for group in groups}
+    found, name = list(by_label.values()), baseline_of(groups, against)
+    bases = [by_label.get(against.get(label, ""), {}) for label in labels]
     drawn = [
-        (loss_figures.loss(found, looks, target), "Loss: no run has a validation loss, as no timing run has."),
-        (drift_figures.over(drifts, looks), "Drift: no run has recorded it together with the sizes of its updates."),
+        (losses.loss(found, looks, target), "Loss: no run has a validation loss, as no timing run has."),
+        (drift.over(drifts, looks), "Drift: no run has recorded it together with the sizes of its updates."),
         (
-            drift_figures.against_loss(drifts, found, looks, bases if name else None, name),
+            drift.against_loss(drifts, found, looks, bases if name else None, name),
             "Drift against loss: no run has both, and a baseline of its seed.",
         ),
         (
-            loss_figures.pareto(found, looks),
+            losses.pareto(found, looks),
             "Loss against cost: no run ended with a validation loss no higher than what runs began with.",
         ),
     ]
     if name:
         drawn[1:1] = [
             (differences(found, looks, bases, name), "Differences: no group has a loss and a baseline of its seed."),
-            (loss_figures.loss_above(found, looks, bases, name), "Loss above the baseline's: it has no final loss."),
+            (losses.loss_above(found, looks, bases, name), "Loss above the baseline's: it has no final loss."),
         ]
     lines = timelines(groups)
     left_out = [why for figure, why in drawn if figure is None]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from halos.compare.difference_figures import differences
+from halos.compare.figures.differences import differences
 from tests.compare.drawn import LOOKS, axes, line
 from tests.compare.made_groups import FALLING, group, losses, lowered, two
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 
 from halos.compare.bands import Band, common, gaps
-from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
 from halos.compare.drifts import WAYS, Drifts, drifts, over_time
+from halos.compare.figures.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
+from halos.compare.figures.losses import Losses
 from halos.compare.groups import Group
-from halos.compare.loss_figures import Losses
 from halos.compare.scale import Scale, amount
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from halos.compare.drawing import Figure, Panel, Style
+from halos.compare.figures.drawing import Figure, Panel, Style
 from halos.compare.groups import Group
 from halos.compare.scale import Scale
 from halos.compare.timelines import COMPUTE, DOWN, TRANSFER, Row, Timeline, blocks, timeline, window

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from halos.compare.bands import Band
-from halos.compare.drawing import (
+from halos.compare.figures.drawing import (
     LONGEST,
     OUTLINES,
     Figure,

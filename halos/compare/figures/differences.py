@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 
 from halos.compare.bands import common, gaps
-from halos.compare.drawing import Figure, Panel, Style, ink, plain
-from halos.compare.loss_figures import Losses
+from halos.compare.figures.drawing import Figure, Panel, Style, ink, plain
+from halos.compare.figures.losses import Losses
 from halos.compare.scale import amount
 from halos.compare.statistics import Paired
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from halos.compare.bands import Band, above, band, held
 from halos.compare.curve import Curve
-from halos.compare.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
+from halos.compare.figures.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
 from halos.compare.front import dominators
 from halos.compare.scale import Scale
 

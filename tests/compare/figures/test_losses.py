@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from halos.compare.bands import Band
-from halos.compare.loss_figures import front, loss, loss_above, pareto, top
+from halos.compare.figures.losses import front, loss, loss_above, pareto, top
 from tests.compare.drawn import LOOKS, axes, line
 from tests.compare.made_groups import FALLING, group, losses, two
 

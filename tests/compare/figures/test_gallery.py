@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from halos.compare.figures import baseline_of, figures, save
+from halos.compare.figures.gallery import baseline_of, figures, save
 from halos.errors import UserError
 from tests.compare.made_groups import FALLING, group, two
 
