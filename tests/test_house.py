@@ -19,10 +19,10 @@ ROWS = (
     "observers rules data",
     "training",
     "sim",
-    "__init__ plugins policies",
+    "plugins policies",
     "config",
-    "resume utilization export",
-    "run",
+    "resume utilization export reading",
+    "__init__ run",
     "testing",
 )
 NEVER = {("sim", "observers")}  # though the row would allow it

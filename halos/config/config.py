@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from halos.config.builder import Builder
 from halos.config.defaults import Defaults
@@ -37,6 +38,7 @@ from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
 
 SEEDS = ("seed", "split_seed")  # fields of components
+LONGEST_LABEL = 100  # characters of a label's name, and of its value
 
 
 @dataclass
@@ -89,6 +91,9 @@ class Config:
     # Of every draw, 0 to 2^63 − 1; `data.seed` (order), `data.split_seed` (what is held out), `model.seed`,
     # `compute.seed` and `faults.seed` each take its place for what they are of.
     seed: int = 1234
+    # What the run is called where runs are compared: names and short values, of any kind. Nothing that is simulated
+    # looks at them.
+    labels: dict[str, Union[int, float, str]] = field(default_factory=dict)
     # Files (`my_idea.py`, or the `__init__.py` of a package) or modules to load beside installed packages; `--plugin`
     # adds to them.
     plugins: list[str] = field(default_factory=list)
@@ -102,6 +107,7 @@ class Config:
 
     def __post_init__(self) -> None:
         self._check_seeds()
+        self._check_labels()
         for set_name, source in self.evaluate.sets.items():
             key = f"evaluate.sets.{set_name}.validation_samples"
             require(source.validation_samples > 0, key, source.validation_samples, "a positive number of samples")
@@ -127,10 +133,20 @@ class Config:
             right = not isinstance(seed, int) or 0 <= seed < 2**63  # anything else is a field of another meaning
             require(right, key, seed, "a number from 0 to 2^63 - 1")
 
+    def _check_labels(self) -> None:
+        for name, value in self.labels.items():
+            right = _short(name) and (_short(value) if isinstance(value, str) else math.isfinite(value))
+            problem = f"a name and a number or text, each one line of 1 to {LONGEST_LABEL} characters"
+            require(right, "labels", {name: value}, problem)
+
     @property
     def folder(self) -> Path:
         """Where the run writes."""
         return Path("runs") / self.name if self.out is None else Path(self.out)
+
+
+def _short(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_LABEL and text.isprintable()
 
 
 def load_config(

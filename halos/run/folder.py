@@ -26,6 +26,7 @@ from halos.values.params import Params
 IN_USE = "is in use: another run is writing there"
 # What a run writes beside its checkpoints.
 WRITTEN = ("config.yaml", "summary.json", "model.pt", "results.pt", "trace.json", "*.jsonl", "events.out.tfevents*")
+LATER = {"labels"}  # sections that runs of before did not write
 ASIDE = ".replaced"  # where a run that is being replaced is kept until the new one has begun
 
 if sys.platform == "win32":
@@ -50,8 +51,8 @@ def refuse_used(folder: Path) -> None:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether `folder` is the folder of a run: its config.yaml has every section and says that the run is there."""
-    sections = {field.name for field in dataclasses.fields(Config) if field.init}
+    """Whether `folder` is the folder of a run: its config.yaml has all sections and says that the run is there."""
+    sections = {field.name for field in dataclasses.fields(Config) if field.init} - LATER
     for place in (folder, folder / ASIDE):
         with suppress(UserError):
             config = read(place / "config.yaml")

@@ -22,7 +22,7 @@ from halos.resume.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
-FREE = ("observers", "checkpoint", "executor.device", "executor.threads")  # may change
+FREE = ("labels", "observers", "checkpoint", "executor.device", "executor.threads")  # may change
 # May grow.
 LIMITS = tuple(
     f"budget.{key}" for key in ("local_steps", "tokens", "trained_steps", "trained_tokens", "simulated_hours")
@@ -89,8 +89,8 @@ def _check_keys(before: Section, after: Section, free: Sequence[str]) -> None:
             raise ConfigError(
                 key,
                 f"is {shown(theirs.get(key))} in this run and cannot become {shown(ours.get(key))}; what may change is"
-                " the budget (to a larger one), observers, checkpoint, executor.device, executor.threads and where the"
-                " data lie",
+                " the budget (to a larger one), labels, observers, checkpoint, executor.device, executor.threads and"
+                " where the data lie",
             )
 
 

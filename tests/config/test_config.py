@@ -30,6 +30,7 @@ FULL = """
 name: quickstart
 out: null
 seed: 1234
+labels: {method: HALoS, speeds: none, H: 8, lr: 1.0e-3, train.clip: 1.0, version: "1.0"}
 extends: null
 plugins: []
 cluster:
@@ -79,6 +80,9 @@ def test_a_config_with_every_key_loads(tmp_path):
     config, _ = load_config(str(tmp_path / "full.yaml"))
     assert (config.name, config.seed, config.folder) == ("quickstart", 1234, Path("runs/quickstart"))
     assert (config.train.optimizer.betas, config.policy.local.buffer) == ((0.9, 0.95), 16)
+    assert list(config.labels.items()) == [
+        ("method", "HALoS"), ("speeds", "none"), ("H", 8), ("lr", 0.001), ("train.clip", 1.0), ("version", "1.0")
+    ]  # fmt: skip
 
 
 def test_a_config_written_out_loads_as_the_same_config(tmp_path):

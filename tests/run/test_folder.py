@@ -183,6 +183,14 @@ def test_a_run_is_replaced_whole_and_what_is_not_its_own_stays(command, tiny_yam
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == []
 
 
+def test_so_is_one_that_was_made_before_runs_had_labels(command, tiny_yaml, tmp_path):
+    assert command("c.yaml", files={"c.yaml": tiny_yaml()}).code == 0
+    written = tmp_path / "runs/run/config.yaml"
+    written.write_text(written.read_text().replace("labels: {}\n", ""))
+    assert command("c.yaml", "--overwrite").code == 0
+    assert "labels: {}\n" in written.read_text()
+
+
 def test_where_there_is_no_run_to_replace_it_is_as_without(command, tiny_yaml, tmp_path):
     assert command("c.yaml", "--overwrite", files={"c.yaml": tiny_yaml()}).code == 0
     (tmp_path / "empty").mkdir()

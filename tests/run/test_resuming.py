@@ -259,12 +259,13 @@ def test_another_experiment_is_refused_by_name(
     assert f"error: {said}" in refused(finished, capsys, change)
 
 
-def test_observers_and_the_place_of_the_executor_may_change(finished: Path, tmp_path: Path) -> None:
+def test_labels_observers_and_the_place_of_the_executor_may_change(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "moved"
     shutil.copytree(finished, folder)
     for name in ("updates.jsonl", "transfers.jsonl"):  # as if only commits had been recorded
         (folder / name).unlink()
-    go_on(folder, "executor.device=cpu", "observers.trace=true", "checkpoint.every_minutes=5")
+    go_on(folder, "executor.device=cpu", "observers.trace=true", "checkpoint.every_minutes=5", "labels.method=ours")
+    assert read(folder / "config.yaml")["labels"] == {"method": "ours"}
     assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == {
         path.name: path.read_bytes() for path in finished.glob("*.jsonl")
     }

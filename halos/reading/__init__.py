@@ -1,0 +1,1 @@
+"""What a run has recorded, as columns: of runs that are over, interrupted or still going."""
