@@ -166,7 +166,7 @@ class Builder:
         self._dropped[f"{key}: dropped {names}, written of {other or 'another component'}: {problem}"] = None
 
     def _describe_kind(self, kind: str) -> str:
-        return f"{_a(kind)}: {{name: …}}, one of {', '.join(sorted(self._plugins.components[kind]))}"
+        return f"{_a(kind)}: {{name: …}}, one of {', '.join(sorted(self._plugins.components[kind])) or 'none'}"
 
     def _plain(self, hint: Any, value: Any, key: str) -> Any:
         if hint is Any or (typing.get_origin(hint) is typing.Literal and value in typing.get_args(hint)):

@@ -13,6 +13,7 @@ from halos.config.defaults import Defaults
 from halos.config.env import with_env
 from halos.config.evaluation_sets import inheriting
 from halos.config.layers import DEFAULTS, merge, overrides, read
+from halos.config.named import naming
 from halos.config.paths import absolute, expanded
 from halos.config.references import interpolate, refers
 from halos.config.written import as_text, inside
@@ -172,7 +173,7 @@ def resolved(section: Section, plugins: Sequence[str] = (), without: Sequence[st
     if refers(merged):
         merged = interpolate(Defaults(found).under(Config, merged))
     merged["plugins"] = named
-    return resolve(inheriting(merged, found), found), found
+    return resolve(inheriting(naming(merged, found), found), found), found
 
 
 def resolve(section: Section, plugins: Plugins) -> Config:

@@ -23,6 +23,7 @@ from halos.plugins.registry import ADD, KINDS, Component, Plugins, docstring
 
 REQUIRED = "required"
 HINTS = {field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config) if field.init}
+UNCHOSEN = ("merge_rule", "observers.extra")  # where components of kinds without a section of their own are explained
 SECTION_OF = {KIND_OF[hint]: name for name, hint in HINTS.items() if hint in KIND_OF}  # kind → section
 
 
@@ -80,6 +81,8 @@ class Topics:
             yield from self._below(name, HINTS[name], self._key(Config, name), origin)
             if name == "policy":
                 yield from self._below("merge_rule", KINDS["merge rule"][0], None, origin)
+            if name == "observers":
+                yield from self._below("observers.extra", KINDS["observer"][0], None, origin)
 
     def keys(self, cls: type[Any]) -> tuple[Key, ...]:
         """Return the fields of a dataclass, its own before those of its bases. Raises ConfigError if unreadable."""
@@ -172,7 +175,7 @@ class Topics:
     def _below(self, path: str, hint: Any, key: Optional[Key], origin: Optional[str]) -> Iterator[Topic]:
         topic = self._topic(path, hint, key)
         yield topic
-        for component in topic.components if path in (*HINTS, "merge_rule") else ():
+        for component in topic.components if path in (*HINTS, *UNCHOSEN) else ():
             if origin in (None, component.origin):
                 yield from self._below(f"{path}.{component.name}", component.cls, None, origin)
         for inside in topic.keys:

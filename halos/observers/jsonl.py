@@ -220,7 +220,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write `summary` to `path` at once or not at all; every worker has one line."""
-    lines = [f"{json.dumps(str(key))}: {_indented(_plain(value))}" for key, value in summary.items()]
+    lines = [f"{json.dumps(str(key))}: {_indented(plain(value))}" for key, value in summary.items()]
     with replacing(path) as temporary:
         temporary.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n", encoding="utf-8")
 
@@ -232,12 +232,12 @@ def _indented(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")  # texts hold no line ends: \\n
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` as JSON has it: what is no finite number becomes null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

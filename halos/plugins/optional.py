@@ -188,6 +188,28 @@ class ExecutorMay(Protocol):
         """Go on from what `state` returned."""
 
 
+class ObserverMay(Protocol):
+    """An observer (halos.Observer)."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return its numbers for the summary (`observers`, under its name), however the run ended; plain values.
+
+        Asked before `on_finish`.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold of it: plain values and tensors. What it wrote so far is on the disk then.
+
+        For what it counts from parameters, which a resumed run's beginning does not have.
+        """
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned, whatever was counted since `on_start`; `on_resume` follows.
+
+        Nothing is written yet. Not called where there was no such observer when the checkpoint was written.
+        """
+
+
 MAY: dict[str, type[Any]] = {
     "policy": PolicyMay,
     "step allocation": StepsMay,
@@ -199,6 +221,7 @@ MAY: dict[str, type[Any]] = {
     "compute model": ComputeMay,
     "data source": DataMay,
     "executor": ExecutorMay,
+    "observer": ObserverMay,
 }
 
 

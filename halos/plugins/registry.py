@@ -21,6 +21,7 @@ import torch
 from halos.data import DataSource
 from halos.errors import UserError, did_you_mean, from_here, shown
 from halos.models import Model
+from halos.observers.observer import Observer
 from halos.plugins import hookspecs
 from halos.plugins.loading import load_plugin, reason, source, sources, unique
 from halos.rules.codecs import Codec
@@ -54,6 +55,7 @@ KINDS: dict[str, tuple[type[Any], str]] = {
     "model": (Model, "register_models"),
     "data source": (DataSource, "register_data_sources"),
     "executor": (Executor, "register_executors"),
+    "observer": (Observer, "register_observers"),
 }
 FOLDERS = ("policies", "rules", "world", "models", "data", "training")  # some modules in them register components
 
@@ -128,7 +130,7 @@ class Plugins:
         known = self.components[kind]
         if name not in known:
             near = did_you_mean(name, known)
-            raise UserError(f"{shown(name)} is not installed{near}; installed: {', '.join(sorted(known))}; {ADD}")
+            raise UserError(f"{shown(name)} is not installed{near}; installed: {', '.join(sorted(known)) or 'none'}; {ADD}")
         return known[name].cls
 
     def name_of(self, cls: type[Any]) -> Optional[str]:
@@ -284,4 +286,25 @@ def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
             return f"has no field {need!r} (see halos.{protocol.__name__})"
     if "name" in fields:
         return "has a field 'name', the key that picks the component in a config; call it something else"
+    return _unheard(kind, cls)
+
+
+def _unheard(kind: str, cls: type[Any]) -> Optional[str]:
+    """Return the problem with the event hooks of a component, which are methods marked `@hookimpl`."""
+    hooks = {name: inspect.signature(hook).parameters for name, hook in vars(hookspecs).items() if name[:3] == "on_"}
+    marked = {name: method for name in dir(cls) if hasattr(method := getattr(cls, name, None), "halos_impl")}
+    for name, method in marked.items():
+        if name not in hooks:
+            near = did_you_mean(name, hooks)
+            return f"has a method {name}(), and there is no such hook{near}; there are: {', '.join(hooks)}"
+        takes = [each.name for each in inspect.signature(method).parameters.values() if each.default is each.empty]
+        strange = [each for each in takes[1:] if each not in hooks[name]]
+        if strange:
+            return f"has a method {name}() that takes {', '.join(strange)}; there is: {', '.join(hooks[name])}"
+    if kind == "observer":
+        silent = [name for name in hooks if callable(getattr(cls, name, None)) and name not in marked]
+        if silent:
+            return f"has a method {silent[0]}() that is not marked @hookimpl, and would not be told"
+        if not marked:
+            return "is told of nothing: none of its methods is marked @hookimpl"
     return None

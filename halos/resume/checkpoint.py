@@ -21,7 +21,7 @@ import torch
 
 from halos.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 MOST_NESTED = 100  # lists and dictionaries within each other; no configuration is that
 NAME = re.compile(r"events-(\d+)-([0-9a-f]{32})\.pt")
 
@@ -43,12 +43,13 @@ class Checkpoint:
     numbers: torch.Tensor  # float64
     params: dict[int, torch.Tensor]
     executor: dict[str, Any]
+    observers: dict[str, Any]  # by name, what they go on from
     wall_seconds: float
 
     @property
     def sound(self) -> bool:
         """Whether all fields are of the types they should be: a file may have held anything."""
-        dicts = (self.config, self.versions, self.data, self.timeline, self.params, self.executor)
+        dicts = (self.config, self.versions, self.data, self.timeline, self.params, self.executor, self.observers)
         return (
             all(isinstance(part, dict) for part in dicts)
             and all(_plain(part) for part in (self.config, self.versions, self.data))

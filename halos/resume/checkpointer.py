@@ -7,7 +7,7 @@ import logging
 import struct
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Optional
 from weakref import WeakValueDictionary
@@ -19,6 +19,7 @@ import torch
 
 from halos.config.config import CheckpointOptions
 from halos.errors import ConfigError, UserError
+from halos.resume import observed
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.replay import Taped
 from halos.resume.tape import ReplayDiffers, Tape
@@ -46,9 +47,11 @@ class Checkpointer:
         executor: Executor,
         initial: Params,
         earlier: Optional[Checkpoint],
+        observers: Mapping[str, Any],
     ) -> None:
         """Takes over a run's parameters before anything is made of the `initial` ones (hollow from now on, if they
         are to come from an `earlier` checkpoint). ConfigError if executor or data do not allow it."""
+        self._observers = observers
         self.wall_before = 0.0 if earlier is None else earlier.wall_seconds
         self.on_live: Callable[[float], Any] = lambda time: None
         self._options = options
@@ -179,6 +182,7 @@ class Checkpointer:
             numbers=torch.from_numpy(np.array(self._tape.numbers)),
             params=tensors,
             executor=self._taped.state(),
+            observers=self._tape.beside(observed.states)(self._observers),
             wall_seconds=self.wall_before + time.monotonic() - self._began,
         )
 
@@ -239,6 +243,7 @@ class Checkpointer:
             params.flat = earlier.params[serial].to(self._device)
         self._taped.go_live(earlier.executor)
         self._restart_intervals()
+        self._tape.beside(observed.restore)(self._observers, earlier.observers)
         self._tape.beside(self.on_live)(earlier.time)
         self._earlier = None
         if self._options.wanted and not self._from_the_start and self._facts["config"] != earlier.config:

@@ -94,15 +94,15 @@ class Tape:
         self.recording = False
         del self.numbers[:]
 
-    def beside(self, listener: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def beside(self, listener: Callable[..., Any]) -> Callable[..., Any]:
         """Return `listener`, called aside; itself, if nothing is recorded."""
         if not self.recording:
             return listener
 
-        def called(record: Any) -> None:
+        def called(*record: Any) -> Any:
             before, self.aside = self.aside, True
             try:
-                listener(record)
+                return listener(*record)
             finally:
                 self.aside = before
 

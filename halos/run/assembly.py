@@ -159,7 +159,8 @@ def _checkpointer(config: Config, params: Params, earlier: Optional[Checkpoint])
     able = has(config.executor, "state") and has(config.executor, "restore")
     if earlier is None and not (config.checkpoint.wanted and (able or not config.checkpoint.by_default)):
         return None
-    return Checkpointer(config.checkpoint, config.folder / "checkpoints", config.executor, params, earlier)
+    folder, observers = config.folder / "checkpoints", config.observers.extra
+    return Checkpointer(config.checkpoint, folder, config.executor, params, earlier, observers)
 
 
 def _prepare(config: Config, simulation: Simulation) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any, Union
 
 from halos.errors import Diverged, Lost, UserError
+from halos.observers.jsonl import plain
 from halos.observers.tally import Tally
 from halos.plugins.optional import call, has
 from halos.run.assembly import Run
@@ -42,7 +44,12 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
         "lost": simulation.faults.lost(),
         "data": {**data, "epochs": dealt / data["train_samples"]} if "train_samples" in data else data,
         "goodput": tally.goodput(simulation.now),
-        "policy_report": _policy_report(config.policy, finished),
+        "policy_report": _own(config.policy, "report", "policy_report", finished),
+        "observers": {
+            name: _own(observer, "summary", f"observers.{name}", finished)
+            for name, observer in config.observers.extra.items()
+            if has(observer, "summary")
+        },
         "versions": experiment.versions,
         "finished": finished,
     }
@@ -56,15 +63,15 @@ def ended_by(error: BaseException) -> str:
     return f"failed: {error}" if expected else f"failed: {type(error).__name__}: {error}"
 
 
-def _policy_report(policy: Any, finished: Union[bool, str]) -> Any:
-    """A policy's own numbers, if it has a `report`."""
-    if not has(policy, "report"):
+def _own(component: Any, method: str, key: str, finished: Union[bool, str]) -> Any:
+    """A component's own numbers, as JSON has them; nothing without the method, None if it fails to say them."""
+    if not has(component, method):
         return {}
     try:
-        return policy.report()
+        made = plain(call(component, method))
+        json.dumps(made)
+        return made
     except Exception as error:
         if finished is True:  # otherwise it may just have had no time to count anything
-            logger.error(
-                "policy_report: %s.report() failed: %s: %s", type(policy).__name__, type(error).__name__, error
-            )
+            logger.error("%s: %s.%s() failed: %s: %s", key, type(component).__name__, method, type(error).__name__, error)
         return None
