@@ -191,6 +191,9 @@ class ExecutorMay(Protocol):
 class ObserverMay(Protocol):
     """An observer (halos.Observer)."""
 
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's; it may ask `sim.probes` from then on."""
+
     def summary(self) -> dict[str, Any]:
         """Return its numbers for the summary (`observers`, under its name), however the run ended; plain values.
 
