@@ -10,6 +10,7 @@ import torch
 
 from halos import Commit, Merge, Params, Share
 
+from .kept import Kept
 from .measures import Together, TypicalStep, cosine, dot, norm, ratio, slices
 
 PENDING = 16  # merges of which no commit has come yet, the latest so many
@@ -28,12 +29,12 @@ class Merged:
 
 @dataclass
 class Distances:
-    """Measures the shares of commits; `merges`, `typical` and `weights` are what it remembers between them."""
+    """Measures the shares of commits; `merges` and `typical` are what it remembers between them."""
 
     blocks: bool  # whether each tensor is measured by itself as well
+    kept: Kept
     merges: list[Merged] = field(default_factory=list)  # those not committed yet
     typical: dict[str, TypicalStep] = field(default_factory=dict)  # by server
-    weights: dict[int, torch.Tensor] = field(default_factory=dict)  # by update: √v̂ at the end of its job
 
     def merge(self, merge: Merge) -> None:
         """A merge rule has made a step; its commit is to come."""
@@ -88,7 +89,7 @@ class Distances:
         """A share's numbers, and its own Δ if that is known."""
         base, target, size = share.base.flat, share.target.flat, share.target.size
         drift = _known(share.hop_drift)
-        own = own_delta(share)
+        own = self._own(share, alone=merged is not None and len(commit.shares) == 1)
         delta = own if own is not None or merged is None or merged.delta.numel() != size else merged.delta
         momentum = None if merged is None or merged.momentum is None else merged.momentum
         if momentum is not None and momentum.numel() != size:
@@ -119,10 +120,23 @@ class Distances:
 
     def _weights(self, share: Share) -> Optional[torch.Tensor]:
         """√v̂ of the share's only update, of the parameters that it is applied to."""
-        if len(share.updates) != 1:
+        kept = self.kept.get(share.updates[0].id) if len(share.updates) == 1 else None
+        return None if kept is None or kept.weights is None else part(kept.weights, share.target)
+
+    def _own(self, share: Share, alone: bool) -> Optional[torch.Tensor]:
+        """Δ of a share, where it is of the whole model; None if that which the commit merged is nearer to it.
+
+        Of a fragment it is not the updates': they are counted when they are complete in all fragments, and what is
+        merged is the fragment's difference since it was last sent. Nor is it if the share is `alone` in what a rule has
+        merged and its updates have no tensors any more: a server in between may have made something else of them.
+        """
+        if share.target.layout.fragment is not None:
             return None
-        weights = self.weights.get(share.updates[0].id)
-        return None if weights is None else part(weights, share.target)
+        own = own_delta(share)
+        if own is not None or alone or len(share.updates) != 1:
+            return own
+        kept = self.kept.get(share.updates[0].id)
+        return None if kept is None else kept.delta
 
     def _noted_norm(self, share: Share, size: int) -> Optional[float]:
         """‖Δ‖ of an update without its tensors, as it was noted when it arrived, where all of it is merged."""
@@ -132,24 +146,17 @@ class Distances:
 
 
 def own_delta(share: Share) -> Optional[torch.Tensor]:
-    """Return Δ = start − end of a share, unweighted, of the parameters that it is applied to; None where it is gone.
+    """Return Δ = start − end of a share, unweighted; None where the tensors are gone.
 
     Of several updates of one worker, one after the other, it is base − the last one's end.
     """
-    if not share.updates:
+    if not share.updates or len({update.worker for update in share.updates}) > 1:
         return None
     last = share.updates[-1]
     if last.gradient is not None:
-        delta = last.gradient.flat if len(share.updates) == 1 else None
-    elif last.params.flat is None:
-        return None
-    elif len(share.updates) == 1:
-        delta = None if last.start.flat is None else last.start.flat - last.params.flat
-    elif len({update.worker for update in share.updates}) == 1 and share.base.size == last.params.size:
-        delta = None if share.base.flat is None else share.base.flat - last.params.flat
-    else:
-        return None
-    return None if delta is None else part(delta, share.target)
+        return last.gradient.flat if len(share.updates) == 1 else None
+    start = last.start.flat if len(share.updates) == 1 else share.base.flat
+    return None if start is None or last.params.flat is None else start - last.params.flat
 
 
 def part(whole: torch.Tensor, like: Params) -> Optional[torch.Tensor]:

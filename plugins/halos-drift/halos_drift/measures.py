@@ -136,17 +136,21 @@ def divergences(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
     forward = between = 0.0
     for first in range(0, len(one), rows):
         p, q = (each[first : first + rows].double().log_softmax(-1) for each in (one, other))
-        middle = torch.logaddexp(p, q) - math.log(2.0)
-        forward += float(_divergence(p, q).clamp(min=0.0).sum())
-        js = 0.5 * (_divergence(p, middle) + _divergence(q, middle))
+        forward += float(_mean(p, p - q).clamp(min=0.0).sum())
+        js = 0.5 * (_mean(p, _from_middle(p, q)) + _mean(q, _from_middle(q, p)))
         between += float(js.clamp(0.0, math.log(2.0)).sum())
     return forward, between
 
 
-def _divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """KL(p ‖ q) of each position, from log-probabilities; a class of probability 0 counts 0."""
+def _mean(p: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The mean of values over classes of log-probabilities p, of each position; a class of probability 0 counts 0."""
     weights = p.exp()
-    return torch.where(weights > 0.0, weights * (p - q), 0.0).sum(-1)
+    return torch.where(weights > 0.0, weights * values, 0.0).sum(-1)
+
+
+def _from_middle(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """log p − log ½ (p + q), which is exactly 0 where both are equal."""
+    return math.log(2.0) - torch.nn.functional.softplus(q - p, threshold=50.0)
 
 
 def slices(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, slice]]:

@@ -14,13 +14,12 @@ from .ages import Age, Ages
 from .books import Books
 from .curves import Curves
 from .distances import Distances, Merged
+from .kept import GLOBAL, Kept
 from .lines import Lines
 from .measures import norm, ratio
 from .probing import Probing
 
 logger = logging.getLogger("halos.drift")
-GLOBAL = "global"
-KEPT = 16  # updates per worker whose second moments are kept until they are merged, the latest so many
 
 
 @dataclass
@@ -46,7 +45,8 @@ class Drift:
         """Say whose jobs are to be remembered."""
         self._sim = sim
         self._ages = Ages(sim.params.serial)
-        self._distances = Distances(self.blocks)
+        self._kept = Kept(len(sim.workers))
+        self._distances = Distances(self.blocks, self._kept)
         self._probing = Probing(self.probed, self.probe_seed, self.probe_samples, self.shift)
         self._able = self._probing.prepare(sim.probes, sim.params.layout)
 
@@ -75,13 +75,8 @@ class Drift:
         if self._replaying or update.start.flat is None:
             return
         self._probing.update(update)
-        if self.adam and update.gradient is None:
-            moments = self._sim.probes.second_moments(update.worker)
-            if moments is not None and moments.flat is not None:
-                weights = self._distances.weights
-                weights[update.id] = moments.flat.sqrt_()
-                while len(weights) > KEPT * len(self._sim.workers):
-                    del weights[next(iter(weights))]
+        moments = self._sim.probes.second_moments(update.worker) if self.adam and update.gradient is None else None
+        self._kept.add(update, None if moments is None or moments.flat is None else moments.flat.sqrt_())
 
     @hookimpl
     def on_merge(self, merge: Merge) -> None:
@@ -94,6 +89,7 @@ class Drift:
             self._commit(commit)
         self._ages.commit(commit)
         self._distances.step(commit)
+        self._kept.commit(commit)
 
     @hookimpl
     def on_finish(self) -> None:
@@ -114,7 +110,7 @@ class Drift:
             "books": self._books.sums,
             "curves": self._curves.state(),
             "probing": self._probing.state(),
-            "weights": dict(self._distances.weights),
+            "kept": self._kept.state(),
             "merges": [vars(merged) for merged in self._distances.merges],
         }
 
@@ -126,7 +122,7 @@ class Drift:
         self._books.sums = state["books"]
         self._curves.restore(state["curves"])
         self._probing.restore(state["probing"])
-        self._distances.weights = state["weights"]
+        self._kept.restore(state["kept"])
         self._distances.merges = [Merged(**each) for each in state["merges"]]
 
     def _commit(self, commit: Commit) -> None:
@@ -137,12 +133,10 @@ class Drift:
             self._books.add(line)
             self._curves.add(line)
             earlier += share.steps
-        for share in commit.shares:
-            for update in share.updates:
-                self._distances.weights.pop(update.id, None)
-                if commit.server == GLOBAL:
-                    self._probing.waiting.pop(update.id, None)
         if commit.server == GLOBAL:
+            for share in commit.shares:
+                for update in share.updates:
+                    self._probing.waiting.pop(update.id, None)
             self._before = commit.params.flat
             if commit.shares:
                 self._curves.point(commit.local_steps, commit.time)
