@@ -26,6 +26,8 @@ from halos.errors import (
 from halos.hooks import Register, hookimpl
 from halos.models import Model
 from halos.observers.experiment import Experiment
+from halos.observers.jsonl import Lines
+from halos.observers.observer import Observer
 from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
@@ -108,6 +110,7 @@ __all__ = [
     "Inline",
     "Job",
     "Layout",
+    "Lines",
     "Lost",
     "LostJob",
     "Matrix",
@@ -117,6 +120,7 @@ __all__ = [
     "Nesterov",
     "NetworkModel",
     "NoFaults",
+    "Observer",
     "Outage",
     "Outcome",
     "Params",

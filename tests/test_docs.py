@@ -176,7 +176,7 @@ def test_the_documented_runs_run(command: str, folder: Path, monkeypatch: pytest
     name = next((word.removeprefix("name=") for word in words if word.startswith("name=")), "idea")
     assert json.loads((folder / "runs" / name / "summary.json").read_text())["local_steps"] >= 960
     if name == "lateness":
-        late = json.loads((folder / "runs/lateness/lateness.json").read_text())
+        late = json.loads((folder / "runs/lateness/summary.json").read_text())["observers"]["lateness"]
         # Of 120 updates, the fast workers' come 2 or 3 versions late, the slow ones' later, the first at once.
         assert (sum(late.values()), late["0"], max(late, key=late.get)) == (120, 1, "3")
 
@@ -185,7 +185,7 @@ def test_every_example_is_run() -> None:
     brought = [name for name in titled_files(PLUGINS) if name.endswith(".py")]
     named = " ".join(commands(PLUGINS))
     assert [name for name in brought if name not in named] == []
-    kinds = ("sync_policies", "merge_rules", "network_models", "models", "data_sources")
+    kinds = ("sync_policies", "merge_rules", "network_models", "models", "data_sources", "observers")
     code = "".join(titled_files(PLUGINS).values())
     assert all(f"def register_{kind}(" in code for kind in kinds) and "def on_commit(" in code
 

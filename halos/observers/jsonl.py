@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from halos.errors import UserError
 from halos.hooks import hookimpl
@@ -30,7 +30,8 @@ class Lines:
     """A file of lines, written in batches.
 
     In a resumed run, where all lines come again, what is in the file already must be the same lines;
-    nothing of it is touched before `go_on`, which cuts off what is behind the lines that came so far.
+    nothing of it is touched before `go_on`, which cuts off what is behind the lines that came so far. An observer whose
+    lines do not come again, since they say what only tensors can, has what `kept` returns in its state.
     """
 
     def __init__(self, path: Path, resumed: bool = False) -> None:
@@ -60,8 +61,23 @@ class Lines:
         else:
             self._write(batch)
 
-    def go_on(self) -> None:
-        """All lines have come again up to where a resumed run goes on."""
+    def kept(self) -> int:
+        """Return how many bytes are safely on the disk now, with all that was added: what a checkpoint counts on."""
+        self.flush()
+        with writing(self.path):
+            os.fsync(self._file.fileno())
+        return self.length
+
+    def go_on(self, length: Optional[int] = None) -> None:
+        """All lines have come again up to where a resumed run goes on; or none, and the file had `length` bytes there.
+
+        Raises UserError if it holds fewer, or other lines.
+        """
+        if length is not None:
+            self.length = length
+            there = os.path.getsize(self.path) if self.path.exists() else 0
+            if there < length:
+                raise UserError(f"{self.path} is not what this run wrote: {length - there} bytes of it are missing")
         self.flush()
         if self._comparing:
             self._comparing = False

@@ -130,7 +130,9 @@ class Plugins:
         known = self.components[kind]
         if name not in known:
             near = did_you_mean(name, known)
-            raise UserError(f"{shown(name)} is not installed{near}; installed: {', '.join(sorted(known)) or 'none'}; {ADD}")
+            raise UserError(
+                f"{shown(name)} is not installed{near}; installed: {', '.join(sorted(known)) or 'none'}; {ADD}"
+            )
         return known[name].cls
 
     def name_of(self, cls: type[Any]) -> Optional[str]:
@@ -292,7 +294,8 @@ def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
 def _unheard(kind: str, cls: type[Any]) -> Optional[str]:
     """Return the problem with the event hooks of a component, which are methods marked `@hookimpl`."""
     hooks = {name: inspect.signature(hook).parameters for name, hook in vars(hookspecs).items() if name[:3] == "on_"}
-    marked = {name: method for name in dir(cls) if hasattr(method := getattr(cls, name, None), "halos_impl")}
+    methods: dict[str, Any] = {name: getattr(cls, name, None) for name in dir(cls)}
+    marked = {name: method for name, method in methods.items() if hasattr(method, "halos_impl")}
     for name, method in marked.items():
         if name not in hooks:
             near = did_you_mean(name, hooks)
@@ -302,7 +305,7 @@ def _unheard(kind: str, cls: type[Any]) -> Optional[str]:
         if strange:
             return f"has a method {name}() that takes {', '.join(strange)}; there is: {', '.join(hooks[name])}"
     if kind == "observer":
-        silent = [name for name in hooks if callable(getattr(cls, name, None)) and name not in marked]
+        silent = [name for name in hooks if callable(methods.get(name)) and name not in marked]
         if silent:
             return f"has a method {silent[0]}() that is not marked @hookimpl, and would not be told"
         if not marked:

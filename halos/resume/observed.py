@@ -10,18 +10,20 @@ import torch
 from halos.errors import UserError
 from halos.plugins.optional import call, has
 
-PLAIN = (type(None), bool, int, float, str, torch.Tensor)  # exactly these: heirs would be read as something else, or not
+PLAIN = (type(None), bool, int, float, str)  # and tensors, exactly: heirs would be read as something else, or not
 
 
 def states(observers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state of each that has one, by name. TypeError if a checkpoint could not be read with it."""
     kept = {name: call(observer, "state") for name, observer in observers.items() if has(observer, "state")}
     for name, state in kept.items():
-        strange = _strange(state) if isinstance(state, dict) else state
+        if type(state) is not dict:
+            raise TypeError(f"observers.extra.{name}: its state() is a {type(state).__name__}, not a dictionary")
+        strange = _strange(state)
         if strange is not None:
             raise TypeError(
-                f"observers.extra.{name}: its state() holds a {type(strange).__name__}; a checkpoint holds dictionaries,"
-                " lists, tuples, numbers, texts, true, false, null and tensors"
+                f"observers.extra.{name}: its state() holds a {type(strange).__name__}; a checkpoint holds"
+                " dictionaries, lists, tuples, numbers, texts, true, false, null and tensors"
             )
     return kept
 
@@ -45,4 +47,4 @@ def _strange(value: Any) -> Optional[Any]:
     if type(value) in (dict, list, tuple):
         inside = [*value, *value.values()] if isinstance(value, dict) else value
         return next((found for each in inside if (found := _strange(each)) is not None), None)
-    return None if type(value) in PLAIN else value
+    return None if type(value) in (*PLAIN, torch.Tensor) else value

@@ -73,5 +73,7 @@ def _own(component: Any, method: str, key: str, finished: Union[bool, str]) -> A
         return made
     except Exception as error:
         if finished is True:  # otherwise it may just have had no time to count anything
-            logger.error("%s: %s.%s() failed: %s: %s", key, type(component).__name__, method, type(error).__name__, error)
+            logger.error(
+                "%s: %s.%s() failed: %s: %s", key, type(component).__name__, method, type(error).__name__, error
+            )
         return None

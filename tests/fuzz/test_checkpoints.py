@@ -191,7 +191,7 @@ def by_part() -> dict[str, list[Place]]:
 
 
 PARTS = ["format", "config", "versions", "data", "events", "time", "timeline", "numbers", "params", "executor"]
-PARTS += ["wall_seconds"]
+PARTS += ["observers", "wall_seconds"]
 
 
 @examples(50)

@@ -93,6 +93,12 @@ SOURCE = (
 )
 
 
+def observer(body: str, *words: str) -> Prepare:
+    """The command, with an observer `mine` of this body."""
+    registered = "@hookimpl\ndef register_observers(register): register('mine', Mine)\n"
+    return plugin(f"{START}@dataclass\nclass Mine:\n    {body}\n{registered}", *words)
+
+
 def plugin_folder(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
     write("mine/parts.py", "")
     return ["tiny.yaml", "--plugin", "mine/"]
@@ -107,6 +113,10 @@ PREPARED |= {
     "`mine.py` without any `@hookimpl`": plugin("x = 1\n"),
     "a misspelt hook, `on_comit`": plugin(START + "@hookimpl\ndef on_comit(commit): pass\n"),
     "a hook with a misspelt argument": plugin(START + "@hookimpl\ndef on_commit(comit): pass\n"),
+    "an observer none of whose methods is marked": observer("def state(self): return {}"),
+    "an observer whose `on_commit` is not marked": observer("def on_commit(self, commit): pass"),
+    "a misspelt hook in an observer, `on_comit`": observer("@hookimpl\n    def on_comit(self, commit): pass"),
+    "a hook in an observer with a misspelt argument": observer("@hookimpl\n    def on_commit(self, comit): pass"),
     "a policy that is no dataclass": plugin(f"{START}class Mine: pass\n{REGISTER}register('mine', Mine)"),
     "a policy that is no class": plugin(f"{START}{REGISTER}register('mine', 3)"),
     "a policy without a name": plugin(f"{START}{REGISTER}register('', int)"),
@@ -463,6 +473,10 @@ PREPARED |= {
     "Ctrl-C": plugin(START + "@hookimpl\ndef on_commit(commit): raise KeyboardInterrupt\n"),
     "a disk that is full when a checkpoint is due": patched(
         "halos.resume.checkpoint.os.fsync", raising(FULL), "checkpoint.every_local_steps=4"
+    ),
+    "an observer whose `summary` raises": observer(
+        "@hookimpl\n    def on_commit(self, commit): pass\n    def summary(self): return {'n': 1 / 0}",
+        "observers.extra.mine={}",
     ),
     "a policy whose `report` raises": policy(
         "pass", more="    outer: dict = None  # as in tiny.yaml\n\n    def report(self):\n        return 1 / 0\n"

@@ -206,7 +206,7 @@ def test_every_plugin_package_has_rows() -> None:
 
 
 def test_of_every_kind_an_unknown_component_is_told_what_there_is() -> None:
-    components = {kind: ", ".join(sorted(known)) for kind, known in Plugins().components.items()}
+    components = {kind: ", ".join(sorted(known)) or "none" for kind, known in Plugins().components.items()}
     lists = [re.search(r"installed: ([\w, ]+)", row.said) for row in ROWS if row.section.endswith("not installed")]
     assert {found[1].strip() for found in lists if found} == set(components.values())
     assert len(set(components.values())) == len(KINDS)

@@ -83,7 +83,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_halos_brings_something_of_every_kind_through_the_same_door():
     plugins = Plugins()
-    assert all(plugins.components[kind] for kind in KINDS)
+    assert [kind for kind in KINDS if not plugins.components[kind]] == ["observer"]  # its own are options, not named
     assert plugins.components["policy"]["diloco"].summary.startswith("Synchronous local SGD")
     assert {each.origin for kind in KINDS for each in plugins.components[kind].values()} == {"halos"}
     assert "halos.policies.diloco" in built_in()
@@ -218,6 +218,13 @@ def policy(body: str) -> str:
 
 REGISTER = "@hookimpl\ndef register_sync_policies(register): "
 SOURCE = "@hookimpl\ndef register_data_sources(register): register('mine', Mine)\n"
+OBSERVE = "@hookimpl\ndef register_observers(register): register('mine', Mine)\n"
+
+
+def observer(body: str) -> str:
+    return f"{HEAD}@dataclass\nclass Mine:\n    {body}\n{OBSERVE}"
+
+
 WRONG = [
     ("def (:\n", "plugin mine.py cannot be loaded: SyntaxError: "),
     ("import not_there\n", "plugin mine.py cannot be loaded: ModuleNotFoundError: "),
@@ -242,6 +249,24 @@ WRONG = [
     (
         HEAD + "@dataclass\nclass Mine:\n    def vocabulary(self): pass\n    def open(self, seed): pass\n" + SOURCE,
         "plugin mine.py: data source 'mine' has no field 'sequence_length' (see halos.DataSource)",
+    ),
+    (observer("def state(self): pass"), "plugin mine.py: observer 'mine' is told of nothing: none of its methods is "),
+    (
+        observer("def on_commit(self, commit): pass"),
+        "plugin mine.py: observer 'mine' has a method on_commit() that is not marked @hookimpl, and would not be told",
+    ),
+    (
+        observer("@hookimpl\n    def on_comit(self, commit): pass"),
+        "plugin mine.py: observer 'mine' has a method on_comit(), and there is no such hook (did you mean 'on_commit'?)"
+        "; there are: on_start, ",
+    ),
+    (
+        observer("@hookimpl\n    def on_commit(self, record): pass"),
+        "plugin mine.py: observer 'mine' has a method on_commit() that takes record; there is: commit",
+    ),
+    (
+        policy("@hookimpl\n    def on_update(self, commit): pass\n    async def run(self, sim): pass"),
+        "plugin mine.py: policy 'mine' has a method on_update() that takes commit; there is: update",
     ),
     (
         codec("fp16"),

@@ -35,6 +35,7 @@ def checkpoint(events: int = 7) -> Checkpoint:
         numbers=torch.tensor([0.1, 0.2], dtype=torch.float64),
         params={3: torch.arange(5.0)},
         executor={"0": {"moments": torch.ones(5)}},
+        observers={"watcher": {"seen": 3}},
         wall_seconds=1.0,
     )
 
@@ -146,8 +147,11 @@ def test_code_in_a_foreign_file_is_not_executed(pack: Callable[[Any], bytes], tm
         (b"some text", "is no checkpoint: "),
         (saved([1, 2]), "is no checkpoint of halos"),
         (saved({"theta": torch.zeros(3)}), "is no checkpoint of halos"),
-        (saved({**contents(checkpoint()), "format": 3}), "was written by another version of halos"),
-        (saved({"format": 2, "config": {}}), "was written by another version of halos"),
+        (
+            saved({**contents(checkpoint()), "format": checkpoints.FORMAT + 1}),
+            "was written by another version of halos",
+        ),
+        (saved({"format": checkpoints.FORMAT, "config": {}}), "was written by another version of halos"),
         (saved({**contents(checkpoint()), "params": {0: 1.0}}), "its parts are not what they should be"),
         (saved({**contents(checkpoint()), "timeline": {}}), "its parts are not what they should be"),
     ],

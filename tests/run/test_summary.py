@@ -52,6 +52,57 @@ def test_a_policys_own_numbers_are_in_the_summary(command, tiny_yaml, tmp_path, 
     assert "Mine.report() failed: ZeroDivisionError: division by zero" in caplog.text
 
 
+OBSERVERS = """
+from dataclasses import dataclass
+from halos import hookimpl
+
+@dataclass
+class Counter:
+    by: int = 1
+
+    @hookimpl
+    def on_start(self, experiment): self.count = 0
+
+    @hookimpl
+    def on_commit(self, commit): self.count += self.by
+
+    def summary(self): return {"commits": self.count, "none": float("nan")}
+
+class Silent(Counter):
+    summary = None
+
+class Failing(Counter):
+    def summary(self): return {"a": self.count / 0}
+
+class Strange(Counter):
+    def summary(self): return {"a": {self.count}}
+
+@hookimpl
+def register_observers(register):
+    for each in (Counter, Silent, Failing, Strange):
+        register(each.__name__.lower(), each)
+"""
+
+
+def test_so_are_those_of_observers_by_name(command, tiny_yaml, tmp_path, caplog):
+    """Two rounds are two commits; one that counts by five has counted ten."""
+    extra = {"strange": True, "failing": {}, "silent": {}, "counter": {"by": 5}}
+    files = {"c.yaml": tiny_yaml(observers={"extra": extra}), "counters.py": OBSERVERS}
+    assert command("c.yaml", "--plugin", "counters.py", files=files).code == 0
+    found = summary(tmp_path / "runs/run")["observers"]
+    assert list(found.items()) == [("strange", None), ("failing", None), ("counter", {"commits": 10, "none": None})]
+    assert "observers.failing: Failing.summary() failed: ZeroDivisionError: division by zero" in caplog.text
+    assert "observers.strange: Strange.summary() failed: TypeError: Object of type set is not JSON" in caplog.text
+
+
+def test_what_a_policy_reports_that_json_cannot_hold_is_not_its_end(command, tiny_yaml, tmp_path, caplog):
+    files = {"c.yaml": tiny_yaml(policy={"name": "mine"})}
+    files["set.py"] = plugin("pass", "    def report(self):\n        return {'lost': {3}}\n")
+    assert command("c.yaml", "--plugin", "set.py", files=files).code == 0
+    assert summary(tmp_path / "runs/run")["policy_report"] is None
+    assert "policy_report: Mine.report() failed: TypeError: Object of type set is not JSON" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

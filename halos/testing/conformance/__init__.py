@@ -7,6 +7,7 @@ from halos.testing.conformance.executors import ExecutorConformance
 from halos.testing.conformance.merge_rules import MergeRuleConformance
 from halos.testing.conformance.models import ModelConformance
 from halos.testing.conformance.networks import NetworkConformance
+from halos.testing.conformance.observers import ObserverConformance
 from halos.testing.conformance.policies import PolicyConformance
 from halos.testing.conformance.steps import StepsConformance
 from halos.testing.conformance.weights import WeightsConformance
@@ -19,6 +20,7 @@ __all__ = [
     "MergeRuleConformance",
     "ModelConformance",
     "NetworkConformance",
+    "ObserverConformance",
     "PolicyConformance",
     "StepsConformance",
     "WeightsConformance",
