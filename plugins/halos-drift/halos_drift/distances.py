@@ -17,7 +17,7 @@ PENDING = 16  # merges of which no commit has come yet, the latest so many
 Numbers = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Merged:
     """What a merge rule did: tensors, which a checkpoint may hold."""
 
@@ -25,6 +25,7 @@ class Merged:
     after: int
     delta: torch.Tensor
     momentum: Optional[torch.Tensor]  # before; None: the rule has none
+    serial: int = -1  # of the momentum's parameters: it may be that of many merges
 
 
 @dataclass
@@ -35,21 +36,24 @@ class Distances:
     kept: Kept
     merges: list[Merged] = field(default_factory=list)  # those not committed yet
     typical: dict[str, TypicalStep] = field(default_factory=dict)  # by server
+    models: dict[str, tuple[int, float]] = field(default_factory=dict)  # by server, its model's serial number and norm
+    lengths: dict[int, float] = field(default_factory=dict)  # of the latest momenta, by serial number
 
     def merge(self, merge: Merge) -> None:
         """A merge rule has made a step; its commit is to come."""
         if merge.delta.flat is None:
             return
-        momentum = merge.momentum
-        self.merges.append(
-            Merged(
-                merge.params.serial, merge.after.serial, merge.delta.flat, None if momentum is None else momentum.flat
-            )
-        )
+        momentum, delta = merge.momentum, merge.delta.flat
+        before, after = merge.params.serial, merge.after.serial
+        if momentum is None:
+            self.merges.append(Merged(before, after, delta, None))
+        else:
+            self.merges.append(Merged(before, after, delta, momentum.flat, momentum.serial))
         del self.merges[:-PENDING]
 
     def step(self, commit: Commit) -> None:
         """A commit has been looked at, and is over: its step counts from now on."""
+        self.models[commit.server] = commit.params.serial, commit.norm
         if commit.shares and math.isfinite(commit.step_norm):
             self.typical.setdefault(commit.server, TypicalStep()).add(commit.step_norm, commit.params.size)
 
@@ -60,7 +64,7 @@ class Distances:
     def of(self, commit: Commit) -> list[Numbers]:
         """Return the numbers of each share; all None of one that is hollow."""
         merged = self._taken(commit)
-        lengths: dict[int, float] = {}  # of targets, by serial number
+        lengths = {serial: length for serial, length in self.models.values() if math.isfinite(length)}
         found, together, alike = [], Together(), len(commit.shares) > 1
         for share in commit.shares:
             numbers, delta = self._share(commit, share, merged, lengths)
@@ -97,7 +101,9 @@ class Distances:
         d = None if base is None or target is None or base.numel() != size or not drift else target - base
         if target is not None and share.target.serial not in lengths:
             lengths[share.target.serial] = norm(target)
-        delta_norm = norm(delta) if delta is not None else self._noted_norm(share, size)
+        delta_norm = self._noted_norm(share, size) if delta is own and len(share.updates) == 1 else None
+        if delta_norm is None and delta is not None:
+            delta_norm = norm(delta)
         of = None if delta_norm is None else "commit" if own is None and delta is not None else "contribution"
         weights = self._weights(share)
         numbers: Numbers = {
@@ -109,7 +115,7 @@ class Distances:
             "gap": self.gap(commit.server, drift, size),
             "delta_norm": delta_norm,
             "delta_of": of,
-            **angles(d, delta, momentum, weights, drift, delta_norm),
+            **angles(d, delta, momentum, weights, drift, delta_norm, self._length(merged)),
         }
         if self.blocks:
             numbers["blocks"] = {
@@ -117,6 +123,18 @@ class Distances:
                 for name, piece in slices(share.target.layout.shapes)
             }
         return numbers, own
+
+    def _length(self, merged: Optional[Merged]) -> Optional[float]:
+        """‖momentum‖; of one that stays for many merges it is worked out once."""
+        if merged is None or merged.momentum is None:
+            return None
+        length = self.lengths.pop(merged.serial, None)
+        length = norm(merged.momentum) if length is None else length
+        if merged.serial >= 0:
+            self.lengths[merged.serial] = length
+            while len(self.lengths) > PENDING:
+                del self.lengths[next(iter(self.lengths))]
+        return length
 
     def _weights(self, share: Share) -> Optional[torch.Tensor]:
         """√v̂ of the share's only update, of the parameters that it is applied to."""
@@ -174,6 +192,7 @@ def angles(
     weights: Optional[torch.Tensor],
     drift: Optional[float],
     delta_norm: Optional[float],
+    momentum_norm: Optional[float],
 ) -> Numbers:
     """Return the cosines and the Adam-weighted drift, from d (None: zero, or unknown: so is `drift` then) and Δ."""
     against = None if d is None or delta is None else -dot(d, delta)
@@ -184,7 +203,7 @@ def angles(
     adam_delta = None if adam is None or delta is None or weights is None else math.sqrt(dot(weights, delta, delta))
     return {
         "redundancy": cosine(against, drift, delta_norm),
-        "alignment": None if along is None or momentum is None else cosine(along, delta_norm, norm(momentum)),
+        "alignment": None if along is None else cosine(along, delta_norm, momentum_norm),
         "adam_drift": _known(adam),
         "adam_drift_by_delta": ratio(adam, adam_delta),
     }
@@ -212,7 +231,7 @@ def block(
         "drift_by_delta": ratio(length, delta_norm),
         "drift_rms": None if length is None or size == 0 else length / math.sqrt(size),
         "delta_norm": delta_norm,
-        **angles(d, delta, momentum, weights, length, delta_norm),
+        **angles(d, delta, momentum, weights, length, delta_norm, None if momentum is None else norm(momentum)),
     }
 
 

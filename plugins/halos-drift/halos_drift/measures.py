@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Optional
 
 import torch
@@ -18,14 +19,24 @@ LOGITS = 1 << 20  # logits at a time
 
 def dot(*factors: torch.Tensor) -> float:
     """Return Σ_j of the product of all factors' j-th elements: ⟨x, y⟩, or Σ w x y."""
-    size = factors[0].numel()
     total = 0.0
-    for first in range(0, size, BLOCK):
-        one, *others = (each[first : first + BLOCK].double() for each in factors)
-        for other in others[:-1]:
-            one = one * other
-        total += float(torch.dot(one, others[-1]))
+    *most, last = factors
+    for first in range(0, last.numel(), BLOCK):
+        end = min(first + BLOCK, last.numel())
+        product, other = (each[: end - first] for each in _scratch(last.device))
+        product.copy_(most[0][first:end])
+        for each in most[1:]:
+            product.mul_(each[first:end])
+        total += float(torch.dot(product, other.copy_(last[first:end])))
     return total
+
+
+@lru_cache(maxsize=2)
+def _scratch(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two blocks that are written before they are read: to have new ones costs more than a product."""
+    return torch.empty(BLOCK, dtype=torch.float64, device=device), torch.empty(
+        BLOCK, dtype=torch.float64, device=device
+    )
 
 
 def norm(x: torch.Tensor) -> float:
@@ -99,13 +110,13 @@ class Together:
         """One more, of norm `length`; all are of one size."""
         self._count += 1
         self._squares += length**2
-        wide = vector.double()
-        self._sum = wide if self._sum is None else self._sum + wide
+        if self._sum is None or self._units is None:
+            self._sum, self._units = torch.zeros(2, vector.numel(), dtype=torch.float64, device=vector.device)
+        self._sum.add_(vector)
         if not 0.0 < length < math.inf:
             self._defined = False
         elif self._defined:
-            unit = wide / length
-            self._units = unit if self._units is None else self._units + unit
+            self._units.add_(vector, alpha=1.0 / length)
 
     def spread(self) -> Optional[float]:
         """Return the mean pairwise cosine of M vectors: (‖Σ Δ̂_i‖² − M) / (M (M − 1)), Δ̂ their unit vectors.
