@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from zlib import crc32
 from halos import UserError
 
 BATCH = 256  # lines collected before they are written
+SECONDS = 1.0  # of wall time, after which they are written in any case, with the next one
 
 
 class Lines:
@@ -25,11 +27,12 @@ class Lines:
         self._length = 0  # bytes written
         self._crc = 0  # of these
         self._begun = False
+        self._flushed = time.monotonic()
 
     def add(self, line: dict[str, Any]) -> None:
         """One more; what is no finite number becomes null."""
         self._pending.append(json.dumps(plain(line)))
-        if len(self._pending) >= BATCH:
+        if len(self._pending) >= BATCH or time.monotonic() - self._flushed >= SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -42,7 +45,7 @@ class Lines:
             except BaseException:
                 os.truncate(file.fileno(), self._length)
                 raise
-        self._begun = True
+        self._begun, self._flushed = True, time.monotonic()
         self._pending.clear()
         self._length += len(batch)
         self._crc = crc32(batch, self._crc)
