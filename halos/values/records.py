@@ -249,6 +249,8 @@ class Merge(NamedTuple):
     delta: Params  # what was merged: of an average, that
     state: Any  # the rule's, before
     after: Params  # the next parameters
+    base: Optional[Params] = None  # what `delta` was computed from; None: the policy did not say
+    staleness: int = 0  # versions ago, as the policy said
 
     @property
     def momentum(self) -> Optional[Params]:

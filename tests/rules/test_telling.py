@@ -81,6 +81,7 @@ def test_a_step_is_told_with_what_there_was_before_and_after() -> None:
         (7.0, -0.75, 1.0, 1.0, -1.625),
     ]
     assert all(each.rule is policy.outer for each in told)
+    assert [(each.base, each.staleness) for each in told] == [(None, 0), (told[0].after, 1)]
     assert vars(policy.outer) == {"lr": 0.5, "momentum": 0.5}
 
 

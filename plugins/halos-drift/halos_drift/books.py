@@ -8,9 +8,10 @@ from typing import Any, Optional
 AGES = ("versions", "seconds", "steps", "tree_distance")
 SIZES = ("drift", "drift_by_norm", "drift_by_delta", "drift_rms", "gap")
 ANGLES = ("redundancy", "alignment", "spread", "consensus", "adam_drift", "adam_drift_by_delta")
-PROBED = ("staleness_error", "staleness_cosine", "noise_floor", "shift", "kl", "js", "loss_change")
-HOP = (*AGES, *SIZES, *ANGLES, *PROBED)
-WAY = (*AGES, *SIZES, *PROBED)
+PROBED = ("staleness_error", "staleness_cosine", "noise_floor", "shift", "stepped_loss", "stepped_loss_fresh")
+FUNCTION = ("kl", "js", "loss_change")
+HOP = (*AGES, *SIZES, *ANGLES, *PROBED, *FUNCTION)
+WAY = (*AGES, *SIZES, *PROBED, *FUNCTION)
 
 Sums = dict[str, list[float]]  # by measure: how many, their sum, the largest
 

@@ -17,7 +17,7 @@ from .distances import Distances, Merged
 from .kept import GLOBAL, Kept
 from .lines import Lines
 from .measures import norm, ratio
-from .probing import Probing
+from .probing import Probing, Step
 
 logger = logging.getLogger("halos.drift")
 
@@ -57,6 +57,7 @@ class Drift:
         self._lines = Lines(experiment.folder / "drift.jsonl")
         self._replaying = experiment.resumed_at is not None
         self._before: Optional[torch.Tensor] = None  # the global model, as last committed
+        self._merge: Optional[Merge] = None  # until its commit, which follows at once, or anything else
         if experiment.real and not self._able:
             logger.warning("observers.extra.drift: this executor does no job again; no probes (inline does)")
         if not self._replaying:
@@ -72,6 +73,7 @@ class Drift:
     @hookimpl
     def on_update(self, update: Update) -> None:
         self._ages.update(update)
+        self._merge = None
         if self._replaying or update.start.flat is None:
             return
         self._probing.update(update)
@@ -80,6 +82,7 @@ class Drift:
 
     @hookimpl
     def on_merge(self, merge: Merge) -> None:
+        self._merge = merge
         if not self._replaying:
             self._distances.merge(merge)
 
@@ -87,6 +90,7 @@ class Drift:
     def on_commit(self, commit: Commit) -> None:
         if not self._replaying:
             self._commit(commit)
+        self._merge = None
         self._ages.commit(commit)
         self._distances.step(commit)
         self._kept.commit(commit)
@@ -145,7 +149,7 @@ class Drift:
         age = self._ages.hop(commit, share, earlier)
         probe = None
         if len(share.updates) == 1:
-            probe = self._probing.probe(share.updates[0].id, share.target.flat)
+            probe = self._probing.probe(share.updates[0].id, share.target.flat, self._step(commit, share))
         return {
             "time": commit.time,
             "server": commit.server,
@@ -161,6 +165,14 @@ class Drift:
             "probe": probe,
             "end_to_end": self._ways(commit, share, earlier, probe),
         }
+
+    def _step(self, commit: Commit, share: Share) -> Optional[Step]:
+        """The outer step that the commit is of, if it is of this share's update alone."""
+        merge, (update, *_) = self._merge, share.updates
+        alone = len(commit.shares) == 1 and update.params.flat is not None and merge is not None
+        if merge is None or not alone or merge.after.serial != commit.params.serial:
+            return None
+        return Step(merge, update.factor)
 
     def _ways(
         self, commit: Commit, share: Share, earlier: int, probe: Optional[dict[str, Optional[float]]]

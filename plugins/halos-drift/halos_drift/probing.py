@@ -7,13 +7,16 @@ from typing import Any, Optional
 
 import torch
 
-from halos import Job, Layout, Params, Probes, Update, seed_for
+from halos import Job, Layout, Merge, Params, Probes, Update, seed_for
 
 from .measures import cosine, divergences, dot, norm, ratio
 
 MOST = 64  # sampled jobs that wait for their merge, the latest so many
 NONE: dict[str, Optional[float]] = dict.fromkeys(
-    ("staleness_error", "staleness_cosine", "noise_floor", "shift", "kl", "js", "loss_change")
+    (
+        *("staleness_error", "staleness_cosine", "noise_floor", "shift"),
+        *("stepped_loss", "stepped_loss_fresh", "kl", "js", "loss_change"),
+    )
 )
 
 
@@ -27,6 +30,29 @@ class Sampled:
     inner: dict[str, Any]
     noise: Optional[torch.Tensor] = None  # Δ from the start on other samples, once it is known
     noisy: bool = False  # whether it has been asked for
+
+
+@dataclass(frozen=True)
+class Step:
+    """An outer step that one job alone has brought about."""
+
+    merge: Merge
+    factor: float  # of its Δ in what was merged
+
+    @property
+    def after(self) -> Params:
+        """The next parameters."""
+        return self.merge.after
+
+    def again(self, fresh: torch.Tensor) -> Params:
+        """Return the next parameters by the same step along a fresh Δ; nobody is told of it."""
+        merge = self.merge
+        delta = merge.delta.map(lambda flat: fresh if self.factor == 1.0 else fresh * self.factor)
+        step = type(merge.rule).step  # the rule's own, not that which tells
+        after: Params = step(merge.rule, merge.params, delta, merge.state, base=merge.base, staleness=merge.staleness)[
+            0
+        ]
+        return after
 
 
 @dataclass
@@ -67,8 +93,13 @@ class Probing:
         while len(self.waiting) > MOST:
             del self.waiting[next(iter(self.waiting))]
 
-    def probe(self, id: int, target: Optional[torch.Tensor]) -> Optional[dict[str, Optional[float]]]:
-        """Return the numbers of a sampled job that is merged into the whole model `target`; None: it is not sampled."""
+    def probe(
+        self, id: int, target: Optional[torch.Tensor], step: Optional[Step] = None
+    ) -> Optional[dict[str, Optional[float]]]:
+        """Return the numbers of a sampled job that is merged into the whole model `target`; None: it is not sampled.
+
+        `step`, where the outer step is of this job alone, is to take it again with Δ* in place of Δ.
+        """
         sampled = self.waiting.get(id)
         if sampled is None or target is None or target.numel() != sampled.start.numel():
             return None
@@ -85,6 +116,9 @@ class Probing:
             if self.shift and noise is not None:
                 other = self._delta(sampled, target, other=True)
                 found["shift"] = None if other is None else dot(error, noise - other)
+            if step is not None:
+                losses = self._losses([step.after, step.again(fresh)])
+                found["stepped_loss"], found["stepped_loss_fresh"] = losses
         if noise is not None:
             found["noise_floor"] = ratio(norm(delta - noise), length)
         return found | self._function(sampled.start, target)
@@ -96,6 +130,14 @@ class Probing:
             job = self._probes.elsewhere(job, self.seed)
         ended = None if job is None else self._probes.again(job, sampled.inner)
         return None if ended is None or ended.flat is None else start - ended.flat
+
+    def _losses(self, several: list[Params]) -> list[Optional[float]]:
+        """Losses on the probe batch."""
+        sums, samples = [0.0] * len(several), 0
+        for batch in self._probes.predictions(several, self.samples, self.seed):
+            samples += batch[0].samples
+            sums = [total + each.loss * each.samples for total, each in zip(sums, batch)]
+        return [total / samples if samples else None for total in sums]
 
     def _function(self, base: torch.Tensor, target: torch.Tensor) -> dict[str, Optional[float]]:
         """How much the function has changed on the probe batch: per prediction, and in the loss."""

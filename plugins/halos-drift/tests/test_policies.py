@@ -102,9 +102,13 @@ def test_async_local_sgd(drifting: Any) -> None:
     assert column(lines, "alignment") == close(None, 1, 1, 1)  # v is 0 at first: undefined
     assert column(lines, "spread") == [None] * 4  # alone
     assert column(lines, "gap")[:2] == close(0.0, 1.0)  # as far as the only step so far
-    assert probe(lines, "staleness_error") == close(
-        0.0, 0.095 / (1 - 0.095), 0.095 / 0.81, (third - 0.19) / (1 - third)
-    )
+    errors = (0.0, 0.095 / (1 - 0.095), 0.095 / 0.81, (third - 0.19) / (1 - third))
+    assert probe(lines, "staleness_error") == close(*errors)
+    # ½ (1 − θ)² after the step, and after one of ½ · 0.19 (1 − t) from the same target.
+    thetas, targets = [0.095, 0.19, third, third + 0.5 * 0.19 * 0.81], [0.0, 0.095, 0.19, third]
+    assert probe(lines, "stepped_loss") == close(*(0.5 * (1 - theta) ** 2 for theta in thetas))
+    fresh = [t + 0.5 * 0.19 * (1 - t) for t in targets]
+    assert probe(lines, "stepped_loss_fresh") == close(*(0.5 * (1 - theta) ** 2 for theta in fresh))
 
 
 def test_cosines_between_vectors_that_are_not_parallel(drifting: Any) -> None:
