@@ -22,7 +22,7 @@ ROWS = (
     "plugins policies",
     "config",
     "resume utilization export reading",
-    "__init__ run",
+    "__init__ run compare",
     "testing",
 )
 NEVER = {("sim", "observers")}  # though the row would allow it

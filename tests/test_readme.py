@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from halos.compare import __main__ as compare
 from halos.config.config import load_config
 from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml
@@ -24,6 +25,7 @@ MAINS = {
     "python -m halos.run": run.main,
     "python -m halos.utilization": utilization.main,
     "python -m halos.export": export.main,
+    "python -m halos.compare": compare.main,
 }
 
 
@@ -46,6 +48,9 @@ def test_the_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.Monk
     if module == "python -m halos.export":
         assert arguments[0] == "runs/quickstart"
         arguments = [str(quickstart_finished(tmp_path / "run")), *arguments[1:-1], str(tmp_path / arguments[-1])]
+    if module == "python -m halos.compare":
+        assert arguments[0] == "runs"
+        arguments = [str(two_runs(tmp_path / "runs")), *arguments[1:]]
     assert MAINS[module](arguments) == 0
 
 
@@ -56,6 +61,14 @@ def quickstart_finished(folder: Path) -> Path:
     (folder / "config.yaml").write_text(to_yaml(to_sections(config, plugins)))
     (folder / "summary.json").write_text('{"finished": true}')
     torch.save(config.model.build(config.data.vocabulary(), seed=0).state_dict(), folder / "model.pt")
+    return folder
+
+
+def two_runs(folder: Path) -> Path:
+    """Two policies' runs, as timelines."""
+    for policy in ("diloco", "async_local_sgd"):
+        short = ["executor.name=timing", "budget.local_steps=1", f"out={folder / policy}"]
+        assert run.main([f"configs/small/{policy}.yaml", *short]) == 0
     return folder
 
 

@@ -264,6 +264,9 @@ PREPARED |= {
     "`--plot` `a.png`, but matplotlib is not installed": unavailable(
         "matplotlib.figure", "curves.yaml", "--plot", "a.png"
     ),
+    "`--html` `a.html`, but matplotlib is not installed": unavailable(
+        "matplotlib.figure", "python -m halos.compare runs --html a.html"
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from halos.compare import __main__ as compare
 from halos.export import __main__ as export
 from halos.plugins.registry import KINDS, Plugins
 from halos.run import cli as run
@@ -29,7 +30,12 @@ from tests.mistakes import bad_inputs, bad_runs
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGES = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "setup.cfg").exists())
-MAINS = {"halos.run": run.main, "halos.utilization": utilization.main, "halos.export": export.main}
+MAINS = {
+    "halos.run": run.main,
+    "halos.utilization": utilization.main,
+    "halos.export": export.main,
+    "halos.compare": compare.main,
+}
 PREPARED = {**bad_inputs.PREPARED, **bad_runs.PREPARED}
 SILENT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)  # as Python has it
 
@@ -96,7 +102,9 @@ def give(
     def answer(row: Row) -> Answer:
         for name, text in FILES.items():
             bad_inputs.write(name, text)
-        for name, content in finished.items() if re.search("--resume|halos.export", row.section + row.given) else ():
+        for name, content in (
+            finished.items() if re.search("--resume|halos.export|halos.compare", row.section + row.given) else ()
+        ):
             bad_inputs.write(name, content)
         main, words = run.main, PREPARED[row.given](monkeypatch, stack) if in_words(row.given) else spans(row.given)
         if row.section == UTILIZATION:
