@@ -62,7 +62,7 @@ def _told(
     @wraps(step)
     def told(params: Params, delta: Params, state: Any, **more: Any) -> tuple[Params, Any]:
         after, following = step(params, delta, state, **more)
-        tell(Merge(now(), rule, params, delta, state, after, **more))
+        tell(Merge(now(), rule, params, delta, state, after, lambda other: step(params, other, state, **more)[0]))
         return after, following
 
     return told

@@ -103,9 +103,12 @@ class Trainer:
     def state_of(self, worker: int) -> WorkerState:
         """Return a worker's own state, made at its first job."""
         if worker not in self._states:
-            scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
-            self._states[worker] = WorkerState(self._optimizer(), scaler)
+            self._states[worker] = self._new()
         return self._states[worker]
+
+    def _new(self) -> WorkerState:
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
+        return WorkerState(self._optimizer(), scaler)
 
     def state(self) -> dict[str, Any]:
         """Return the states of all workers that had a job, by worker, in plain values and tensors (not copied)."""
@@ -142,15 +145,16 @@ class Trainer:
 
         Afterwards it has the very state that it had, and as many steps are skipped. Raises as `restore` does.
         """
-        mine, skipped = self._states.get(worker), self.skipped
+        mine, skipped, other = self._states.get(worker), self.skipped, self._new()
+        self._load(other, _copied(inner))
+        self._states[worker] = other
         try:
-            self._states.pop(worker, None)
-            self._load(self.state_of(worker), _copied(inner))
             yield
         finally:
             self.skipped = skipped
-            self._states.pop(worker, None)
-            if mine is not None:
+            if mine is None:
+                del self._states[worker]
+            else:
                 self._states[worker] = mine
 
     def second_moments(self, worker: int) -> Optional[Params]:

@@ -249,8 +249,7 @@ class Merge(NamedTuple):
     delta: Params  # what was merged: of an average, that
     state: Any  # the rule's, before
     after: Params  # the next parameters
-    base: Optional[Params] = None  # what `delta` was computed from; None: the policy did not say
-    staleness: int = 0  # versions ago, as the policy said
+    again: Callable[[Params], Params]  # what another pseudo-gradient would have led to instead; nobody is told of it
 
     @property
     def momentum(self) -> Optional[Params]:

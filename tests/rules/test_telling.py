@@ -81,7 +81,8 @@ def test_a_step_is_told_with_what_there_was_before_and_after() -> None:
         (7.0, -0.75, 1.0, 1.0, -1.625),
     ]
     assert all(each.rule is policy.outer for each in told)
-    assert [(each.base, each.staleness) for each in told] == [(None, 0), (told[0].after, 1)]
+    # Had the second been 2: v = 2.5, θ = −0.75 − ½ (2 + 1.25); it is still nobody's but the first two.
+    assert of(told[1].again(one(2.0))) == -2.375 and len(told) == 2
     assert vars(policy.outer) == {"lr": 0.5, "momentum": 0.5}
 
 
@@ -99,7 +100,7 @@ def test_the_momentum_is_what_the_rule_says_it_is() -> None:
         theta, state = one(0.0), rule.init(one(0.0))
         for _ in range(steps):
             theta, state = rule.step(theta, one(1.0), state)
-        return Merge(0.0, rule, theta, one(1.0), state, theta).momentum
+        return Merge(0.0, rule, theta, one(1.0), state, theta, lambda other: other).momentum
 
     assert of(momentum(Nesterov(), 1)) == 1.0
     assert of(momentum(DelayedNesterov(buffer=2), 1)) == 0.0

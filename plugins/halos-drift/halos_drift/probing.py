@@ -46,13 +46,7 @@ class Step:
 
     def again(self, fresh: torch.Tensor) -> Params:
         """Return the next parameters by the same step along a fresh Δ; nobody is told of it."""
-        merge = self.merge
-        delta = merge.delta.map(lambda flat: fresh if self.factor == 1.0 else fresh * self.factor)
-        step = type(merge.rule).step  # the rule's own, not that which tells
-        after: Params = step(merge.rule, merge.params, delta, merge.state, base=merge.base, staleness=merge.staleness)[
-            0
-        ]
-        return after
+        return self.merge.again(self.merge.delta.map(lambda _: fresh if self.factor == 1.0 else fresh * self.factor))
 
 
 @dataclass
