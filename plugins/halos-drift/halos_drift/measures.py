@@ -18,15 +18,16 @@ LOGITS = 1 << 20  # logits at a time
 
 
 def dot(*factors: torch.Tensor) -> float:
-    """Return Σ_j of the product of all factors' j-th elements: ⟨x, y⟩, or Σ w x y."""
+    """Return Σ_j of the product of all factors' j-th elements: ⟨x, y⟩, or Σ w x y (w x in their own precision)."""
     total = 0.0
     *most, last = factors
     for first in range(0, last.numel(), BLOCK):
         end = min(first + BLOCK, last.numel())
         product, other = (each[: end - first] for each in _scratch(last.device))
-        product.copy_(most[0][first:end])
+        several = most[0][first:end]
         for each in most[1:]:
-            product.mul_(each[first:end])
+            several = several * each[first:end]
+        product.copy_(several)
         total += float(torch.dot(product, other.copy_(last[first:end])))
     return total
 
