@@ -37,10 +37,11 @@ from halos.rules.weights import ContributionWeights, Uniform
 from halos.seeds import generator, own_seed, seed_for
 from halos.sim.backlog import Backlog
 from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
+from halos.sim.probes import Probes
 from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation, SyncPolicy
 from halos.sim.transit.collectives import Collective
-from halos.training import Executor, Job, Outcome, Task
+from halos.training import Executor, Job, Outcome, Prediction, Task
 from halos.training.inline import Inline
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
@@ -51,6 +52,7 @@ from halos.values.records import (
     EndToEnd,
     Evaluation,
     LostJob,
+    Merge,
     Share,
     Summary,
     Transfer,
@@ -112,6 +114,7 @@ __all__ = [
     "Lost",
     "LostJob",
     "Matrix",
+    "Merge",
     "MergeRule",
     "Model",
     "Nesterov",
@@ -121,6 +124,8 @@ __all__ = [
     "Outage",
     "Outcome",
     "Params",
+    "Prediction",
+    "Probes",
     "Region",
     "Register",
     "Round",

@@ -31,7 +31,7 @@ SIM = (  # the same inside sim
     "clock ledger origins servers listeners course lr_clock",
     "rounds limits",
     "parts",
-    "faults",
+    "faults probes",
     "transit",
     "jobs",
     "evaluations",

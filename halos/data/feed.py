@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Optional, TypeAlias
 
 import numpy as np
 import torch
@@ -81,10 +81,11 @@ class Feed:
             epoch, offset, count = epoch + 1, 0, count - (end - offset)
         return joined(pieces)
 
-    def validation(self, batch_size: int) -> Iterator[torch.Tensor | Batch]:
-        """The tail of the corpus, in order, in batches; the last one may be smaller."""
-        end = len(self.corpus)
-        for first in range(end - self.options.validation_samples, end, batch_size):
+    def validation(self, batch_size: int, most: Optional[int] = None) -> Iterator[torch.Tensor | Batch]:
+        """The tail of the corpus, in order, in batches, or the first `most` samples of it; the last may be smaller."""
+        begins = len(self.corpus) - self.options.validation_samples
+        end = len(self.corpus) if most is None else min(begins + most, len(self.corpus))
+        for first in range(begins, end, batch_size):
             last = min(first + batch_size, end)
             yield self._read(slice(first, last), last - first)
 

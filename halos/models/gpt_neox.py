@@ -150,6 +150,12 @@ class GPTNeoX:
                 weights.fill(network, tensors, self.weights)
         return network
 
+    def logits(self, module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits of every next token, [batch, length, vocabulary]."""
+        network: Any = module
+        logits: torch.Tensor = network.logits(batch[:, :-1])
+        return logits
+
     def metrics(self, module: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the loss, and the accuracy: the fraction of tokens that are the likeliest ones."""
         network: Any = module  # what `build` has built

@@ -15,7 +15,7 @@ from halos.hooks import Register, hookspec
 
 if TYPE_CHECKING:
     from halos.observers.experiment import Experiment
-    from halos.values.records import Commit, Evaluation, LostJob, Summary, Transfer, Update
+    from halos.values.records import Commit, Evaluation, LostJob, Merge, Summary, Transfer, Update
 
 # One of many, by name in the config
 
@@ -111,6 +111,11 @@ def on_transfer(transfer: Transfer) -> None:
 @hookspec
 def on_commit(commit: Commit) -> None:
     """A server's model has changed."""
+
+
+@hookspec
+def on_merge(merge: Merge) -> None:
+    """A merge rule in a field of the policy has made a step; the commit of what came of it follows, if it is one."""
 
 
 @hookspec

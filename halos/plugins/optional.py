@@ -7,11 +7,13 @@ marked `@hookimpl` and named after an event hook of hookspecs.py: then it is tol
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional, Protocol
 
 import torch
 
 from halos.sim.simulation import Simulation
+from halos.training import Job, Outcome, Prediction
 from halos.values.params import Params
 from halos.world.cluster import Cluster, Worker
 
@@ -67,6 +69,13 @@ class CodecMay(Protocol):
         """As a policy's."""
 
 
+class MergeRuleMay(Protocol):
+    """A merge rule (halos.MergeRule)."""
+
+    def momentum_of(self, state: Any) -> Optional[Params]:
+        """Return the outer momentum in a state, for those who measure; what the next step adds to, or its like."""
+
+
 class NetworkMay(Protocol):
     """A network model (halos.NetworkModel)."""
 
@@ -93,6 +102,9 @@ class ModelMay(Protocol):
 
         Numbers or tensors. If `loss` is among them, the module is not asked for it as well.
         """
+
+    def logits(self, module: torch.nn.Module, batch: Any) -> torch.Tensor:
+        """Return the logits of a batch, [predictions, classes] or […, classes], for those who measure."""
 
     def hugging_face(
         self, tensors: dict[str, torch.Tensor], sequence_length: int
@@ -140,6 +152,35 @@ class ExecutorMay(Protocol):
     def skipped_steps(self) -> Optional[int]:
         """Return how many local steps fp16's loss scaling has left out so far, for the summary; None: not fp16."""
 
+    def remember(self, wanted: Callable[[int], bool]) -> None:
+        """From now on, keep the inner state with which every `wanted` job (by id) begins, until `recall`."""
+
+    def recall(self, job: int) -> Optional[dict[str, Any]]:
+        """Return what `remember` has kept of a job, and keep it no longer: plain values and tensors, for `probe`.
+
+        None: nothing is kept of it.
+        """
+
+    def probe(self, job: Job, inner: dict[str, Any]) -> Outcome:
+        """Return what would have come of `job`, begun with the inner state `inner`, and leave no trace of that.
+
+        It is any job, as it was but for its start, say, or its samples: what it draws follows from worker and id, as
+        ever. Afterwards workers' inner states, counts and generators are what they were. Raises as `result` does.
+        """
+
+    def predictions(self, several: Sequence[Params], samples: int, seed: int) -> Iterator[list[Prediction]]:
+        """Yield, batch by batch, what each of `several` parameters makes of the same samples, so many in all.
+
+        They are the first validation samples, or training samples drawn by `seed` where nothing is held out. The
+        module is in evaluation mode, as in `evaluate`, and no trace is left.
+        """
+
+    def second_moments(self, worker: int) -> Optional[Params]:
+        """Return the mean squared gradients that the worker's optimizer keeps, without their bias (Adam's v̂), copied.
+
+        None if it keeps none.
+        """
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold of it: plain values and tensors. Runs are checkpointed only with it."""
 
@@ -149,6 +190,9 @@ class ExecutorMay(Protocol):
 
 class ObserverMay(Protocol):
     """An observer (halos.Observer)."""
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's; it may ask `sim.probes` from then on."""
 
     def summary(self) -> dict[str, Any]:
         """Return its numbers for the summary (`observers`, under its name), however the run ended; plain values.
@@ -174,6 +218,7 @@ MAY: dict[str, type[Any]] = {
     "step allocation": StepsMay,
     "contribution weights": WeightsMay,
     "codec": CodecMay,
+    "merge rule": MergeRuleMay,
     "network model": NetworkMay,
     "model": ModelMay,
     "compute model": ComputeMay,

@@ -46,6 +46,12 @@ class Taped:
             self._tape.add_optional(outcome.loss)
         return outcome
 
+    def __getattr__(self, name: str) -> Any:
+        """What is asked beside the run, never in a replay, is the executor's own matter, where it has that."""
+        if name not in ("remember", "recall", "probe", "predictions", "second_moments"):
+            raise AttributeError(name)
+        return getattr(self._executor, name)
+
     @property
     def step(self) -> Callable[[Params, Params, int], Params]:
         """There is one where the executor has one."""

@@ -16,7 +16,8 @@ class MergeRule(Protocol):
     """`init` gives the state, `step` the next parameters and state; neither modifies what it is given.
 
     A policy may keep several states of one rule (one per server, replica or fragment), and passes
-    parameters or parts of them alike.
+    parameters or parts of them alike. A method `momentum_of(state)` may return the momentum in a state, for those who
+    measure.
     """
 
     def init(self, params: Params) -> Any:
@@ -74,6 +75,9 @@ class Nesterov:
         )
         return moved, velocity
 
+    def momentum_of(self, state: Params) -> Params:
+        return state
+
 
 @dataclass(frozen=True)
 class DelayedState:
@@ -128,6 +132,9 @@ class DelayedNesterov:
             )
         return moved, DelayedState(momentum, gathered, state.count + 1)
 
+    def momentum_of(self, state: DelayedState) -> Params:
+        return state.momentum
+
 
 @dataclass(frozen=True)
 class AdamState:
@@ -173,6 +180,9 @@ class Adam:
             second,
         )
         return moved, AdamState(first, second, count)
+
+    def momentum_of(self, state: AdamState) -> Params:
+        return state.first
 
 
 def _check_lr(lr: float) -> None:

@@ -168,6 +168,9 @@ def _prepare(config: Config, simulation: Simulation) -> None:
     for key in ("policy", "steps", "weights", "codec"):
         with under(key):
             call(getattr(config, key), "prepare", simulation)
+    for name, observer in config.observers.extra.items():
+        with under(f"observers.extra.{name}"):
+            call(observer, "prepare", simulation)
     with under("evaluate"):
         simulation.evaluations.check()
 

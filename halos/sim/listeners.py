@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import pluggy
 
-from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
+from halos.values.records import Commit, Evaluation, LostJob, Merge, Transfer, Update
 
 Listener = Callable[[Any], Any]
 
@@ -52,6 +52,9 @@ class Listeners:
         self.transfer: Callable[[Transfer], None] = self._bound(hook.on_transfer, "transfer")
         self.commit: Callable[[Commit], None] = self._bound(hook.on_commit, "commit")
         self.evaluate: Callable[[Evaluation], None] = self._bound(hook.on_evaluate, "evaluation")
+        self.merge: Optional[Callable[[Merge], None]] = None  # nobody listens
+        if hook.on_merge.get_hookimpls():
+            self.merge = self._bound(hook.on_merge, "merge")
 
     def _bound(self, caller: pluggy.HookCaller, argument: str) -> Callable[[Any], Any]:
         implementations = caller.get_hookimpls()

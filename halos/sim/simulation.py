@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Optional, Protocol, TypeVar, Union
 
 from halos.errors import UserError
 from halos.rules.codecs import Codec
+from halos.rules.telling import telling
 from halos.sim.clock import Clock, Deadlock, Event, Process
 from halos.sim.evaluations import Evaluations
 from halos.sim.faults.hazards import hazards_of
@@ -22,6 +24,7 @@ from halos.sim.listeners import Listeners
 from halos.sim.lr_clock import LrClock, LrStep
 from halos.sim.origins import Origins
 from halos.sim.parts import Parts
+from halos.sim.probes import Probes
 from halos.sim.rounds import Round, Rounds
 from halos.sim.servers import Servers
 from halos.sim.transit.collectives import Collective, Collectives
@@ -94,6 +97,7 @@ class Simulation:
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
         self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards)
+        self.probes = Probes(parts.executor, parts.order, cluster, self._wire.lossless)  # for observers
         self._events: dict[Hashable, Event[Any]] = {}
         self.evaluations = Evaluations(parts, self.clock, self.ledger, self._servers, self.jobs, self._tell)
 
@@ -140,9 +144,12 @@ class Simulation:
         self._tell.bind()  # again: who had to be called aside for checkpoints may not have to any more
         if self._parts.evaluate.every_seconds is not None:
             between = partial(self._between, between)
+        merges = self._tell.merge
+        told = nullcontext() if merges is None else telling(policy, lambda: self.clock.now, merges)
         self.clock.spawn(policy.run(self))
         try:
-            self.clock.run(self.limits.seconds, between)
+            with told:
+                self.clock.run(self.limits.seconds, between)
         except Deadlock as error:
             raise type(error)(f"{error}{self.faults.gone()}") from None
         finally:

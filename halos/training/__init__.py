@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional, Protocol, Union
 
+import torch
+
 from halos.data import DataSource
 from halos.models import Model
 from halos.seeds import own_seed
@@ -59,6 +61,14 @@ class Outcome(NamedTuple):
     losses: tuple[float, ...]  # training losses, each a mean; none if nothing is trained
     chunks: tuple[int, ...]  # over how many steps each of them is
     loss: Optional[float] = None  # mean over all its steps; None: as the chunks have it
+
+
+class Prediction(NamedTuple):
+    """What a model makes of a batch of `samples`: its mean `loss`, and logits [predictions, classes] if it has any."""
+
+    samples: int
+    loss: float
+    logits: Optional[torch.Tensor]
 
 
 Measured = Union[float, dict[str, float], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Optional, cast
@@ -15,7 +15,8 @@ from halos.data.feed import Feed
 from halos.errors import ConfigError, UserError, require, under
 from halos.hooks import Register, hookimpl
 from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
-from halos.training import Job, Outcome, Task
+from halos.seeds import generator
+from halos.training import Job, Outcome, Prediction, Task
 from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
@@ -46,6 +47,8 @@ class Inline:
                 self._trainer = Trainer(module, task.train, device, task.model_seed)
         self._task = task
         self._corpus = corpus
+        self._wanted: Optional[Callable[[int], bool]] = None
+        self._begun: dict[int, dict[str, Any]] = {}  # by job, the inner state that it began with, until it is recalled
         self._sets = {"validation": self._feed}
         for name, source in task.evaluation_sets.items():
             with under(f"evaluate.sets.{name}"):
@@ -60,6 +63,11 @@ class Inline:
         pass  # computed when its result is due: nothing else runs meanwhile
 
     def result(self, job: Job) -> Outcome:
+        if self._wanted is not None and self._wanted(job.id):
+            self._begun[job.id] = self._trainer.copied(job.worker)
+        return self._trained(job)
+
+    def _trained(self, job: Job) -> Outcome:
         batches = self._batches(job)
         with self._indexing("data"):
             if job.gradient:
@@ -104,6 +112,30 @@ class Inline:
         """Return how many local steps fp16's loss scaling has left out so far; None in another precision."""
         return self._trainer.skipped if self._task.train.precision == "fp16" else None
 
+    def remember(self, wanted: Callable[[int], bool]) -> None:
+        """Keep the inner state that every `wanted` job (by id) begins with, until `recall`."""
+        self._wanted = wanted
+
+    def recall(self, job: int) -> Optional[dict[str, Any]]:
+        """Return what is kept of a job, and keep it no longer."""
+        return self._begun.pop(job, None)
+
+    def probe(self, job: Job, inner: dict[str, Any]) -> Outcome:
+        """Return what would have come of `job`, begun with that inner state; no trace is left."""
+        with self._trainer.standing_in(job.worker, inner):
+            return self._trained(job)
+
+    def predictions(self, several: Sequence[Params], samples: int, seed: int) -> Iterator[list[Prediction]]:
+        """Yield what several models make of the same samples, batch by batch; see ExecutorMay."""
+        logits = getattr(self._task.model, "logits", None)
+        for batch in tensors(self._probed(samples, seed)):
+            with self._indexing(self._feed.section):
+                yield [self._trainer.predict(params, batch, logits) for params in several]
+
+    def second_moments(self, worker: int) -> Optional[Params]:
+        """Return Adam's v̂ of a worker, copied; None where there is none."""
+        return self._trainer.second_moments(worker)
+
     def state(self) -> dict[str, Any]:
         """Return all workers' inner state (optimizers, buffers): plain values and tensors (not copied)."""
         return self._trainer.state()
@@ -136,6 +168,17 @@ class Inline:
                 f"model: {type(self._task.model).__name__} cannot index what {section} holds ({error}): it needs a row"
                 f" for each of {self._corpus.vocab_size} tokens, and for each position if it numbers these"
             ) from error
+
+    def _probed(self, samples: int, seed: int) -> Iterator[torch.Tensor | Batch]:
+        """Micro-batches of the first validation samples, or one by one of training samples drawn by `seed`."""
+        if self._feed.validation_samples:
+            yield from self._feed.validation(self._task.train.micro, samples)
+            return
+        shards = [(shard, size) for shard, size in enumerate(self._feed.sizes) if size]
+        for index in range(samples):
+            draw = generator(seed, "probed sample", index)
+            shard, size = shards[draw.integers(len(shards))]
+            yield self._feed.train(shard, int(draw.integers(size)), 1)
 
     def _first_batches(self) -> Iterator[torch.Tensor | Batch]:
         """Micro-batches of somebody's first samples, as training reads them; as many as there are."""

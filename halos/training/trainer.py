@@ -12,6 +12,7 @@ from halos.errors import ConfigError, Diverged, UserError
 from halos.models import Model
 from halos.models.building import trained
 from halos.seeds import drawing, seed_for
+from halos.training import Prediction
 from halos.training.kept import Kept, State
 from halos.training.look import look
 from halos.training.losses import Losses
@@ -20,6 +21,7 @@ from halos.values.params import Layout, Params
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
 Metrics: TypeAlias = "Callable[[torch.nn.Module, Any], dict[str, Any]]"  # of a batch, as a model's own
+Logits: TypeAlias = "Callable[[torch.nn.Module, Any], torch.Tensor]"  # likewise
 SHARED = -1  # the worker number of the state that is no worker's
 LEAST_SCALE = 2.0**-14  # fp16's smallest normal number; a loss scaled by less has no gradients left in it
 
@@ -101,34 +103,76 @@ class Trainer:
     def state_of(self, worker: int) -> WorkerState:
         """Return a worker's own state, made at its first job."""
         if worker not in self._states:
-            scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
-            self._states[worker] = WorkerState(self._optimizer(), scaler)
+            self._states[worker] = self._new()
         return self._states[worker]
+
+    def _new(self) -> WorkerState:
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
+        return WorkerState(self._optimizer(), scaler)
 
     def state(self) -> dict[str, Any]:
         """Return the states of all workers that had a job, by worker, in plain values and tensors (not copied)."""
-        workers = {
-            str(worker): {"optimizer": own.optimizer.state_dict(), "scaler": own.scaler.state_dict(), "kept": own.kept}
-            for worker, own in self._states.items()
-        }
+        workers = {str(worker): _saved(own) for worker, own in self._states.items()}
         return {"workers": workers, "skipped": self.skipped}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned. Raises ValueError if it is not of this model and optimizer."""
         self.skipped = int(state["skipped"])
         for worker, saved in state["workers"].items():
-            mine = self.state_of(int(worker))
-            moments, options = saved["optimizer"]["state"], mine.optimizer.state_dict()["param_groups"]
-            check_moments(moments, mine.optimizer, MOMENTS[self.options.optimizer.name])
-            mine.optimizer.load_state_dict({"state": moments, "param_groups": options})  # options: as configured
-            if not all(isinstance(value, (int, float)) for value in saved["scaler"].values()):
-                raise ValueError("a loss scale that is no number")
-            mine.scaler.load_state_dict(saved["scaler"])
-            mine.kept = self.kept.checked(saved["kept"], self.device)
+            self._load(self.state_of(int(worker)), saved)
+
+    def _load(self, mine: WorkerState, saved: dict[str, Any]) -> None:
+        moments, options = saved["optimizer"]["state"], mine.optimizer.state_dict()["param_groups"]
+        check_moments(moments, mine.optimizer, MOMENTS[self.options.optimizer.name])
+        mine.optimizer.load_state_dict({"state": moments, "param_groups": options})  # options: as configured
+        if not all(isinstance(value, (int, float)) for value in saved["scaler"].values()):
+            raise ValueError("a loss scale that is no number")
+        mine.scaler.load_state_dict(saved["scaler"])
+        mine.kept = self.kept.checked(saved["kept"], self.device)
 
     def forget(self, worker: int) -> None:
         """Forget the worker's state; its next job begins with a new one."""
         self._states.pop(worker, None)
+
+    def copied(self, worker: int) -> dict[str, Any]:
+        """Return a worker's state, a copy of it, as `state` has it."""
+        copied: dict[str, Any] = _copied(_saved(self.state_of(worker)))
+        return copied
+
+    @contextmanager
+    def standing_in(self, worker: int, inner: dict[str, Any]) -> Iterator[None]:
+        """For the body, let the worker have the state `inner` (as `copied` returned it, copied again).
+
+        Afterwards it has the very state that it had, and as many steps are skipped. Raises as `restore` does.
+        """
+        mine, skipped, other = self._states.get(worker), self.skipped, self._new()
+        self._load(other, _copied(inner))
+        self._states[worker] = other
+        try:
+            yield
+        finally:
+            self.skipped = skipped
+            if mine is None:
+                del self._states[worker]
+            else:
+                self._states[worker] = mine
+
+    def second_moments(self, worker: int) -> Optional[Params]:
+        """Return Adam's v̂ of a worker, copied: v / (1 − β₂^t); None where there is none yet."""
+        mine = self._states.get(worker)
+        if mine is None or self.options.optimizer.name != "adamw":
+            return None
+        flat, moments = torch.zeros_like(self.flat), mine.optimizer.state
+        first = 0
+        for group in mine.optimizer.param_groups:
+            (vector,) = group["params"]
+            kept = moments.get(vector)
+            if not kept:
+                return None
+            steps = float(kept["step"])
+            flat[first : first + len(vector)] = kept["exp_avg_sq"] / (1.0 - group["betas"][1] ** steps)
+            first += len(vector)
+        return Params(self.layout, flat)
 
     def train(
         self,
@@ -224,6 +268,17 @@ class Trainer:
         self.module.train()
         return {name: float(total) / samples for name, total in totals.items()}
 
+    def predict(self, params: Params, batch: torch.Tensor, logits: Optional[Logits] = None) -> Prediction:
+        """Return what `params` make of a batch, as in `evaluate`; `logits` gives the module's, if anybody does."""
+        self.flat.copy_(_data(params))
+        precision, here = self._precision(), batch.to(self.device)
+        self.module.eval()
+        with torch.no_grad(), self._as(self._mean(), "evaluation"), precision():
+            loss = float(self.module(here))
+            made = None if logits is None else logits(self.module, here).flatten(0, -2)
+        self.module.train()
+        return Prediction(len(batch), loss, made)
+
     def whole(self, params: Params) -> dict[str, torch.Tensor]:
         """Return the module's state dict at `params`, copied to the CPU, with buffers as in evaluations."""
         self.flat.copy_(_data(params))
@@ -308,6 +363,20 @@ class Trainer:
             return nullcontext
         dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float16
         return lambda: torch.autocast(self.device.type, dtype=dtype)
+
+
+def _saved(own: WorkerState) -> dict[str, Any]:
+    """A worker's state in plain values and tensors (not copied)."""
+    return {"optimizer": own.optimizer.state_dict(), "scaler": own.scaler.state_dict(), "kept": own.kept}
+
+
+def _copied(value: Any) -> Any:
+    """The same with copies of all tensors."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _data(params: Params) -> torch.Tensor:

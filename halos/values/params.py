@@ -45,6 +45,7 @@ class Layout:
         others = {name: shape for name, shape in shapes.items() if len(shape) < 2}
         self._lay_out({**decayed, **others}, torch.float32 if dtype is None else dtype)
         self.serials = Serials()
+        self.fragment: Optional[Fragment] = None  # where it lies in the run's whole layout, of a part of that
 
     def _lay_out(self, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> None:
         """Place tensors one after another, in the order given."""
@@ -78,6 +79,7 @@ class Layout:
             part: Layout = object.__new__(Layout)
             part._lay_out({name: shape for start, stop in key for name, shape in self._pieces(start, stop)}, self.dtype)
             part.serials = self.serials
+            part.fragment = fragment if self.fragment is None else _inside(self.fragment, fragment)
             self._parts[key] = part
         return self._parts[key]
 
@@ -89,6 +91,19 @@ class Layout:
             if low < high:
                 whole = high - low == math.prod(shape)
                 yield (name, shape) if whole else (f"{name}[{low - first}:{high - first}]", (high - low,))
+
+
+def _inside(outer: Fragment, inner: Fragment) -> Fragment:
+    """Return `inner`, slices of what `outer` picks, as slices of what that picks from."""
+    found = []
+    for piece in inner:
+        first = 0  # of this outer slice, in what all of them make up
+        for each in outer:
+            low, high = max(piece.start, first), min(piece.stop, first + each.stop - each.start)
+            if low < high:
+                found.append(slice(each.start + low - first, each.start + high - first))
+            first += each.stop - each.start
+    return tuple(found)
 
 
 class Params:

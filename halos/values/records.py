@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import mul
@@ -234,6 +234,28 @@ class Commit(NamedTuple):
             f'"norm": {number(self.norm)}, "step_norm": {number(self.step_norm)}, '
             f'"contributions": [{", ".join([share.as_json() for share in self.shares])}]}}'
         )
+
+
+class Merge(NamedTuple):
+    """A merge rule's step: with `state`, it took `params` to `after` along the pseudo-gradient `delta`.
+
+    Told as it happens, by rules that a policy has in its fields; a commit of `after`, or of what `after` is a part of,
+    may follow. Parameters are to be looked at, not kept.
+    """
+
+    time: float  # when
+    rule: Any  # the merge rule
+    params: Params  # before; of a fragment, those
+    delta: Params  # what was merged: of an average, that
+    state: Any  # the rule's, before
+    after: Params  # the next parameters
+    again: Callable[[Params], Params]  # what another pseudo-gradient would have led to instead; nobody is told of it
+
+    @property
+    def momentum(self) -> Optional[Params]:
+        """The outer momentum before the step, as the rule says it (its method `momentum_of`); None: it has none."""
+        says: Optional[Callable[[Any], Optional[Params]]] = getattr(self.rule, "momentum_of", None)
+        return None if says is None else says(self.state)
 
 
 class LostJob(NamedTuple):

@@ -58,6 +58,10 @@ class Transformers:
         model.forward = MethodType(_mean_loss, model)  # names of parameters stay as transformers has them
         return model  # type: ignore[no-any-return]
 
+    def logits(self, module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits of every next token, [batch, length, vocabulary]."""
+        return _logits(module, batch)
+
     def hugging_face(
         self, tensors: dict[str, torch.Tensor], sequence_length: int
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -128,9 +132,14 @@ def _mean_loss(self: Any, batch: torch.Tensor) -> torch.Tensor:
     length, most = batch.shape[1] - 1, getattr(self.config.get_text_config(), "max_position_embeddings", None)
     if most is not None and length > most:
         raise ConfigError("data.sequence_length", f"{length} is more than the model's max_position_embeddings, {most}")
-    logits = type(self).forward(self, input_ids=batch[:, :-1]).logits.flatten(0, 1)  # [batch · length, vocabulary]
+    logits = _logits(self, batch).flatten(0, 1)  # [batch · length, vocabulary]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(logits, batch[:, 1:].reshape(-1))
+
+
+def _logits(model: Any, batch: torch.Tensor) -> torch.Tensor:
+    """int64 [batch, length + 1] → logits of its `length` next tokens, [batch, length, vocabulary]."""
+    return type(model).forward(model, input_ids=batch[:, :-1]).logits  # type: ignore[no-any-return]
 
 
 def _library() -> Any:

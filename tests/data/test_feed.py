@@ -158,6 +158,8 @@ def test_without_wrapping_the_last_sample_can_be_read_and_no_further() -> None:
 def test_validation_is_the_tail_in_order() -> None:
     one = feed(samples=12, validation_samples=5)
     assert [rows(batch) for batch in one.validation(2)] == [[7, 8], [9, 10], [11]]
+    assert [rows(batch) for batch in one.validation(2, 3)] == [[7, 8], [9]]
+    assert [rows(batch) for batch in one.validation(4, 9)] == [[7, 8, 9, 10], [11]]
     assert one.validation_samples == 5
     assert one.sizes == [7]
 

@@ -103,7 +103,7 @@ def test_the_summary_has_the_documented_keys(folder):
         "drift", "goodput", "policy_report", "versions", "finished", "lost", "parameters", "final_losses",
         "final_metrics", "final_losses_of", "observers", "unfinished",
     }  # fmt: skip
-    assert (found["observers"], found["unfinished"]) == ({}, [])
+    assert (found["observers"], found["unfinished"]) == ({}, {"jobs": [], "collective_since": None})
     assert (found["name"], found["policy"], found["seed"], found["finished"]) == ("run", "diloco", 1234, True)
     assert (found["simulated_seconds"], found["tokens"], found["commits"], found["updates"]) == (4.0, 64, 2, 4)
     assert found["steps"] == {"trained": 8, "committed": 8, "dropped": 0, "in_flight": 0, "lost": 0}

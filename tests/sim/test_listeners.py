@@ -86,6 +86,19 @@ def test_without_listeners_nothing_happens() -> None:
     assert LOG == []
 
 
+def test_merges_are_told_only_where_somebody_listens() -> None:
+    class Hears:
+        @hookimpl
+        def on_merge(self, merge: Any) -> None:
+            LOG.append(merge)
+
+    assert listeners(Observer("a"))[0].merge is None
+    tell, _ = listeners(Hears())
+    assert tell.merge is not None
+    tell.merge(7)  # type: ignore[arg-type]
+    assert LOG == ["aside", 7]
+
+
 def test_what_must_not_come_between_waits_until_all_have_heard() -> None:
     def stop() -> None:
         raise KeyboardInterrupt

@@ -16,8 +16,9 @@ from halos.errors import ConfigError
 from halos.models.building import built
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
+from halos.testing.conformance.networks import small_cluster
 from halos.testing.resuming import problem
-from halos.training import inline
+from halos.training import Task, inline
 from halos.training.trainer import Trainer
 from tests.keeping import HERE
 from tests.small_runs import Policy
@@ -51,6 +52,30 @@ def test_a_gradient_is_the_mean_at_the_start_and_a_step_along_it_belongs_to_no_w
 
     run = record(tiny(budget={"local_steps": 2}), policy=Policy(body))
     assert run.evaluations[-1].loss == pytest.approx(0.9**2)
+
+
+@pytest.mark.parametrize(("held_out", "asked", "samples"), [(8, 3, 3), (2, 5, 2), (0, 5, 5)])
+def test_predictions_are_of_what_is_held_out_or_of_samples_drawn_by_the_seed(
+    held_out: int, asked: int, samples: int
+) -> None:
+    """Of a linear regression: each sample's own loss, the mean over all of them as in an evaluation."""
+    sections = tiny(
+        model={"name": "linear_regression", "features": 3},
+        data={"validation_samples": held_out},
+        train={"batch_size": 2},
+    )
+    config, _ = resolved(sections)
+    executor: Any = config.executor
+    start = executor.open(Task(config.model, config.data, config.train, small_cluster(1), 0, {}))
+    made = [list(executor.predictions([start, start], asked, seed)) for seed in (0, 0, 1)]
+    for batches in made:
+        assert sum(one.samples for one, _ in batches) == samples
+        assert all(one == other and one.logits is None for one, other in batches)
+    losses = [[one.loss for one, _ in batches] for batches in made]
+    assert losses[0] == losses[1] and (losses[0] == losses[2]) == (held_out > 0)
+    if asked > held_out > 0:  # all of them
+        found = executor.evaluate(start, "validation")["loss"]
+        assert sum(one.loss * one.samples for one, _ in made[0]) / samples == pytest.approx(found)
 
 
 @pytest.mark.parametrize(("optimizer", "vectors"), [("adamw", 2 * 16 + 4), ("momentum", 16 + 4), ("sgd", 4)])

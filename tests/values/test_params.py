@@ -56,6 +56,14 @@ def test_a_fragment_is_taken_out_and_put_back() -> None:
         a[(slice(4, 9),)]
 
 
+def test_a_part_knows_where_it_lies_in_the_whole() -> None:
+    fragment = (slice(1, 2), slice(3, 6))
+    part = LAYOUT.part(fragment)
+    assert LAYOUT.fragment is None and part.fragment == fragment
+    # Of that part, [1, 3, 4, 5] of the whole, its places 0 to 2 and 3: so 1, 3 and 5.
+    assert part.part((slice(0, 2), slice(3, 4))).fragment == (slice(1, 2), slice(3, 4), slice(5, 6))
+
+
 def test_hollow_parameters_count_but_never_call_torch() -> None:
     def explode(*_: torch.Tensor) -> torch.Tensor:
         raise AssertionError("called")

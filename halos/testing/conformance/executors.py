@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -60,6 +60,30 @@ class ExecutorConformance(Suite):
                 executor.evaluate(outcome.params, "validation")
         modified = witness.modified()
         self.check(not modified, section, f"parameters were modified in place, those made at {', '.join(modified)}")
+
+    def test_a_probe_is_the_job_again_and_leaves_no_trace(self, section: Section) -> None:
+        """Where it has `probe`: with its inner state, start and samples a job ends where it did, before and after."""
+        with self.opened(section) as (executor, start):
+            probing: Any = executor
+            if not all(hasattr(executor, name) for name in ("remember", "recall", "probe")):
+                pytest.skip("does no job again")
+            jobs = [job(index, index % 2, start, 3) for index in range(4)]
+            expected = [fingerprint(self.result(executor, given)) for given in jobs]
+        with self.opened(section) as (executor, start):
+            probing = executor
+            probing.remember(lambda index: index == 2)
+            found, jobs = [], [given._replace(start=start) for given in jobs]
+            for given in jobs:
+                found.append(fingerprint(self.result(executor, given)))
+                inner = probing.recall(given.id)
+                self.check((inner is None) == (given.id != 2), section, f"of job {given.id} it remembers {inner}")
+                if inner is not None:
+                    elsewhere = given._replace(start=start * 2.0, first_sample=160, end_sample=163)
+                    probing.probe(elsewhere, inner)
+                    again = fingerprint(probing.probe(given, inner))
+                    self.check(again == found[-1], section, "done again, a job ends elsewhere")
+            self.check(probing.recall(2) is None, section, "it remembers a job that was recalled")
+        self.check(found == expected, section, "with probes in between, jobs come out otherwise")
 
     def test_evaluates_alike_each_time(self, section: Section) -> None:
         with self.opened(section) as (executor, start):

@@ -91,6 +91,21 @@ class MergeRuleConformance(Suite):
         moved, _ = rule.step(theta, theta.zeros(), rule.init(theta))
         self.check(fingerprint(moved) == fingerprint(theta), section, "a pseudo-gradient of zero moves the parameters")
 
+    def test_its_momentum_is_that_of_the_state(self, section: Section) -> None:
+        """Where it has `momentum_of`: parameters of the model's size, or None; asking changes nothing."""
+        rule, theta = self.rule(section), numbers(0)
+        momentum_of = getattr(rule, "momentum_of", None)
+        if momentum_of is None:
+            pytest.skip("has no momentum")
+        _, state = rule.step(theta, numbers(1), rule.init(theta), base=theta)
+        before = fingerprint(state)
+        with watching() as witness, self.about(section):
+            momentum = momentum_of(state)
+        fits = momentum is None or (isinstance(momentum, Params) and momentum.size == theta.size)
+        self.check(fits, section, f"its momentum is {momentum!r}, of {theta.size} parameters")
+        untouched = fingerprint(state) == before and not witness.modified()
+        self.check(untouched, section, "to ask for its momentum changes the state")
+
     def test_reaches_the_optimum(self, section: Section) -> None:
         """On quadratics where a round goes a tenth, or less, of the way."""
         rule, theta = self.rule(section), numbers(0)

@@ -46,6 +46,8 @@ def test_its_loss_is_that_of_transformers(config: dict[str, Any]) -> None:
             parameter.mul_(4.0)  # away from ln 64
         assert float(model(BATCH)) == pytest.approx(own_loss(model), rel=1e-6)
         assert abs(own_loss(model) - math.log(64)) > 0.01
+        logits = Transformers(config).logits(model, BATCH).flatten(0, 1)
+        assert float(torch.nn.functional.cross_entropy(logits, BATCH[:, 1:].flatten())) == float(model(BATCH))
         for parameter in model.parameters():
             parameter.zero_()
         assert float(model(BATCH)) == pytest.approx(math.log(64))

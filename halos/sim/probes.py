@@ -1,0 +1,86 @@
+"""Probes: what an observer may ask beside the run, of its executor, and what leaves no trace in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Optional
+
+from halos.data.order import DataOrder
+from halos.errors import Diverged
+from halos.seeds import generator
+from halos.training import Executor, Job, Prediction
+from halos.values.params import Params
+from halos.values.records import Update
+from halos.world.cluster import Cluster
+
+Inner = dict[str, Any]  # an inner state, as the executor gives it
+
+
+class Probes:
+    """Questions to the executor's optional methods; None, or nothing, where it has not the one that is needed.
+
+    To be asked by observers while they are told of something, and never before a resumed run goes on. They take no
+    virtual time, no budget and no samples.
+    """
+
+    def __init__(self, executor: Executor, order: DataOrder, cluster: Cluster, lossless: bool) -> None:
+        self.lossless = lossless  # whether an asynchronous job's update is what its worker ended at, to the last bit
+        self._executor: Any = executor
+        self._shards = [order.shard(worker) for worker in cluster.workers]
+
+    def remember(self, wanted: Callable[[int], bool]) -> bool:
+        """Keep the inner state with which every `wanted` job (by id) begins; whether it can, and train jobs again.
+
+        To be called before the first job.
+        """
+        able = all(getattr(self._executor, name, None) is not None for name in ("remember", "recall", "probe"))
+        if able:
+            self._executor.remember(wanted)
+        return able
+
+    def recall(self, update: Update) -> Optional[Inner]:
+        """Return the inner state that an update's job began with, if it is kept; from then on it is not."""
+        inner: Optional[Inner] = self._executor.recall(update.id)
+        return inner
+
+    def job(self, update: Update) -> Job:
+        """Return the job that an update came of, to be done again, perhaps from another `start` or on other samples."""
+        first, end = update.samples
+        shard, began = self._shards[update.worker], update.start_time
+        return Job(update.id, update.worker, update.start, update.steps, shard, first, end, update.lr_step, began)
+
+    def again(self, job: Job, inner: Inner) -> Optional[Params]:
+        """Return where `job` ends, begun with an inner state; None if it diverges.
+
+        With the start, samples and inner state that it had, it ends where it did, to the last bit.
+        """
+        try:
+            ended: Params = self._executor.probe(job, inner).params
+        except Diverged:
+            return None
+        return ended
+
+    def elsewhere(self, job: Job, seed: int) -> Optional[Job]:
+        """Return `job` on as many other samples of its shard and epoch, drawn by (seed, job); None: too few."""
+        sizes = getattr(self._executor, "shard_sizes", None)
+        if sizes is None:
+            return None
+        size, count = sizes()[job.shard], job.end_sample - job.first_sample
+        epoch, begins = divmod(job.first_sample, size)
+        ends = begins + count
+        before, after = max(0, begins - count + 1), max(0, size - ends - count + 1)  # places for the first of them
+        if ends > size or before + after == 0:
+            return None
+        place = int(generator(seed, "other samples", job.id).integers(before + after))
+        first = epoch * size + (place if place < before else ends + place - before)
+        return job._replace(first_sample=first, end_sample=first + count)
+
+    def predictions(self, several: Sequence[Params], samples: int, seed: int) -> Iterator[list[Prediction]]:
+        """Yield, batch by batch, what several models make of the same samples; nothing if the executor cannot say."""
+        predictions = getattr(self._executor, "predictions", None)
+        return iter(()) if predictions is None else predictions(several, samples, seed)
+
+    def second_moments(self, worker: int) -> Optional[Params]:
+        """Return Adam's v̂ of a worker, as it is after its latest job; None where there is none."""
+        moments = getattr(self._executor, "second_moments", None)
+        return None if moments is None else moments(worker)
