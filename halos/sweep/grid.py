@@ -122,13 +122,13 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
         if key not in KEYS:
             near = did_you_mean(key, KEYS)
             raise ConfigError(key, f"no such key of a grid file{near}; there are: {', '.join(KEYS)}")
-    base = as_text(at(given, CONFIG)) if CONFIG in given else Layer()
+    base = as_text(at(given, CONFIG)) if CONFIG in given else None
     for_all = changes(given.get("set", Layer()), "set")
     section: Section = Layer()
     axes: dict[str, Axis] = {}
     if isinstance(base, str):
         section = merge(read(path.parent / expanded(base)), for_all)
-    elif CONFIG not in given:
+    elif CONFIG not in given and _has_own(given.get("axes")):
         section = for_all
     elif isinstance(base, (dict, list)) and base and all(isinstance(as_text(each), str) for _, each in inside(base)):
         named = {str(label if isinstance(base, dict) else each): str(as_text(each)) for label, each in inside(base)}
@@ -150,6 +150,14 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
     axes |= {str(name): from_file(str(name), value, read_) for name, value in inside(listed)}
     _check_without(without, axes)
     return section, axes, without
+
+
+def _has_own(axes: Any) -> bool:
+    """Whether some label of a grid file has a configuration of its own."""
+    several = axes.values() if isinstance(axes, dict) else ()
+    return any(
+        CONFIG in each for axis in several if isinstance(axis, dict) for each in axis.values() if isinstance(each, dict)
+    )
 
 
 def _changes(value: Any, key: str, folder: Path, for_all: Section) -> Section:
