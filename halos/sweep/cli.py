@@ -25,6 +25,8 @@ from halos.sweep.grid import asked
 from halos.sweep.pool import Ended, Pool
 from halos.sweep.timing import front, pair
 
+MANY = 60  # cells, of more than which nobody reads all differences to one of them
+
 logger = logging.getLogger("halos.sweep")
 
 
@@ -53,7 +55,7 @@ def _sweep(options: argparse.Namespace) -> int:
     measures = None if options.timing_first is None else pair(options.timing_first)
     files = [options.config, *(each for each in options.overrides if "=" not in each)]
     for each in files[1:]:
-        if not Path(expanded(each)).exists():
+        if not Path(expanded(each)).is_file():
             raise UserError(
                 f"{shown(each)} is neither key=value (for example seed=0..2) nor the file of a configuration"
             )
@@ -87,7 +89,8 @@ def _sweep(options: argparse.Namespace) -> int:
         failed += _run(found, folder.name, jobs)
         table.show(axes, found)
         if table.comparable(found):
-            compare.main([str(folder), "--tables", "differences,front"])
+            if len(found) <= MANY:
+                compare.main([str(folder), "--tables", "differences,front"])
             more = f"python -m halos.compare {shlex.quote(str(folder))} [--html FILE]"
             print(f"\nmore tables, and figures: {more}", file=sys.stderr)
     for each in failed:

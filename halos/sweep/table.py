@@ -32,7 +32,8 @@ def show_due(places: Sequence[Place]) -> None:
     rows = [[DUE[place.state], str(place.cell.folder)] for place in places]
     _print(("", "cell"), rows)
     over = sum(place.over for place in places)
-    console().print(f"{len(places):,} cells, {len(places) - over:,} to run", soft_wrap=True)
+    cells = f"{len(places):,} cell{'s' * (len(places) != 1)}"
+    console().print(f"{cells}, {len(places) - over:,} to run", soft_wrap=True)
 
 
 def show_front(groups: Sequence[Group], measures: Sequence[str]) -> None:
@@ -57,7 +58,7 @@ def show(axes: Sequence[str], places: Sequence[Place]) -> None:
         rows.append(
             [
                 *(text_of(place.cell.labels[name]) for name in axes),
-                "-" if loss is None else f"{loss:.4f}",
+                "-" if loss is None or not came.get("commits") else f"{loss:.4f}",  # the initial model's says nothing
                 duration(seconds),
                 "-" if links is None else size(sum(links.values())),
                 "" if now == "finished" else "diverged" if now == "diverged" else "not finished",
