@@ -26,7 +26,7 @@ from halos.errors import (
 from halos.hooks import Register, hookimpl
 from halos.models import Model
 from halos.observers.experiment import Experiment
-from halos.observers.jsonl import Lines
+from halos.observers.lines import Lines
 from halos.observers.observer import Observer
 from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read

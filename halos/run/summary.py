@@ -7,7 +7,7 @@ import logging
 from typing import Any, Union
 
 from halos.errors import Diverged, Lost, UserError
-from halos.observers.jsonl import plain
+from halos.observers.lines import plain
 from halos.observers.tally import Tally
 from halos.plugins.optional import call, has
 from halos.run.assembly import Run
