@@ -125,8 +125,7 @@ class Share:
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
-        self._steps, self._trained_steps = experiment.local_steps, experiment.trained_steps
-        self._seconds = experiment.seconds
+        self._experiment = experiment
 
     @hookimpl
     def on_update(self, update: Update) -> None:
@@ -142,8 +141,7 @@ class Share:
         self._now(evaluation.local_steps, evaluation.time)
 
     def _now(self, steps: int, time: float) -> None:
-        trained = self._trained / self._trained_steps
-        self._tell(min(1.0, max(steps / self._steps, trained, time / self._seconds)))
+        self._tell(self._experiment.share(steps, self._trained, time))
 
 
 def _end_with(alive: Connection) -> None:
