@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from halos.compare.comparable import DIVERGED
 from halos.compare.given import SWEEP
 from halos.config.references import escaped
 from halos.config.yaml_text import to_yaml
@@ -21,6 +20,7 @@ from halos.errors import UserError
 from halos.observers.files import replacing
 from halos.run.folder import holds_run
 from halos.sweep.cells import Cell
+from halos.values.records import DIVERGED
 
 LOGS, TIMING = "logs", "timing"
 PATIENCE = 10.0  # seconds for the processes of a sweep that was killed to end
@@ -109,7 +109,7 @@ def state(folder: Path) -> State:
     finished = (summary(folder) or {}).get("finished")
     if finished is True:
         return "finished"
-    if isinstance(finished, str) and DIVERGED.match(finished):
+    if isinstance(finished, str) and finished.startswith(DIVERGED):
         return "diverged"
     return "interrupted" if any(folder.glob("checkpoints/events-*.pt")) else "broken off"
 
