@@ -111,12 +111,12 @@ def _chosen(
 
     found = places(timed, folder)
     failed = _run(found, f"timing {folder.parent.name}", jobs)
-    told = {}
+    summaries = {}
     for cell, place in zip(cells, found, strict=True):
         came = summary(place.cell.folder)
         if came is not None and came.get("finished") is True:
-            told[cell.digest] = came
-    groups = front(cells, told, measures)
+            summaries[cell.digest] = came
+    groups = front(cells, summaries, measures)
     table.show_front(groups, measures)
     return failed, [cell for each in groups if each.beaten_by is None for cell in each.cells]
 

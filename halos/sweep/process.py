@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 
 def work(
-    place: Place, share: Callable[[float], None], told: Connection, alive: Connection, held: Connection
+    place: Place, share: Callable[[float], None], report: Connection, alive: Connection, held: Connection
 ) -> NoReturn:
     """Run the cell in `place`, and end the process; what it says goes into its log.
 
-    `share` is told how much of its budget is spent, `told` at its end the last line that it said and the modules that
+    `share` is told how much of its budget is spent, `report` at its end the last line that it said and the modules that
     it had to import. `held` is the end of `alive` that the process which began this one keeps: however that one ends,
     this one then ends at once.
     """
@@ -56,7 +56,7 @@ def work(
     logging.getLogger("halos").setLevel(logging.INFO)
     before = set(sys.modules)
     code = attempt(place, share)
-    told.send((log.last, [name for name in sys.modules if name not in before]))
+    report.send((log.last, [name for name in sys.modules if name not in before]))
     sys.exit(code)
 
 

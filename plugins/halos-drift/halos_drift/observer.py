@@ -9,13 +9,13 @@ from typing import Any, Optional
 
 import torch
 
-from halos import Commit, Experiment, Lines, Merge, Share, Simulation, Update, hookimpl, require
+from halos import GLOBAL, Commit, Experiment, Lines, Merge, Share, Simulation, Update, hookimpl, require
 
 from .ages import Age, Ages
 from .books import Books
 from .curves import Curves
 from .distances import Distances, Merged
-from .kept import GLOBAL, Kept
+from .kept import Kept
 from .measures import norm, ratio
 from .probing import Probing, Step
 
