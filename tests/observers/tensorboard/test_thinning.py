@@ -1,6 +1,6 @@
 """Which records make a point."""
 
-from halos.observers.thinning import POINTS, Thinning
+from halos.observers.tensorboard.thinning import POINTS, Thinning
 
 
 def test_points_lie_evenly_over_the_budget():

@@ -8,8 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout as Charts
 
 from halos.observers.experiment import Experiment
-from halos.observers.tensorboard import TensorBoard
-from halos.observers.thinning import POINTS
+from halos.observers.tensorboard.observer import TensorBoard
+from halos.observers.tensorboard.thinning import POINTS
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, EndToEnd, Evaluation, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker

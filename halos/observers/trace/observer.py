@@ -23,9 +23,9 @@ from typing import Any, Optional
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
-from halos.observers.trace_arrows import Done, arrows
-from halos.observers.trace_events import names, of_commits, of_link, of_losses, of_worker
-from halos.observers.trace_rows import (
+from halos.observers.trace.arrows import Done, arrows
+from halos.observers.trace.events import names, of_commits, of_link, of_losses, of_worker
+from halos.observers.trace.rows import (
     LANES,
     UNFINISHED,
     Compute,

@@ -10,7 +10,7 @@ Scalars are written against local steps, losses once more against tokens (`loss 
 simulated milliseconds (`loss over simulated time/…`), so that the axis STEP shows all three beside each other. Groups
 are opened in alphabetical order: no name may come before `loss`.
 
-What the tabs beside the curves show is said in tensorboard_layout, tensorboard_hparams and timeline_picture.
+What the tabs beside the curves show is said in layout, hparams and timeline_picture.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import yaml
 
 from halos.errors import UserError
 from halos.hooks import hookimpl
-from halos.observers import tensorboard_hparams, tensorboard_layout, timeline_picture
 from halos.observers.experiment import Experiment
 from halos.observers.files import writing
-from halos.observers.thinning import Thinning
-from halos.observers.timeline import Timeline
-from halos.observers.traffic import Traffic
+from halos.observers.tensorboard import hparams, layout, timeline_picture
+from halos.observers.tensorboard.thinning import Thinning
+from halos.observers.tensorboard.timeline import Timeline
+from halos.observers.tensorboard.traffic import Traffic
+from halos.observers.tensorboard.utilization import SHARES, Utilization, by_region, utilization_curves
+from halos.observers.tensorboard.window import Window
 from halos.observers.units import duration
-from halos.observers.utilization import SHARES, Utilization, by_region, utilization_curves
-from halos.observers.window import Window
 from halos.values.records import (
     GLOBAL,
     Commit,
@@ -172,7 +172,7 @@ class TensorBoard:
             table = _table(("link", "transfers", "traffic"), self._traffic.links())
             self._writer.add_text("traffic", table, steps, walltime=now)
             self._draw(summary, steps, now)
-            self._add(tensorboard_hparams.end(summary.get("finished", True) is True, now), steps, now)
+            self._add(hparams.end(summary.get("finished", True) is True, now), steps, now)
             self._writer.close()
 
     def _open(self) -> None:
@@ -182,8 +182,8 @@ class TensorBoard:
             plain = json.loads(json.dumps(experiment.config, default=str))
             config = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
             self._writer.add_text("config", f"```yaml\n{config}```", 0, walltime=0.0)
-            self._add(self._charts(tensorboard_layout.charts(self._real, self._traffic.by_link)), 0, 0.0)
-            self._add(tensorboard_hparams.start(experiment), 0, 0.0)
+            self._add(self._charts(layout.charts(self._real, self._traffic.by_link)), 0, 0.0)
+            self._add(hparams.start(experiment), 0, 0.0)
             self._writer.flush()
 
     def _draw(self, summary: Summary, steps: int, now: float) -> None:

@@ -4,9 +4,9 @@ import json
 import math
 from collections import defaultdict
 
-from halos.observers.trace_arrows import Arrows, Done
-from halos.observers.trace_events import names, of_commits, of_link, of_losses, of_worker
-from halos.observers.trace_rows import Compute, Row
+from halos.observers.trace.arrows import Arrows, Done
+from halos.observers.trace.events import names, of_commits, of_link, of_losses, of_worker
+from halos.observers.trace.rows import Compute, Row
 from halos.values.records import Transfer
 from halos.world.cluster import Cluster, Region, Worker
 

@@ -2,7 +2,7 @@
 
 import math
 
-from halos.observers.window import Window
+from halos.observers.tensorboard.window import Window
 
 
 def test_a_window_has_the_weighed_mean_and_the_most_of_what_is_a_number():

@@ -1,6 +1,6 @@
 """What went over the links."""
 
-from halos.observers.traffic import LINKED_REGIONS, LINKS, Traffic
+from halos.observers.tensorboard.traffic import LINKED_REGIONS, LINKS, Traffic
 from halos.values.records import Transfer
 
 

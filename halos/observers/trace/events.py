@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Union
 
-from halos.observers.trace_arrows import BEGINS, ENDS, Arrow, Arrows, Done
-from halos.observers.trace_rows import MODELS, WAITING, Compute, Row, microseconds
+from halos.observers.trace.arrows import BEGINS, ENDS, Arrow, Arrows, Done
+from halos.observers.trace.rows import MODELS, WAITING, Compute, Row, microseconds
 from halos.values.records import ALL_REDUCE, GLOBAL, LostJob, Transfer
 from halos.world.cluster import Cluster
 from halos.world.faults import Impairment, Outage

@@ -1,6 +1,6 @@
 """How workers spend the time."""
 
-from halos.observers.utilization import Utilization, by_region, utilization_curves
+from halos.observers.tensorboard.utilization import Utilization, by_region, utilization_curves
 from halos.world.cluster import Cluster, Region, Worker
 
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 0, 1.0), Worker(2, 2, 1.0))
