@@ -17,7 +17,7 @@ from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.compare import __main__ as compare
 from halos.config.paths import expanded
 from halos.errors import UserError, shown
-from halos.observers import tensorboard_hparams
+from halos.observers.tensorboard import hparams
 from halos.run.cli import terminate
 from halos.sweep.cells import Cell, Cells
 from halos.sweep.folder import TIMING, Place, list_cells, opened, places, summary
@@ -103,7 +103,7 @@ def _tell_tensorboard(folder: Path, axes: Sequence[str], found: Sequence[Place])
     values = {axis: [place.cell.labels[axis] for place in found] for axis in axes}
     if values and any(place.cell.config.observers.tensorboard for place in found):
         with suppress(ImportError):  # then no run has curves, and each says why
-            tensorboard_hparams.axes(folder, values)
+            hparams.axes(folder, values)
 
 
 def _chosen(
@@ -114,12 +114,12 @@ def _chosen(
 
     found = places(timed, folder)
     failed = _run(found, f"timing {folder.parent.name}", jobs)
-    told = {}
+    summaries = {}
     for cell, place in zip(cells, found, strict=True):
         came = summary(place.cell.folder)
         if came is not None and came.get("finished") is True:
-            told[cell.digest] = came
-    groups = front(cells, told, measures)
+            summaries[cell.digest] = came
+    groups = front(cells, summaries, measures)
     table.show_front(groups, measures)
     return failed, [cell for each in groups if each.beaten_by is None for cell in each.cells]
 

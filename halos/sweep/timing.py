@@ -70,9 +70,9 @@ def front(cells: Sequence[Cell], summaries: Mapping[str, Mapping[str, Any]], mea
         several.setdefault(said(_without_seed(cell.labels)), []).append(cell)
     groups = []
     for label, members in several.items():
-        told = [summaries.get(cell.digest) for cell in members]
-        if all(summary is not None for summary in told):
-            values = tuple(_mean([MEASURES[name][0](each) for each in told if each is not None]) for name in measures)
+        timed = [summary for cell in members if (summary := summaries.get(cell.digest)) is not None]
+        if len(timed) == len(members):
+            values = tuple(_mean([MEASURES[name][0](summary) for summary in timed]) for name in measures)
             groups.append(Group(label, tuple(members), values))
     signs = [1.0 if MEASURES[name][1] else -1.0 for name in measures]
     better = dominators(

@@ -98,7 +98,7 @@ def test_a_group_that_has_ended_keeps_its_last_model_and_is_in_brackets(tmp_path
 
 
 def test_seeds_that_diverged_are_missing_from_a_mean_and_said_to_be(tmp_path: Path) -> None:
-    wild = {"finished": "failed: training loss became nan"}
+    wild = {"finished": "diverged: training loss became nan"}
     found = make(tmp_path, [("new", 1, QUICK[1], {}), ("new", 2, QUICK[2][:2], wild)])
     (at,) = amounts(found, ["steps=400"])
     assert cells(tables.losses(found, at))["new"] == ("2.700 (1 of 2 seeds)",)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 
 from halos.compare.bands import common, gaps
-from halos.compare.figures.drawing import Figure, Panel, Style, ink, plain
+from halos.compare.figures.drawing import ink, plain
+from halos.compare.figures.figure import Figure, Panel
 from halos.compare.figures.losses import Losses
+from halos.compare.figures.style import Style
 from halos.compare.scale import amount
 from halos.compare.statistics import Paired
 
