@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 from rich.console import Console
 from rich.table import Table
@@ -27,13 +28,14 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)  # labels mean their brackets
 
 
-def show_due(places: Sequence[Place]) -> None:
-    """What a sweep would do."""
+def show_due(places: Sequence[Place], measures: Optional[Sequence[str]] = None) -> None:
+    """What a sweep would do; with `measures`, only to those cells that are on their front."""
     rows = [[DUE[place.state], str(place.cell.folder)] for place in places]
     _print(("", "cell"), rows)
     over = sum(place.over for place in places)
     cells = f"{len(places):,} cell{'s' * (len(places) != 1)}"
-    console().print(f"{cells}, {len(places) - over:,} to run", soft_wrap=True)
+    first = "" if measures is None else f": all are timed, and those on the front of {' and '.join(measures)} run"
+    console().print(f"{cells}, {len(places) - over:,} to run{first}", soft_wrap=True)
 
 
 def show_front(groups: Sequence[Group], measures: Sequence[str]) -> None:

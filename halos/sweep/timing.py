@@ -27,6 +27,7 @@ def _mean_of_workers(share: str) -> Callable[[Mapping[str, Any]], Optional[float
 MEASURES: dict[str, tuple[Callable[[Mapping[str, Any]], Optional[float]], bool]] = {
     "simulated_seconds": (lambda summary: summary["simulated_seconds"], True),
     "bytes": (lambda summary: sum(summary["bytes"].values()), True),
+    "dollars": (lambda summary: summary.get("dollars"), True),  # put there by who knows prices
     "tokens": (lambda summary: summary["tokens"], True),  # trained on
     "staleness": (lambda summary: summary["staleness"]["end_to_end"]["mean"], True),
     "goodput": (lambda summary: summary["goodput"], False),
