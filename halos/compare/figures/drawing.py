@@ -91,6 +91,12 @@ def lines(axes: Axes, bands: Sequence[tuple[Style, Optional[Band]]], steps: bool
             filled.set(color=style.colour, alpha=0.16, linewidth=0)
 
 
+def marks(axes: Axes, style: Style, runs: Sequence[tuple[float, float]], mean: tuple[float, float]) -> None:
+    """Draw a group's runs as small marks, and their mean as a large one."""
+    axes.plot([x for x, _ in runs], [y for _, y in runs], style.mark, color=style.colour, ms=3.5, alpha=0.6)
+    axes.plot([mean[0]], [mean[1]], style.mark, color=style.colour, ms=8)
+
+
 def logarithmic(axes: Axes) -> None:
     """Have equal factors be equal steps across, and say numbers as 0.1, 1, 10; on a short way also those between."""
     axes.set_xscale("log")

@@ -10,7 +10,7 @@ import numpy as np
 
 from halos.compare.bands import Band, common, gaps
 from halos.compare.drifts import WAYS, Drifts, drifts, over_time
-from halos.compare.figures.drawing import NAMED, ink, lines, logarithmic, named
+from halos.compare.figures.drawing import NAMED, ink, lines, logarithmic, marks, named
 from halos.compare.figures.figure import Figure, Panel, figure
 from halos.compare.figures.losses import Losses
 from halos.compare.figures.style import Style
@@ -116,10 +116,9 @@ def _draw_against(
     means = []
     for several, look in zip(points, looks):
         if several:
-            across, up = np.array(several).T
-            axes.plot(across, up, look.mark, color=look.colour, ms=3.5, alpha=0.6)
-            axes.plot([across.mean()], [up.mean()], look.mark, color=look.colour, ms=9)
-            means.append((look, float(across.mean()), float(up.mean())))
+            across, up = (float(mean) for mean in np.mean(several, 0))
+            marks(axes, look, several, (across, up))
+            means.append((look, across, up))
     axes.margins(x=0.08, y=0.12)
     axes.set(xlabel=f"mean drift {way} / ‖Δ‖", ylabel=what)
     if len(means) <= NAMED:

@@ -10,7 +10,7 @@ import numpy as np
 
 from halos.compare.bands import Band, above, band, held
 from halos.compare.curve import Curve
-from halos.compare.figures.drawing import NAMED, ink, lines, logarithmic, named
+from halos.compare.figures.drawing import NAMED, ink, lines, logarithmic, marks, named
 from halos.compare.figures.figure import Figure, Panel, figure
 from halos.compare.figures.style import Style
 from halos.compare.front import dominators
@@ -153,10 +153,7 @@ def _draw_pareto(
     for several, mean, look in zip(ends, means, looks):
         if mean is None:
             continue
-        axes.plot(
-            [x / size for x, _ in several], [y for _, y in several], look.mark, color=look.colour, ms=3, alpha=0.6
-        )
-        axes.plot([mean[0] / size], [mean[1]], look.mark, color=look.colour, ms=8)
+        marks(axes, look, [(x / size, y) for x, y in several], (mean[0] / size, mean[1]))
     logarithmic(axes)
     if len(joined) and len(looks) <= NAMED:
         named(axes, [(look, mean[0] / size, mean[1]) for mean, look in zip(means, looks) if mean is not None])

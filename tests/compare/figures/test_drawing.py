@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from halos.compare.bands import Band
-from halos.compare.figures.drawing import LONGEST, lines, logarithmic, named, needed, plain, png, svg
+from halos.compare.figures.drawing import LONGEST, lines, logarithmic, marks, named, needed, plain, png, svg
 from halos.compare.figures.figure import Figure, Panel
 from halos.compare.figures.style import Style
 from halos.errors import UserError
@@ -95,6 +95,14 @@ def drawn_axes() -> Any:
     from matplotlib.figure import Figure as Drawn
 
     return Drawn().subplots()
+
+
+def test_runs_are_small_marks_and_their_mean_is_a_large_one() -> None:
+    axes = drawn_axes()
+    marks(axes, STYLE, [(1.0, 2.0), (3.0, 6.0)], (2.0, 4.0))
+    small, large = axes.lines
+    assert [tuple(map(list, line.get_data())) for line in (small, large)] == [([1.0, 3.0], [2.0, 6.0]), ([2.0], [4.0])]
+    assert small.get_markersize() < large.get_markersize() and small.get_marker() == large.get_marker() == "o"
 
 
 def test_a_single_point_is_a_mark() -> None:
