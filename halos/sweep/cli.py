@@ -52,6 +52,9 @@ def _sweep(options: argparse.Namespace) -> int:
         raise UserError("no configuration given; try: python -m halos.sweep configs/quickstart.yaml seed=0..2")
     measures = None if options.timing_first is None else pair(options.timing_first)
     files = [options.config, *(each for each in options.overrides if "=" not in each)]
+    for word in files[1:]:
+        if not Path(word).suffix and not _path(word).exists():
+            raise UserError(f"{shown(word)} is not key=value (for example budget.local_steps=512)")
     grid = asked(files, [each for each in options.overrides if "=" in each], options.list)
     if options.out is None and len(files) > 1:
         raise UserError("--out DIR: several configurations have no name in common; say where their sweep is to be")
@@ -189,6 +192,8 @@ def _count(text: str) -> int:
 
 
 def _path(text: str) -> Path:
+    if not text.strip():  # as of a variable that is not set
+        raise argparse.ArgumentTypeError("'' is no path")
     return Path(expanded(text))
 
 
