@@ -70,7 +70,9 @@ def _folders(name: str) -> tuple[list[Path], list[str]]:
     if not paths:
         hint = Path("runs") / name
         near = f" (did you mean {hint}?)" if is_run(hint) else ""
-        raise UserError(f"no run matches {name!r}" if glob.has_magic(place) else f"{name or shown(name)} does not exist{near}")
+        raise UserError(
+            f"no run matches {name!r}" if glob.has_magic(place) else f"{name or shown(name)} does not exist{near}"
+        )
     return folders, waiting if folders or waiting else [f"there is no run in {name}"]
 
 

@@ -19,8 +19,9 @@ NUMBERS = {int, float, type(None)}
 class Columns:
     """Records, a row each: `columns["time"]` is a one-dimensional array, `len(columns)` the number of rows.
 
-    Whole numbers are int64 (beyond 63 bits Python's own), others float64; with nulls among them float64, where null is NaN. Texts, lists and what is
-    of several types are Python objects, null is None. The arrays are the columns' own: to be read.
+    Whole numbers are int64 (beyond 63 bits Python's own), others float64; with nulls among them float64, where null is
+    NaN. Texts, lists and what is of several types are Python objects, null is None. The arrays are the columns' own: to
+    be read.
     """
 
     def __init__(self, arrays: Mapping[str, Array], rows: int) -> None:

@@ -98,7 +98,9 @@ def test_a_finished_run_that_lost_its_configuration_is_one_line(tmp_path: Path) 
     for content, why in ((None, "No such file or directory"), (b"\xff\xfe", "'utf-8' codec can't decode byte 0xff")):
         if content is not None:
             (place.cell.folder / "config.yaml").write_bytes(content)
-        with pytest.raises(UserError, match=rf"config\.yaml cannot be read: {why}.*; without .* the cell is run again$"):
+        with pytest.raises(
+            UserError, match=rf"config\.yaml cannot be read: {why}.*; without .* the cell is run again$"
+        ):
             list_cells(tmp_path / "out", [], [place])
 
 
