@@ -33,7 +33,7 @@ class Curve:
         Tokens and steps are all trained ones, whether committed or not; bytes those of transfers that had arrived.
         """
         rows = run.curve()
-        rows = rows.where(~np.isnan(rows["loss"].astype(np.float64)))
+        rows = rows.where(np.isfinite(rows["loss"].astype(np.float64)))
         names = {"tokens": "tokens", "steps": "trained_steps", "seconds": "time"}
         spent = {name: rows[column].astype(np.float64) for name, column in names.items()}
         loss, committed = (rows[name].astype(np.float64) for name in ("loss", "local_steps"))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from halos.compare.amounts import Amounts
+from halos.compare.comparable import losses_known
 from halos.compare.comparison import Comparison
 from halos.compare.curve import STRAIGHT
 from halos.compare.groups import Group
@@ -270,7 +271,7 @@ def _measures(
 
 def _with_losses(comparison: Comparison, group: Group) -> int:
     """Of how many seeds a loss could be known: of all that trained."""
-    return sum(bool(len(run.curve())) for run in group.runs.values())
+    return sum(losses_known(run) for run in group.runs.values())
 
 
 def _of(text: str, count: int, of: int, what: str = "seeds") -> str:

@@ -31,8 +31,11 @@ COMMIT = ["time", "version", "server", "kind", "local_steps", "norm", "step_norm
 OF_COMMIT = ["time", "version", "server"]  # of the commit it is in
 OF_SHARE = ["steps", "from_version", "hop_staleness", "hop_drift"]
 CONTRIBUTION = ["commit", *OF_COMMIT, "updates", *OF_SHARE]
+OF_UPDATES = ["updates", "workers", "factors", "end_to_end"]  # of a contribution: a list, or null
 OF_WAY = ["staleness", "seconds", "drift"]
 MERGED = ["contribution", "commit", *OF_COMMIT, "update", "worker", "factor", *OF_WAY]
+EMPTY: list[Any] = []
+SEVERAL = {list, type(None)}
 EVALUATION = ["time", "version", "local_steps", "trained_steps", "tokens", "loss", "set", "of"]
 
 
@@ -120,25 +123,29 @@ class RunRecords:
         commits, contributions, merged = Gathering(COMMIT), Gathering(CONTRIBUTION), Gathering(MERGED)
         commit_rows = contribution_rows = 0
         for records in batches(self.folder / COMMITS):
-            shares = [(row, each) for row, commit in enumerate(records) for each in commit["contributions"]]
+            for record in records:
+                if not _is_commit(record):
+                    raise UserError(f"{self.folder / COMMITS} holds what is no commit: {json.dumps(record)[:60]!r}")
+            shares = [(row, each) for row, commit in enumerate(records) for each in commit.get("contributions") or ()]
             updates = [
                 (row, share, position)
                 for row, (_, share) in enumerate(shares)
-                for position in range(len(share["updates"]))
+                for position in range(len(share.get("updates") or ()))
             ]
-            ways = [share["end_to_end"][place] if share["end_to_end"] else {} for _, share, place in updates]
+            ways = [_at(share, "end_to_end", place) or {} for _, share, place in updates]
             of = [records[row] for row, _ in shares]
             theirs = [of[row] for row, _, _ in updates]
             for record in records:
-                record["contributions"] = len(record["contributions"])
+                if record.get("contributions") is not None:
+                    record["contributions"] = len(record["contributions"])
             commits.add(records)
             contributions.put(
                 len(shares),
                 {
                     "commit": [commit_rows + row for row, _ in shares],
-                    **{key: [commit[key] for commit in of] for key in OF_COMMIT},
-                    "updates": [len(share["updates"]) for _, share in shares],
-                    **{key: [share[key] for _, share in shares] for key in OF_SHARE},
+                    **{key: [commit.get(key) for commit in of] for key in OF_COMMIT},
+                    "updates": [len(share.get("updates") or ()) for _, share in shares],
+                    **{key: [share.get(key) for _, share in shares] for key in OF_SHARE},
                 },
             )
             merged.put(
@@ -146,10 +153,10 @@ class RunRecords:
                 {
                     "contribution": [contribution_rows + row for row, _, _ in updates],
                     "commit": [commit_rows + shares[row][0] for row, _, _ in updates],
-                    **{key: [commit[key] for commit in theirs] for key in OF_COMMIT},
+                    **{key: [commit.get(key) for commit in theirs] for key in OF_COMMIT},
                     "update": [share["updates"][place] for _, share, place in updates],
-                    "worker": [share["workers"][place] for _, share, place in updates],
-                    "factor": [share["factors"][place] for _, share, place in updates],
+                    "worker": [_at(share, "workers", place) for _, share, place in updates],
+                    "factor": [_at(share, "factors", place) for _, share, place in updates],
                     **{key: [way.get(key) for way in ways] for key in OF_WAY},
                 },
             )
@@ -167,6 +174,22 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunRecords:
     if not place.is_dir():
         raise UserError(f"{place} is no run folder: " + ("it is a file" if place.exists() else "it does not exist"))
     return RunRecords(place, _config(place), _summary(place / "summary.json"))
+
+
+def _at(share: dict[str, Any], key: str, place: int) -> Any:
+    """What a contribution has of one of its updates; None if it has not, as of an older version of halos."""
+    values = share.get(key)
+    return values[place] if values and place < len(values) else None
+
+
+def _is_commit(record: dict[str, Any]) -> bool:
+    """Whether what is nested in a record is, where it is, what a commit's is."""
+    shares = record.get("contributions")
+    if shares is None:
+        return True
+    return type(shares) is list and all(
+        type(share) is dict and all(type(share.get(key, EMPTY)) in SEVERAL for key in OF_UPDATES) for share in shares
+    )
 
 
 def _config(folder: Path) -> Section:

@@ -210,6 +210,8 @@ def _count(text: str) -> int:
 
 
 def _path(text: str) -> Path:
+    if not text.strip():  # as of a variable that is not set
+        raise argparse.ArgumentTypeError("'' is no path")
     return Path(expanded(text))
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, Optional
 from halos.compare.given import SWEEP
 from halos.config.references import escaped
 from halos.config.yaml_text import to_yaml
-from halos.errors import UserError
+from halos.errors import UserError, from_here
 from halos.observers.files import replacing
 from halos.run.folder import holds_run
 from halos.sweep.cells import Cell
@@ -135,7 +135,11 @@ def list_cells(folder: Path, axes: Sequence[str], places: Sequence[Place]) -> No
 
 def _label(path: Path, cell: Cell) -> None:
     labels = {name: escaped(label) if isinstance(label, str) else label for name, label in cell.config.labels.items()}
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise UserError(f"{path} {problem}; without {from_here(path.parent)} the cell is run again") from None
     wanted = LABELS.sub(lambda _: to_yaml({"labels": labels}), text)
     if wanted != text:
         with replacing(path) as temporary:
