@@ -13,11 +13,11 @@ from halos import Commit, Experiment, Merge, Share, Simulation, Update, hookimpl
 from .ages import Age, Ages
 from .books import Books
 from .curves import Curves
-from .distances import Distances, Merged
+from .distances import Distances, Merged, own_delta
 from .kept import GLOBAL, Kept
-from .lines import Lines
+from .lines import Lines, plain
 from .measures import norm, ratio
-from .probing import Probing, Step
+from .probing import Probing, Step, alone
 
 logger = logging.getLogger("halos.drift")
 
@@ -90,9 +90,9 @@ class Drift:
     def on_commit(self, commit: Commit) -> None:
         if not self._replaying:
             self._commit(commit)
-        self._merge = None
         self._ages.commit(commit)
-        self._distances.step(commit)
+        self._distances.step(commit, self._merge)
+        self._merge = None
         self._kept.commit(commit)
 
     @hookimpl
@@ -132,7 +132,7 @@ class Drift:
     def _commit(self, commit: Commit) -> None:
         measured, earlier = self._distances.of(commit), 0
         for index, (share, numbers) in enumerate(zip(commit.shares, measured)):
-            line = self._line(commit, index, share, numbers, earlier)
+            line = plain(self._line(commit, index, share, numbers, earlier))
             self._lines.add(line)
             self._books.add(line)
             self._curves.add(line)
@@ -168,11 +168,10 @@ class Drift:
 
     def _step(self, commit: Commit, share: Share) -> Optional[Step]:
         """The outer step that the commit is of, if it is of this share's update alone."""
-        merge, (update, *_) = self._merge, share.updates
-        alone = len(commit.shares) == 1 and update.params.flat is not None and merge is not None
-        if merge is None or not alone or merge.after.serial != commit.params.serial:
+        merge, own = self._merge, own_delta(share)
+        if merge is None or own is None or merge.after.serial != commit.params.serial or len(commit.shares) > 1:
             return None
-        return Step(merge, update.factor)
+        return alone(merge, own)
 
     def _ways(
         self, commit: Commit, share: Share, earlier: int, probe: Optional[dict[str, Optional[float]]]
@@ -197,7 +196,7 @@ class Drift:
                     "drift_by_norm": ratio(drift, length),
                     "drift_by_delta": ratio(drift, update.delta_norm),
                     "drift_rms": None if drift is None else drift / size**0.5,
-                    "gap": self._distances.gap(commit.server, drift, size),
+                    "gap": self._distances.gap(commit.server, drift, commit.params),
                     "probe": probe if same and probe is not None else self._probing.probe(update.id, self._before),
                 }
             )
