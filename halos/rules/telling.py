@@ -79,9 +79,10 @@ def _told(
                 return step(*given, **{**more, "delta": other})[0]
             return step(given[0], other, *given[2:], **more)[0]
 
-        if len(known) == len(GIVEN) and isinstance(stepped, tuple) and len(stepped) == 2:
-            if all(isinstance(each, Params) for each in (known["params"], known["delta"], stepped[0])):
-                tell(Merge(now(), rule, **known, after=stepped[0], again=again))
+        after = stepped[0] if isinstance(stepped, tuple) and len(stepped) == 2 else None
+        several = (known.get("params"), known.get("delta"), after)
+        if len(known) == len(GIVEN) and all(isinstance(each, Params) for each in several):
+            tell(Merge(now(), rule, **known, after=after, again=again))
         return stepped
 
     return told

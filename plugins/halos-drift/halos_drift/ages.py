@@ -96,8 +96,9 @@ class Ages:
         version = self._version(share.base, server)
         seconds = commit.time - min([update.start_time for update in share.updates], default=commit.time)
         ancestor, apart = same or version is not None, 0 if same or version is not None else self._apart(share, server)
-        base = min(share.from_version if version is None else version, len(line.steps) - 1)
-        since = 0 if same else now - line.steps[base]
+        # A model that was committed again as it was is a later version than the one that its workers began from.
+        base = share.from_version if version is None else min(share.from_version, version)
+        since = 0 if same and version is None else now - line.steps[min(base, len(line.steps) - 1)]
         merges = 0 if same else line.merged_since(share.base, version)
         distance = None if apart is None else tree_distance(since, earlier, share.steps, apart)
         return Age(share.hop_staleness, seconds, since, merges, ancestor, distance)

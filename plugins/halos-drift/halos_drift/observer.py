@@ -13,7 +13,7 @@ from halos import Commit, Experiment, Merge, Share, Simulation, Update, hookimpl
 from .ages import Age, Ages
 from .books import Books
 from .curves import Curves
-from .distances import Distances, Merged, own_delta
+from .distances import PENDING, Distances, Merged, own_delta
 from .kept import GLOBAL, Kept
 from .lines import Lines, plain
 from .measures import norm, ratio
@@ -57,7 +57,7 @@ class Drift:
         self._lines = Lines(experiment.folder / "drift.jsonl")
         self._replaying = experiment.resumed_at is not None
         self._before: Optional[torch.Tensor] = None  # the global model, as last committed
-        self._merge: Optional[Merge] = None  # until its commit, which follows at once, or anything else
+        self._heard: list[Merge] = []  # until their commit, which follows at once, or anything else
         if experiment.real and not self._able:
             logger.warning("observers.extra.drift: this executor does no job again; no probes (inline does)")
         if not self._replaying:
@@ -73,7 +73,7 @@ class Drift:
     @hookimpl
     def on_update(self, update: Update) -> None:
         self._ages.update(update)
-        self._merge = None
+        self._heard.clear()
         if self._replaying or update.start.flat is None:
             return
         self._probing.update(update)
@@ -82,7 +82,7 @@ class Drift:
 
     @hookimpl
     def on_merge(self, merge: Merge) -> None:
-        self._merge = merge
+        self._heard = [*self._heard[1 - PENDING :], merge]
         if not self._replaying:
             self._distances.merge(merge)
 
@@ -91,8 +91,8 @@ class Drift:
         if not self._replaying:
             self._commit(commit)
         self._ages.commit(commit)
-        self._distances.step(commit, self._merge)
-        self._merge = None
+        self._distances.step(commit, self._made(commit) or next(iter(self._heard[-1:]), None))
+        self._heard.clear()
         self._kept.commit(commit)
 
     @hookimpl
@@ -166,12 +166,14 @@ class Drift:
             "end_to_end": self._ways(commit, share, earlier, probe),
         }
 
+    def _made(self, commit: Commit) -> Optional[Merge]:
+        """The step of a merge rule, just before, that made the commit's parameters."""
+        return next((merge for merge in self._heard if merge.after.serial == commit.params.serial), None)
+
     def _step(self, commit: Commit, share: Share) -> Optional[Step]:
         """The outer step that the commit is of, if it is of this share's update alone."""
-        merge, own = self._merge, own_delta(share)
-        if merge is None or own is None or merge.after.serial != commit.params.serial or len(commit.shares) > 1:
-            return None
-        return alone(merge, own)
+        merge, own = self._made(commit), own_delta(share)
+        return None if merge is None or own is None or len(commit.shares) > 1 else alone(merge, own)
 
     def _ways(
         self, commit: Commit, share: Share, earlier: int, probe: Optional[dict[str, Optional[float]]]

@@ -11,7 +11,6 @@ from halos import Job, Layout, Merge, Params, Probes, Update, seed_for
 
 from .measures import cosine, divergences, dot, norm, ratio
 
-MOST = 64  # sampled jobs that wait for their merge, the latest so many
 ROUNDING = 1e-4  # relative, of what a policy has multiplied
 NONE: dict[str, Optional[float]] = dict.fromkeys(
     (
@@ -95,9 +94,9 @@ class Probing:
             if ended is None or ended.flat is None:
                 return
             end = ended.flat
+        for id in [id for id in self.waiting if not self._probes.outstanding(id)]:  # dropped, which nobody is told of
+            del self.waiting[id]
         self.waiting[update.id] = Sampled(_startless(job), start, start - end, inner)
-        while len(self.waiting) > MOST:
-            del self.waiting[next(iter(self.waiting))]
 
     def probe(
         self, id: int, target: Optional[torch.Tensor], step: Optional[Step] = None

@@ -14,7 +14,7 @@ import pytest
 from halos.testing import tiny
 
 Vector = list[float]
-A = [1.0, 2.0]  # curvatures
+A = [1.0, 2.0, 3.0]  # curvatures
 
 
 def bowl(size: int = 2, **changes: Any) -> dict[str, Any]:
@@ -406,7 +406,7 @@ def test_halos_over_several_exchanges(drifting: Any) -> None:
     local = [[0.0, 0.0], [0.0, 0.0]]
     own = [Typical(), Typical()]
     taken, merged = [0, 0], [[0.0, 0.0], [0.0, 0.0]]  # version of the global model, and the local one then
-    start, since_merge, fresh = [[0.0, 0.0], [0.0, 0.0]], [0, 0], [True, True]
+    start, fresh = [[0.0, 0.0], [0.0, 0.0]], [True, True]
     waiting: list[list[tuple[Vector, int, bool]]] = [[], []]
     began_at = [0, 0]  # global version at dispatch
     for worker in [0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1]:
@@ -479,3 +479,245 @@ def test_halos_over_several_exchanges(drifting: Any) -> None:
         if S >= 10:
             break
     assert next(at, None) is None
+
+
+def test_streaming_is_measured_fragment_by_fragment_and_the_whole_model_end_to_end(drifting: Any) -> None:
+    """Three parameters in fragments {0} and {1, 2}, H = 2, τ = 1, α = ½: one of them is sent after each step."""
+    lines = drifting(
+        bowl(
+            3,
+            policy={
+                "name": "streaming_diloco",
+                "outer": {"name": "nesterov", "lr": 0.5, "momentum": 0.5},
+                "fragments": 2,
+                "pattern": "balanced",
+                "tau": 1,
+                "alpha": 0.5,
+            },
+            budget={"local_steps": 12},
+        ),
+        probed=1.0,
+    )
+    pieces = [slice(0, 1), slice(1, 3)]
+    outers, whole = [Nesterov(size=1), Nesterov(size=2)], Typical()
+    worker, theta = [0.0] * 3, [0.0] * 3  # both workers do the same
+    chunks: list[tuple[int, Vector, int, int]] = []  # where it ends, where it began, global version then
+    applied, version, at = [0, 0], 0, iter(lines)
+    contains = [0]
+
+    def sync(p: int, t: int, until: int) -> None:
+        nonlocal theta, version
+        piece, target = pieces[p], theta
+        delta = add(theta[piece], worker[piece], -1.0)
+        momentum = outers[p].v
+        part = outers[p].step(theta[piece], delta)
+        applied[p] = t
+        several = [chunk for chunk in chunks if chunk[0] <= until]
+        for m in range(2):
+            for index, (stop, began, since, _) in enumerate(several):
+                line = next(at)
+                same(line, distances(target[piece], target[piece], delta, 0.0))
+                same(
+                    line,
+                    {
+                        "time": float(t),
+                        "workers": [m],
+                        "steps": 0,
+                        "ancestor": True,
+                        "tree_distance": m * len(several) + index,
+                        "alignment": cos(delta, momentum),
+                        "delta_of": "commit",
+                        "spread": None,
+                        "probe": None,
+                    },
+                )
+                (way,) = line["end_to_end"]
+                d = add(target, began, -1.0)
+                same(
+                    way,
+                    {
+                        "drift": norm(d),
+                        "drift_by_norm": norm(d) / norm(target),
+                        "drift_by_delta": norm(d) / norm(trained(began, 1)),
+                        "drift_rms": norm(d) / math.sqrt(3),
+                        "gap": whole.gap(d),
+                        "steps": contains[-1] - contains[since],
+                        "ancestor": stop == 1,
+                    },
+                )
+                same(way["probe"], staleness(began, target, 1))
+        chunks[:] = [chunk for chunk in chunks if chunk[0] > until]
+        theta = [*theta]
+        theta[piece] = part
+        whole.add(add(theta, target, -1.0))
+        if several:
+            version += 1
+            contains.append(contains[-1] + 2 * len(several))
+
+    for t in range(1, 7):
+        chunks.append((t, worker, version, 0))
+        worker = add(worker, trained(worker, 1), -1.0)
+        # After an even step {0} is sent and {1, 2} received, after an odd one the other way; nothing before it was
+        # sent. What is complete: all up to the step before; of the last round, only with the last sync.
+        p = t % 2
+        sync(p, t, 4 if t == 6 else t - 1)
+        if t > 1:
+            piece, worker = pieces[1 - p], [*worker]
+            worker[piece] = add(times(0.5, worker[piece]), theta[piece], 0.5)
+    sync(1, 6, 6)
+    assert next(at, None) is None
+
+
+def test_the_gap_of_a_fragment_is_in_steps_of_that_fragment(drifting: Any) -> None:
+    """Eager, fragment by fragment, workers that do the same: a Δ began a sync of its fragment before, so one step."""
+    lines = drifting(
+        bowl(
+            3,
+            policy={
+                "name": "streaming_diloco",
+                "outer": {"name": "sgd", "lr": 1.0},
+                "fragments": 2,
+                "pattern": "balanced",
+                "overlap": "outer_step",
+            },
+            budget={"local_steps": 12},
+        ),
+        probed=0.0,
+    )
+    # Fragment {1, 2} is sent after steps 1, 3 and 5, fragment {0} after 2, 4 and 6. M = 2 and SGD of rate 1: a sync
+    # takes ½ Δ and the ½ Δ' of the one before.
+    moved: list[list[Vector]] = []  # by fragment: the steps that Θ_p made, at each sync
+    for p, curves in enumerate([A[:1], A[1:]]):
+        theta, own, steps = [0.0] * len(curves), [0.0] * len(curves), []
+        old: Optional[Vector] = None
+        for t in range(1, 7):
+            own = [o + 0.1 * a * (1 - o) for o, a in zip(own, curves)]
+            if t % 2 == p:
+                delta = add(theta, own, -1.0)
+                mixed = times(0.5, delta if old is None else add(delta, old))
+                after = add(theta, mixed, -1.0)
+                steps.append(add(after, theta, -1.0))
+                old, theta, own = delta, after, after
+        moved.append(steps)
+    seen = 0
+    for line in lines:
+        if not line["drift"] or line["time"] == 6.0:
+            continue
+        steps = moved[line["parameters"] - 1]
+        before = [i for i, step in enumerate(steps) if abs(norm(step) - line["drift"]) < 1e-9]
+        assert len(before) == 1, "the base is a sync before the target"
+        typical = Typical()
+        for step in steps[: before[0] + 1]:
+            typical.add(step)
+        assert line["gap"] == pytest.approx(typical.gap(steps[before[0]]))
+        seen += 1
+    assert seen == 4  # {0}: one sync, {1, 2}: one, of two workers; what comes at the end is left out
+
+
+OWN_POLICIES = '''
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from halos import Contribution, MergeRule, Nesterov, Params, Register, SGD, Simulation, hookimpl
+
+
+@dataclass(frozen=True)
+class Buffered:
+    """Two pseudo-gradients are one step; until then the model is the very same."""
+
+    def init(self, params: Params) -> Any:
+        return None
+
+    def step(self, params: Params, delta: Params, state: Any, *, base: Any = None, staleness: int = 0) -> Any:
+        return (params, delta) if state is None else (params - 0.5 * (state + delta), None)
+
+
+@dataclass
+class TakesOver:
+    """A local server that takes the global model over as it is, though its own is younger."""
+
+    outer: MergeRule = field(default_factory=SGD)
+
+    async def run(self, sim: Simulation) -> None:
+        worker, first = sim.workers[0], sim.params
+        one = await sim.train(worker, first, 1)
+        local, _ = self.outer.step(first, one.delta, None)
+        sim.commit(local, [one], server="local")
+        two = await sim.train(worker, local, 1)
+        sim.commit(first, [], server="local")  # older than `local`
+        sim.commit(first - two.delta, [two], server="local")
+        sim.commit(first - one.delta - two.delta, [Contribution([one, two], first, first)])
+
+
+@dataclass
+class Half:
+    """Rules by name, of which the other is asked first; what comes late counts half, and every other is dropped."""
+
+    rules: dict[str, MergeRule] = field(default_factory=lambda: {"own": Nesterov(0.5, 0.5), "other": Nesterov(1.0, 0)})
+
+    async def run(self, sim: Simulation) -> None:
+        states = {name: rule.init(sim.params) for name, rule in self.rules.items()}
+        while not sim.done:
+            old = sim.params
+            for index in range(3):
+                update = await sim.train(sim.workers[0], old, 1)
+                if index == 1:
+                    sim.drop([update])
+                    continue
+                delta = update.delta if index == 0 else update.delta * 0.5
+                tried = {name: rule.step(sim.params, delta, states[name]) for name, rule in self.rules.items()}
+                params, states["own"] = tried["own"]
+                sim.commit(params, [update])
+
+
+@hookimpl
+def register_sync_policies(register: Register) -> None:
+    register("takes_over", TakesOver)
+    register("half", Half)
+
+
+@hookimpl
+def register_merge_rules(register: Register) -> None:
+    register("buffered", Buffered)
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Any) -> list[str]:
+    """The plugin above."""
+    (tmp_path / "own_policies.py").write_text(OWN_POLICIES, encoding="utf-8")
+    return [str(tmp_path / "own_policies.py")]
+
+
+def test_a_model_that_a_rule_leaves_as_it_is_does_not_make_old_work_young(own: list[str], drifting: Any) -> None:
+    # Two workers, at once: the first's Δ changes nothing, so to the second the model is the very one that it began
+    # from, with the first's 2 steps behind it.
+    policy = {"name": "async_local_sgd", "outer": {"name": "buffered"}}
+    lines = drifting(bowl(policy=policy, budget={"local_steps": 8}), own, probed=0.0)
+    assert [line["versions"] for line in lines] == [0, 1, 1, 1]
+    assert [line["steps"] for line in lines] == [0, 2, 2, 2]
+    assert [line["tree_distance"] for line in lines] == [1, 3, 3, 3]
+    assert [line["drift"] > 0.0 for line in lines] == [False, False, True, False]
+
+
+def test_a_server_that_takes_over_an_older_model_has_merged_nevertheless(own: list[str], drifting: Any) -> None:
+    lines = drifting(bowl(policy={"name": "takes_over"}, budget={"local_steps": 2}), own, probed=0.0)
+    assert [(line["server"], line["merges"]) for line in lines] == [("local", 0), ("local", 1), ("global", 0)]
+    assert lines[1]["drift"] == pytest.approx(norm([0.1, 0.2])) and lines[1]["ancestor"]
+
+
+def test_the_step_again_is_along_what_the_policy_made_of_the_difference(own: list[str], drifting: Any) -> None:
+    lines = drifting(bowl(policy={"name": "half"}, budget={"local_steps": 5}), own, probed=1.0)
+    theta, outer = [0.0, 0.0], Nesterov()
+    for round in range(2):
+        base = theta
+        for index, factor in enumerate([1.0, 0.5]):
+            line, delta = lines[2 * round + index], trained(base, 1)
+            same(line, {"alignment": cos(delta, outer.v), "drift": norm(add(theta, base, -1.0))})
+            again = Nesterov()
+            again.v = outer.v
+            fresh = again.step(theta, times(factor, trained(theta, 1)))
+            after = outer.step(theta, times(factor, delta))
+            same(line["probe"], {"stepped_loss": loss(after), "stepped_loss_fresh": loss(fresh)})
+            theta = after
