@@ -24,9 +24,7 @@ class Probes:
     virtual time, no budget and no samples.
     """
 
-    def __init__(
-        self, executor: Executor, order: DataOrder, cluster: Cluster, ledger: Ledger, lossless: bool
-    ) -> None:
+    def __init__(self, executor: Executor, order: DataOrder, cluster: Cluster, ledger: Ledger, lossless: bool) -> None:
         self._ledger = ledger
         self.lossless = lossless  # whether an asynchronous job's update is what its worker ended at, to the last bit
         self._executor: Any = executor
