@@ -79,9 +79,10 @@ def test_versions_of_another_server_count_for_nothing_at_the_global_one() -> Non
                 theta = latest.params
                 sim.commit(theta, [latest], server="replica")
             sim.commit(theta, [Contribution([latest], latest.start, sim.params)])
-        latest = await sim.train(sim.workers[0], latest.params, 1)  # version 4 of the replica, 2 of the global model
-        sim.commit(latest.params, [latest], server="other")
-        late = await sim.train(sim.workers[0], latest.start, 1)
+        latest = await sim.train(sim.workers[0], theta, 1)  # version 4 of the replica, 2 of the global model
+        sim.commit(latest.params, [latest], server="replica")
+        late = await sim.train(sim.workers[0], latest.params, 1)  # version 5 of the replica, and of nobody else
+        sim.commit(late.params, [late], server="other")
         sim.commit(late.params, [late])
 
     run = timing(body)
