@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from halos.config.config import LONGEST_LABEL
 from halos.config.layers import layered, parse_override
@@ -98,10 +99,13 @@ def chosen(axis: Axis, text: str) -> Axis:
     return Axis(axis.name, tuple(known[str(label)] for label in wanted), labelled=True)
 
 
-def from_file(name: str, value: Any) -> Axis:
-    """The axis `name` of a grid file: a list of values, `0..4`, or a section of overrides by label."""
+def from_file(name: str, value: Any, read: Optional[Callable[[Any, str], Section]] = None) -> Axis:
+    """The axis `name` of a grid file: a list of values, `0..4`, or a section of overrides by label.
+
+    `read` makes a section of what a label stands for, and is told its key; without it, that is overrides.
+    """
     if isinstance(value, dict):
-        labelled = ((label, changes(inner, f"axes.{name}.{label}")) for label, inner in inside(value))
+        labelled = ((label, (read or changes)(inner, f"axes.{name}.{label}")) for label, inner in inside(value))
         return Axis(name, tuple(Choice(short(str(label)), section) for label, section in labelled), labelled=True)
     written = as_text(value)
     found = COUNTED.fullmatch(written) if isinstance(written, str) else None

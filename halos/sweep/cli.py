@@ -52,6 +52,11 @@ def _sweep(options: argparse.Namespace) -> int:
         raise UserError("no configuration given; try: python -m halos.sweep configs/quickstart.yaml seed=0..2")
     measures = None if options.timing_first is None else pair(options.timing_first)
     files = [options.config, *(each for each in options.overrides if "=" not in each)]
+    for each in files[1:]:
+        if not Path(expanded(each)).exists():
+            raise UserError(
+                f"{shown(each)} is neither key=value (for example seed=0..2) nor the file of a configuration"
+            )
     grid = asked(files, [each for each in options.overrides if "=" in each], options.list)
     if options.out is None and len(files) > 1:
         raise UserError("--out DIR: several configurations have no name in common; say where their sweep is to be")

@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -22,7 +23,7 @@ KEYS = ("config", "set", "axes", "without")  # of a grid file
 OWN = {"name": "a cell is named after its labels", "out": "the folder of a sweep is --out DIR"}
 MOST = 100_000  # cells
 LINES = "cell"  # the axis that a list of cells is
-CONFIGS = "config"  # the axis that several configurations are
+CONFIG = "config"  # a grid file's key; and the axis that several configurations are
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def asked(files: Sequence[str], arguments: Sequence[str], lines: Optional[Path] 
     """
     paths = [Path(expanded(file)) for file in files]
     given = {path: read(path) for path in paths}
-    grids = [path for path in paths if {"config", "axes"} & given[path].keys()]
+    grids = [path for path in paths if {CONFIG, "axes"} & given[path].keys()]
     if grids and len(files) > 1:
         raise UserError(f"{grids[0]} is a grid of its own, and cannot be one of several configurations")
     without: tuple[Mapping[str, str], ...] = ()
@@ -88,7 +89,7 @@ def asked(files: Sequence[str], arguments: Sequence[str], lines: Optional[Path] 
     elif len(files) == 1:
         section = given[paths[0]]
     else:
-        axes = {CONFIGS: _of_configs({str(path): path for path in paths}, Layer())}
+        axes = {CONFIG: _of_configs({str(path): path for path in paths}, Layer())}
     fixed: dict[str, str] = {}
     above: dict[str, Axis] = {}
     for argument in arguments:
@@ -121,15 +122,17 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
         if key not in KEYS:
             near = did_you_mean(key, KEYS)
             raise ConfigError(key, f"no such key of a grid file{near}; there are: {', '.join(KEYS)}")
-    base = as_text(at(given, "config")) if "config" in given else None
+    base = as_text(at(given, CONFIG)) if CONFIG in given else None
     for_all = changes(given.get("set", Layer()), "set")
     section: Section = Layer()
     axes: dict[str, Axis] = {}
     if isinstance(base, str):
         section = merge(read(path.parent / expanded(base)), for_all)
+    elif CONFIG not in given and _has_own(given.get("axes")):
+        section = for_all
     elif isinstance(base, (dict, list)) and base and all(isinstance(as_text(each), str) for _, each in inside(base)):
         named = {str(label if isinstance(base, dict) else each): str(as_text(each)) for label, each in inside(base)}
-        axes = {CONFIGS: _of_configs({name: path.parent / expanded(each) for name, each in named.items()}, for_all)}
+        axes = {CONFIG: _of_configs({name: path.parent / expanded(each) for name, each in named.items()}, for_all)}
     else:
         said = f"{shown(plain(base))} is not the path of a configuration, from {path}, nor several (label: path)"
         raise ConfigError("config", said)
@@ -143,9 +146,29 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
     if not isinstance(left_out, list) or not all(isinstance(each, dict) and each for each in left_out):
         raise ConfigError("without", f"{shown(plain(left_out))} is not a list of sections, each of labels by axis")
     without = tuple({str(name): _as_label(label) for name, label in inside(each)} for each in left_out)
-    axes |= {str(name): from_file(str(name), value) for name, value in inside(listed)}
+    read_ = partial(_changes, folder=path.parent, for_all=for_all)
+    axes |= {str(name): from_file(str(name), value, read_) for name, value in inside(listed)}
     _check_without(without, axes)
     return section, axes, without
+
+
+def _has_own(axes: Any) -> bool:
+    """Whether some label of a grid file has a configuration of its own."""
+    several = axes.values() if isinstance(axes, dict) else ()
+    return any(
+        CONFIG in each for axis in several if isinstance(axis, dict) for each in axis.values() if isinstance(each, dict)
+    )
+
+
+def _changes(value: Any, key: str, folder: Path, for_all: Section) -> Section:
+    """What a label of a grid file stands for: overrides, and below these a configuration of its own if it has one."""
+    if not isinstance(value, dict) or CONFIG not in value:
+        return changes(value, key)
+    base = as_text(at(value, CONFIG))
+    if not isinstance(base, str):
+        raise ConfigError(f"{key}.{CONFIG}", f"{shown(plain(base))} is not the path of a configuration")
+    others = Layer((name, inner) for name, inner in inside(value) if name != CONFIG)
+    return merge(merge(read(folder / expanded(base)), for_all), changes(others, key))
 
 
 def _of_configs(paths: Mapping[str, Path], above: Section) -> Axis:
@@ -156,7 +179,7 @@ def _of_configs(paths: Mapping[str, Path], above: Section) -> Axis:
         for label, path in paths.items()
     ]
     read_ = (merge(read(path), above) for path in paths.values())
-    return Axis(CONFIGS, tuple(Choice(short(label), section) for label, section in zip(labels, read_)), labelled=True)
+    return Axis(CONFIG, tuple(Choice(short(label), section) for label, section in zip(labels, read_)), labelled=True)
 
 
 def _listed(path: Path) -> Axis:

@@ -181,7 +181,7 @@ def test_the_summary_is_there_even_if_another_observer_cannot_finish(command, ti
     def full(*_: Any) -> None:
         raise UserError("trace.json cannot be written: No space left on device")
 
-    monkeypatch.setattr("halos.observers.trace._slices", full)
+    monkeypatch.setattr("halos.observers.trace._worker", full)
     got = command("c.yaml", "observers.trace=true", files={"c.yaml": tiny_yaml()})
     assert (got.code, got.err) == (2, "error: trace.json cannot be written: No space left on device\n")
     assert summary(tmp_path / "runs" / "run")["finished"] is True

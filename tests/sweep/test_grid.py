@@ -133,3 +133,11 @@ def test_several_configurations_are_an_axis_called_after_their_files(tmp_path: P
     assert [cell.section["policy"]["outer"]["lr"] for cell in found] == [2.0, 2.0]
     with pytest.raises(UserError, match=r"grid\.yaml is a grid of its own"):
         asked([str(grid), several[0]], ())
+    grid.write_text(
+        "set: {budget.local_steps: 3, policy.outer.lr: 4.0}\n"
+        "axes: {tried: {a: {config: a.yaml}, b 2: {config: b.yaml, policy.outer.lr: 2.0}}}\n"
+    )
+    found = list(asked([str(grid)], ["seed=1,2"]).cells())
+    assert [[*cell.labels.values()] for cell in found] == [["a", 1], ["a", 2], ["b 2", 1], ["b 2", 2]]
+    assert [cell.section["policy"]["outer"]["lr"] for cell in found] == [4.0, 4.0, 2.0, 2.0]
+    assert [cell.section["budget"]["local_steps"] for cell in found] == [3] * 4

@@ -335,7 +335,7 @@ def test_the_trace_shows_communication_under_computation(tmp_path: Path) -> None
         computing = [(start, start + length) for row, cat, start, length in slices if (row, cat) == (worker, "compute")]
         for begin, end in link[:-2]:
             assert any(a <= begin and end <= b for a, b in computing)
-        waits = [start for row, cat, start, _ in slices if (row, cat) == (worker, "transfer")]
+        waits = [start for row, cat, start, _ in slices if (row, cat) == (worker, "wait")]
         assert min(waits) == 12.0  # at the end of training, for the last fragments
 
 
