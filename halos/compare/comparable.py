@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from halos.compare.scale import amount
-from halos.errors import from_here, in_a_line
+from halos.errors import from_here
+from halos.values.records import DIVERGED
 
 if TYPE_CHECKING:
     from halos.compare.groups import Group
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     _Seeded = tuple[int, RunRecords]
 
-DIVERGED = re.compile(r"failed: .*(became|are not finite)", re.S)
 # Of `data`: what changes which samples are dealt or held out, and not what they are cut from.
 DEALT = {"seed", "split_seed", "shuffle", "shards", "wrap", "cache", "hold_out"}
 MEASURED = {"sequence_length": "evaluation length", "validation_samples": "validation set"}  # what they are of
@@ -28,7 +27,7 @@ HASH = 8  # characters of a hash that is shown
 
 def diverged(run: RunRecords) -> bool:
     """Whether the run was given up since a loss was no finite number any more."""
-    return isinstance(run.finished, str) and bool(DIVERGED.match(run.finished))
+    return isinstance(run.finished, str) and run.finished.startswith(DIVERGED)
 
 
 def losses_known(run: RunRecords) -> bool:
@@ -46,7 +45,7 @@ def obstacles(groups: Sequence[Group], baseline: Group) -> dict[Path, str]:
     for group in [baseline, *(group for group in groups if group is not baseline)]:
         for seed, run in group.runs.items():
             if diverged(run):
-                found[run.folder] = f"{in_a_line(Exception(run.finished))}; its losses are not compared"
+                found[run.folder] = f"{_ended(run)}; its losses are not compared"
             elif not losses_known(run):
                 timing = _section(run, "executor").get("name") == "timing"
                 found[run.folder] = "a timing run, without losses" if timing else "no validation losses"
@@ -100,7 +99,12 @@ def progress(run: RunRecords) -> Optional[str]:
     far = f" ({amount(float(tokens[-1]), 'tokens')})" if len(tokens) else ""
     if run.finished is None:
         return f"still going, or killed; compared as far as it is{far}"
-    return f"{in_a_line(Exception(run.finished))}; compared as far as it came{far}"
+    return f"{_ended(run)}; compared as far as it came{far}"
+
+
+def _ended(run: RunRecords) -> str:
+    """How it ended, in one line."""
+    return " ".join(str(run.finished).split())
 
 
 def split_seed(run: RunRecords) -> Any:

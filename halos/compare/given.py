@@ -15,7 +15,7 @@ from halos.errors import UserError, from_here, shown
 from halos.observers.jsonl import EVALUATIONS
 from halos.reading.run import RunRecords, read
 
-SWEEP = "sweep.json"
+SWEEP = "sweep.json"  # which folders are cells of a sweep, and how they are labelled
 SECTIONS = ("cluster", "policy", "data", "executor", "observers")  # of a configuration that are looked into
 
 

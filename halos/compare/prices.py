@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from halos.config.paths import expanded
 from halos.config.yaml_text import parse
 from halos.errors import UserError, did_you_mean, shown
+from halos.values.records import ALL_REDUCE
 
 if TYPE_CHECKING:
     from halos.reading.run import RunRecords
@@ -44,7 +45,7 @@ class Prices:
         regions, total = _regions(run), 0.0
         names = [name for name, _ in regions]
         for link, nbytes in sent.items():
-            if link == "all_reduce":
+            if link == ALL_REDUCE:
                 price = self._ring([(name, workers) for name, workers in regions if workers])
             else:
                 src, dst = (names[int(end)] for end in link.split("->"))

@@ -39,6 +39,10 @@ class Columns:
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
 
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the columns' names."""
+        return iter(self._arrays)
+
     def __getitem__(self, name: str) -> Array:
         """Return a column [rows]. Raises KeyError, with the names there are."""
         try:

@@ -15,7 +15,7 @@ from halos.config.paths import expanded
 from halos.config.references import interpolate
 from halos.config.written import plain
 from halos.config.yaml_text import SafeLoader, Section
-from halos.errors import UserError
+from halos.errors import UserError, did_you_mean
 from halos.observers.jsonl import COMMITS, EVALUATIONS, TRANSFERS, UPDATES
 from halos.reading.columns import Columns, Gathering
 from halos.reading.lines import batches
@@ -98,7 +98,11 @@ class RunRecords:
         return rows.where((rows["of"] == of) & (rows["set"] == set))
 
     def records(self, name: str) -> Columns:
-        """Return any `NAME.jsonl` of the folder, such as a plugin's; no rows and no columns if there is none."""
+        """Return any `NAME.jsonl` of the folder, such as a plugin's. Raises UserError if there is none."""
+        if not (self.folder / f"{name}.jsonl").exists():
+            there = sorted(path.stem for path in self.folder.glob("*.jsonl"))
+            hint = did_you_mean(name, there)
+            raise UserError(f"{self.folder} has no {name}.jsonl{hint}; there are: {', '.join(there) or 'none'}")
         return self._flat(f"{name}.jsonl", ())
 
     def __repr__(self) -> str:
@@ -181,7 +185,8 @@ def _at(share: dict[str, Any], key: str, place: int) -> Any:
 def _config(folder: Path) -> Section:
     path = folder / "config.yaml"
     if not path.is_file():
-        raise UserError(f"{folder} is no run folder: there is no config.yaml in it")
+        several = " (it is a sweep's: each folder in it is a run's)" if (folder / "sweep.json").is_file() else ""
+        raise UserError(f"{folder} is no run folder: there is no config.yaml in it{several}")
     text = _text(path)
     try:
         section = yaml.load(text, SafeLoader)  # ours, and not OmegaConf's, which takes fifty times as long

@@ -28,6 +28,10 @@ class Ledger:
         """Local steps in flight whose message was lost, and that have not been committed or dropped since."""
         return sum(self._open[id] for id in self._undelivered)
 
+    def outstanding(self, update: int) -> bool:
+        """Return whether an update (by id) has arrived and is neither committed nor dropped."""
+        return update in self._open
+
     def miss(self, update: Update) -> None:
         """Note that the update's message was lost: it is undelivered until it is committed or dropped."""
         self._undelivered.add(update.id)

@@ -8,6 +8,7 @@ from typing import Any, Optional
 from halos.data.order import DataOrder
 from halos.errors import Diverged
 from halos.seeds import generator
+from halos.sim.ledger import Ledger
 from halos.training import Executor, Job, Prediction
 from halos.values.params import Params
 from halos.values.records import Update
@@ -23,7 +24,8 @@ class Probes:
     virtual time, no budget and no samples.
     """
 
-    def __init__(self, executor: Executor, order: DataOrder, cluster: Cluster, lossless: bool) -> None:
+    def __init__(self, executor: Executor, order: DataOrder, cluster: Cluster, ledger: Ledger, lossless: bool) -> None:
+        self._ledger = ledger
         self.lossless = lossless  # whether an asynchronous job's update is what its worker ended at, to the last bit
         self._executor: Any = executor
         self._shards = [order.shard(worker) for worker in cluster.workers]
@@ -42,6 +44,10 @@ class Probes:
         """Return the inner state that an update's job began with, if it is kept; from then on it is not."""
         inner: Optional[Inner] = self._executor.recall(update.id)
         return inner
+
+    def outstanding(self, update: int) -> bool:
+        """Return whether an update (by id) that has arrived is neither in the global model nor dropped."""
+        return self._ledger.outstanding(update)
 
     def job(self, update: Update) -> Job:
         """Return the job that an update came of, to be done again, perhaps from another `start` or on other samples."""

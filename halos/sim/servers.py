@@ -77,15 +77,18 @@ class Servers:
         if isinstance(contribution, Update):
             updates: tuple[Update, ...] = (contribution,)
             base, target = contribution.start, state.params
-            if name == GLOBAL or GLOBAL not in base.versions:
-                version = contribution.start_version  # as it was at the dispatch, whatever became of `base` since
+            if name == GLOBAL:  # as it was at the dispatch, whatever became of `base` since
+                version = contribution.global_version  # `start_version` may be another server's
+            elif GLOBAL not in base.versions and name in base.versions:
+                version = contribution.start_version
         else:
             updates, base, target = tuple(contribution.updates), contribution.base, contribution.target
             version = contribution.from_version
         if version is None:
             version = base.versions.get(name)
         if version is None:
-            version = min([update.start_version for update in updates], default=state.version)
+            several = [update.global_version if name == GLOBAL else update.start_version for update in updates]
+            version = min([*several, state.version])  # what counts another server's versions may be beyond its own
         # The whole ways first: an update without its tensors may have begun from the base, and origins know it.
         ways = () if name != GLOBAL else tuple([self._way(update, time) for update in updates])
         drift = self._distances.between(base, target) if self._real else math.nan

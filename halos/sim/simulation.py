@@ -97,7 +97,7 @@ class Simulation:
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
         self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards)
-        self.probes = Probes(parts.executor, parts.order, cluster, self._wire.lossless)  # for observers
+        self.probes = Probes(parts.executor, parts.order, cluster, self.ledger, self._wire.lossless)  # for observers
         self._events: dict[Hashable, Event[Any]] = {}
         self.evaluations = Evaluations(parts, self.clock, self.ledger, self._servers, self.jobs, self._tell)
 

@@ -181,7 +181,7 @@ class Share(NamedTuple):
     """
 
     updates: tuple[Update, ...]  # that it brought in
-    from_version: int  # the server's version that `base` was; the oldest `start_version` if it was none
+    from_version: int  # the server's version that `base` was; if it was none, that of the oldest start
     hop_staleness: int  # versions that server has had since
     hop_drift: float  # how far it had moved meanwhile; NaN in timing mode
     base: Params  # what it was computed from
@@ -314,6 +314,7 @@ class Evaluation:
 
 
 Summary = dict[str, Any]
+DIVERGED = "diverged: "  # what `finished` begins with in the summary of a run that halos.Diverged has ended
 
 
 def unfinished(summary: Summary) -> list[CutShort]:

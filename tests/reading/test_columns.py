@@ -48,7 +48,7 @@ def test_a_column_has_the_narrowest_type_that_holds_its_values(
 def test_sections_become_columns_and_what_a_record_lacks_is_null() -> None:
     columns = gathered([{"a": 1, "m": {"x": 0.5}}, {"a": 2, "m": {"y": 3}}], [{"a": 3}], [{"a": 4, "late": "z"}])
     assert columns.names == ("a", "m.x", "m.y", "late") and len(columns) == 4
-    assert columns["a"].tolist() == [1, 2, 3, 4]
+    assert columns["a"].tolist() == [1, 2, 3, 4] and list(columns) == list(columns.names)
     assert repr(columns["m.x"].tolist()) == repr([0.5, math.nan, math.nan, math.nan])
     assert repr(columns["m.y"].tolist()) == repr([math.nan, 3.0, math.nan, math.nan])
     assert columns["late"].tolist() == [None, None, None, "z"]

@@ -115,7 +115,9 @@ def test_curves_are_of_one_model_on_one_set(tmp_path: Path) -> None:
 
 def test_a_plugins_records_are_columns_too(tmp_path: Path) -> None:
     run = halos.read(written(tmp_path / "x", drift=[{"a": 1, "b": {"c": None}}]))
-    assert run.records("drift").names == ("a", "b.c") and len(run.records("none")) == 0
+    assert run.records("drift").names == ("a", "b.c")
+    with pytest.raises(UserError, match=r"has no drfit\.jsonl \(did you mean 'drift'\?\); there are: drift"):
+        run.records("drfit")
 
 
 @pytest.mark.parametrize("executor", ["inline", "timing"])
@@ -190,6 +192,9 @@ def test_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=problem):
             halos.read(tmp_path / name)
+    (tmp_path / "empty" / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no config\.yaml in it \(it is a sweep's: each folder in it is a run's\)"):
+        halos.read(tmp_path / "empty")
     folder = written(tmp_path / "x")
     (folder / "summary.json").write_text("{")
     with pytest.raises(UserError, match=r"summary\.json is no run's summary"):

@@ -93,6 +93,56 @@ def test_a_rule_that_takes_no_attributes_is_not_heard_and_works() -> None:
     assert told == []
 
 
+class Aged:
+    """A rule of one's own: with one more argument than others, by place, and a `step` of the instance itself."""
+
+    def __init__(self) -> None:
+        self.step = self.by_age
+
+    def init(self, params: Params) -> None:
+        return None
+
+    def by_age(self, params: Params, delta: Params, state: Any, age: int = 0) -> tuple[Params, Any]:
+        return params - delta / (1 + age), state
+
+
+class Ticking:
+    """No merge rule, whatever its methods are called."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+
+    def init(self) -> None:
+        self.ticks = 0
+
+    def step(self) -> int:
+        self.ticks += 1
+        return self.ticks
+
+
+@dataclass
+class Strange:
+    aged: Aged = field(default_factory=Aged)
+    ticking: Ticking = field(default_factory=Ticking)
+    outer: MergeRule = field(default_factory=SGD)
+    peers: list[Any] = field(default_factory=list)
+
+
+def test_whatever_is_called_otherwise_goes_on_as_it_was() -> None:
+    policy, told = Strange(), []
+    policy.peers += [policy, policy.peers, SGD(lr=2.0)]  # it holds itself
+    own, theta = policy.aged.step, one(6.0)
+    with telling(policy, lambda: 0.0, told.append):
+        assert of(policy.aged.step(theta, one(4.0), None, 1)[0]) == 4.0
+        assert (policy.ticking.step(), policy.ticking.step()) == (1, 2)
+        assert of(policy.outer.step(state=None, delta=one(1.0), params=theta)[0]) == 5.0
+        assert of(policy.peers[2].step(theta, one(1.0), state=None)[0]) == 4.0
+    assert policy.aged.step == own
+    assert [of(each.after) for each in told] == [4.0, 5.0, 4.0]
+    # Δ = 2 instead: 6 − 2/2, 6 − 2 and 6 − 2·2.
+    assert [of(each.again(one(2.0))) for each in told] == [5.0, 4.0, 2.0]
+
+
 def test_the_momentum_is_what_the_rule_says_it_is() -> None:
     # After Δ = 1 from nothing: Nesterov's v = 1; of two pseudo-gradients a step, m is still 0, and ½ after the second
     # (D / N = 2 / 2, so 1); Adam's first moment is 0.1; SGD has none.

@@ -26,6 +26,16 @@ def test_steps_are_committed_dropped_or_in_flight_and_never_counted_twice() -> N
     assert (ledger.trained, ledger.committed, ledger.dropped, ledger.in_flight) == (7, 1, 2, 4)
 
 
+def test_an_update_is_outstanding_until_it_is_committed_or_dropped() -> None:
+    ledger = Ledger()
+    assert not ledger.outstanding(0)
+    for id in range(3):
+        ledger.add(update(id))
+    ledger.commit([update(0)])
+    ledger.drop([update(2)])
+    assert [ledger.outstanding(id) for id in range(4)] == [False, True, False, False]
+
+
 def test_what_has_arrived_is_in_flight_until_it_is_committed_or_dropped() -> None:
     ledger, three, five = Ledger(), update(0, steps=3), update(1, steps=5)
     ledger.add(three)

@@ -14,6 +14,7 @@ from halos.config.yaml_text import Section
 from halos.data.order import DataOrder
 from halos.hooks import hookimpl
 from halos.run.assembly import assemble
+from halos.sim.ledger import Ledger
 from halos.sim.probes import Probes
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
@@ -121,7 +122,7 @@ class Sized:
 
 def probes(executor: Any) -> Probes:
     cluster = small_cluster(1)
-    return Probes(executor, DataOrder("shared", cluster), cluster, True)
+    return Probes(executor, DataOrder("shared", cluster), cluster, Ledger(), True)
 
 
 def job(first: int, end: int, id: int = 0) -> Job:

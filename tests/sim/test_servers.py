@@ -70,6 +70,28 @@ def test_a_local_server_begins_at_version_0_and_only_contributions_move_it() -> 
     assert (made.main.version, made.main.local_steps) == (0, 0)
 
 
+def test_versions_of_another_server_count_for_nothing_at_the_global_one() -> None:
+    async def body(sim: Simulation) -> None:
+        theta = sim.params
+        for _ in range(2):  # two steps of a replica for each of the global model
+            for _ in range(2):
+                latest = await sim.train(sim.workers[0], theta, 1)
+                theta = latest.params
+                sim.commit(theta, [latest], server="replica")
+            sim.commit(theta, [Contribution([latest], latest.start, sim.params)])
+        latest = await sim.train(sim.workers[0], theta, 1)  # version 4 of the replica, 2 of the global model
+        sim.commit(latest.params, [latest], server="replica")
+        late = await sim.train(sim.workers[0], latest.params, 1)  # version 5 of the replica, and of nobody else
+        sim.commit(late.params, [late], server="other")
+        sim.commit(late.params, [late])
+
+    run = timing(body)
+    shares = [commit.shares[0] for commit in run.global_commits]
+    assert [share.hop_staleness for share in shares] == [0, 0, 0]
+    (other,) = [commit.shares[0] for commit in run.commits if commit.server == "other"]
+    assert (other.from_version, other.hop_staleness) == (0, 0)
+
+
 def test_a_contribution_is_as_far_away_as_base_and_target_are() -> None:
     one = Contribution([update()], params(0.0, 0.0), params(3.0, 4.0), from_version=0)
     assert servers().commit("global", params(1.0, 1.0), [one], 1.0).shares[0].hop_drift == 5.0

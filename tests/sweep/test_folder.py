@@ -21,7 +21,7 @@ from tests.sweep.small import cells, tiny
 STATES = {
     "new": {},
     "finished": {"config.yaml": "", "summary.json": '{"finished": true}'},
-    "diverged": {"summary.json": '{"finished": "failed: training loss became nan: worker 0"}'},
+    "diverged": {"summary.json": '{"finished": "diverged: training loss became nan: worker 0"}'},
     "interrupted": {"summary.json": '{"finished": "interrupted"}', "checkpoints/events-1-00.pt": ""},
     "broken off": {"summary.json": '{"finished": "failed: ValueError: no"}'},
 }

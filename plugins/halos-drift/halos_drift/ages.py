@@ -16,10 +16,23 @@ REMEMBERED = 256  # of a worker's updates, the latest so many: how many steps it
 
 @dataclass
 class Line:
-    """A server's versions: how many local steps each contains, and when it took over another model in between."""
+    """A server's versions: how many local steps each contains of its own commits, and what it took over in between."""
 
-    steps: list[int] = field(default_factory=lambda: [0])  # S, by version: what it has committed itself
-    merges: list[int] = field(default_factory=list)  # serial numbers of its parameters after commits of nothing new
+    steps: list[int] = field(default_factory=lambda: [0])  # S, by version
+    before: list[int] = field(default_factory=lambda: [0])  # by version: how many commits of nothing new came before it
+    taken: dict[int, int] = field(
+        default_factory=dict
+    )  # by serial number of what such a commit made: its place, from 1
+    latest: list[int] = field(default_factory=list)  # of each such commit, the highest of these serial numbers so far
+
+    def merged_since(self, base: Params, version: Optional[int]) -> int:
+        """Return how many commits of nothing new there were since `base`; None: it is no version, of any age.
+
+        A model that a server takes over may be older than the one that it had.
+        """
+        if version is None:
+            return len(self.latest) - bisect_right(self.latest, base.serial)
+        return len(self.latest) - self.taken.get(base.serial, self.before[min(version, len(self.before) - 1)])
 
 
 @dataclass
@@ -62,9 +75,12 @@ class Ages:
         """A commit has been looked at, and is over."""
         line = self._line(commit.server)
         if not commit.shares:
-            line.merges.append(commit.params.serial)
+            serial = commit.params.serial
+            line.latest.append(max([serial, *line.latest[-1:]]))
+            line.taken[serial] = len(line.latest)
             return
         line.steps.append(commit.local_steps)
+        line.before.append(len(line.latest))
         for share in commit.shares:
             for update in share.updates:
                 own = self._own.get(update.worker, {}).get(update.id)
@@ -80,9 +96,10 @@ class Ages:
         version = self._version(share.base, server)
         seconds = commit.time - min([update.start_time for update in share.updates], default=commit.time)
         ancestor, apart = same or version is not None, 0 if same or version is not None else self._apart(share, server)
-        base = min(share.from_version if version is None else version, len(line.steps) - 1)
-        since = 0 if same else now - line.steps[base]
-        merges = 0 if same else len(line.merges) - bisect_right(line.merges, share.base.serial)
+        # A model that was committed again as it was is a later version than the one that its workers began from.
+        base = share.from_version if version is None else min(share.from_version, version)
+        since = 0 if same and version is None else now - line.steps[min(base, len(line.steps) - 1)]
+        merges = 0 if same else line.merged_since(share.base, version)
         distance = None if apart is None else tree_distance(since, earlier, share.steps, apart)
         return Age(share.hop_staleness, seconds, since, merges, ancestor, distance)
 

@@ -15,6 +15,7 @@ from .measures import Together, TypicalStep, cosine, dot, norm, ratio, slices
 
 PENDING = 16  # merges of which no commit has come yet, the latest so many
 Numbers = dict[str, Any]
+Part = tuple[str, tuple[tuple[int, int], ...]]  # a server, and the pieces of its model that are a fragment; (): all
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Distances:
     blocks: bool  # whether each tensor is measured by itself as well
     kept: Kept
     merges: list[Merged] = field(default_factory=list)  # those not committed yet
-    typical: dict[str, TypicalStep] = field(default_factory=dict)  # by server
+    typical: dict[Part, TypicalStep] = field(default_factory=dict)
     models: dict[str, tuple[int, float]] = field(default_factory=dict)  # by server, its model's serial number and norm
     lengths: dict[int, float] = field(default_factory=dict)  # of the latest momenta, by serial number
 
@@ -51,15 +52,27 @@ class Distances:
             self.merges.append(Merged(before, after, delta, momentum.flat, momentum.serial))
         del self.merges[:-PENDING]
 
-    def step(self, commit: Commit) -> None:
-        """A commit has been looked at, and is over: its step counts from now on."""
-        self.models[commit.server] = commit.params.serial, commit.norm
-        if commit.shares and math.isfinite(commit.step_norm):
-            self.typical.setdefault(commit.server, TypicalStep()).add(commit.step_norm, commit.params.size)
+    def step(self, commit: Commit, merge: Optional[Merge]) -> None:
+        """A commit has been looked at, and is over: its step counts from now on.
 
-    def gap(self, server: str, drift: Optional[float], size: int) -> Optional[float]:
-        """Return how many typical steps of the server so far a distance is."""
-        return None if drift is None else self.typical.setdefault(server, TypicalStep()).gap(drift, size)
+        `merge`: the step of a merge rule just before it. A commit that brought nothing in is a step if that made it
+        (of a fragment that is not complete in others), and none if the server took over another model.
+        """
+        self.models[commit.server] = commit.params.serial, commit.norm
+        stepped = [share.target for share in commit.shares]
+        if merge is not None and not stepped:
+            fits = merge.params.layout.fragment is not None or merge.after.serial == commit.params.serial
+            stepped = [merge.params] if fits else []
+        if not stepped or not math.isfinite(commit.step_norm):
+            return
+        for of, size in {part_of(commit.server, each): each.size for each in (commit.params, stepped[0])}.items():
+            self.typical.setdefault(of, TypicalStep()).add(commit.step_norm, size)
+
+    def gap(self, server: str, drift: Optional[float], target: Params) -> Optional[float]:
+        """Return how many typical steps of the server so far (of a fragment, of that) a distance to `target` is."""
+        if drift is None:
+            return None
+        return self.typical.setdefault(part_of(server, target), TypicalStep()).gap(drift, target.size)
 
     def of(self, commit: Commit) -> list[Numbers]:
         """Return the numbers of each share; all None of one that is hollow."""
@@ -81,10 +94,11 @@ class Distances:
     def _taken(self, commit: Commit) -> Optional[Merged]:
         """The merge that the commit is of: it made the parameters, or (of a fragment) began from the target."""
         targets = {share.target.serial for share in commit.shares}
-        for merged in reversed(self.merges):
-            if merged.after == commit.params.serial or merged.before in targets:
-                self.merges.remove(merged)
-                return merged
+        latest = self.merges[::-1]
+        made = [merged for merged in latest if merged.after == commit.params.serial]
+        for merged in (*made, *(merged for merged in latest if merged.before in targets)):
+            self.merges.remove(merged)
+            return merged
         return None
 
     def _share(
@@ -112,7 +126,7 @@ class Distances:
             "drift_by_norm": ratio(drift, lengths.get(share.target.serial)),
             "drift_by_delta": ratio(drift, delta_norm),
             "drift_rms": None if drift is None else drift / math.sqrt(size),
-            "gap": self.gap(commit.server, drift, size),
+            "gap": self.gap(commit.server, drift, share.target),
             "delta_norm": delta_norm,
             "delta_of": of,
             **angles(d, delta, momentum, weights, drift, delta_norm, self._length(merged)),
@@ -161,6 +175,11 @@ class Distances:
         if len(share.updates) != 1 or share.updates[0].start.size != size:
             return None
         return _known(share.updates[0].delta_norm)
+
+
+def part_of(server: str, params: Params) -> Part:
+    """Return what of a server's model these are."""
+    return server, tuple((piece.start, piece.stop) for piece in params.layout.fragment or ())
 
 
 def own_delta(share: Share) -> Optional[torch.Tensor]:

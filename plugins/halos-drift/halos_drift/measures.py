@@ -132,11 +132,12 @@ class Together:
     def consensus(self) -> Optional[float]:
         """Return Ξ² = mean_i ‖θ_i − θ̄‖² of M workers that went −Δ_i each from one start: mean ‖Δ_i‖² − ‖mean Δ‖².
 
-        None of fewer than two.
+        None of fewer than two, or where one is not finite.
         """
         if self._count < 2 or self._sum is None:
             return None
-        return max(0.0, self._squares / self._count - dot(self._sum, self._sum) / self._count**2)
+        found = self._squares / self._count - dot(self._sum, self._sum) / self._count**2
+        return max(0.0, found) if math.isfinite(found) else None
 
 
 def divergences(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
 
-from halos import Commit, Experiment, Merge, Share, Simulation, Update, hookimpl, require
+from halos import GLOBAL, Commit, Experiment, Lines, Merge, Share, Simulation, Update, hookimpl, require
 
 from .ages import Age, Ages
 from .books import Books
 from .curves import Curves
-from .distances import Distances, Merged
-from .kept import GLOBAL, Kept
-from .lines import Lines
+from .distances import PENDING, Distances, Merged, own_delta
+from .kept import Kept
 from .measures import norm, ratio
-from .probing import Probing, Step
+from .probing import Probing, Step, alone
 
 logger = logging.getLogger("halos.drift")
+
+FLUSH_SECONDS = 1.0  # of wall time, after which lines are written, with the next commit
 
 
 @dataclass
@@ -54,15 +56,15 @@ class Drift:
     def on_start(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._books, self._curves = Books(), Curves()
-        self._lines = Lines(experiment.folder / "drift.jsonl")
         self._replaying = experiment.resumed_at is not None
+        self._lines = Lines(experiment.folder / "drift.jsonl", resumed=self._replaying)
+        self._flushed = time.monotonic()
         self._before: Optional[torch.Tensor] = None  # the global model, as last committed
-        self._merge: Optional[Merge] = None  # until its commit, which follows at once, or anything else
+        self._heard: list[Merge] = []  # until their commit, which follows at once, or anything else
         if experiment.real and not self._able:
             logger.warning("observers.extra.drift: this executor does no job again; no probes (inline does)")
         if not self._replaying:
             self._before = self._sim.params.flat
-            self._lines.flush()
 
     @hookimpl
     def on_resume(self, time: float) -> None:
@@ -73,7 +75,7 @@ class Drift:
     @hookimpl
     def on_update(self, update: Update) -> None:
         self._ages.update(update)
-        self._merge = None
+        self._heard.clear()
         if self._replaying or update.start.flat is None:
             return
         self._probing.update(update)
@@ -82,7 +84,7 @@ class Drift:
 
     @hookimpl
     def on_merge(self, merge: Merge) -> None:
-        self._merge = merge
+        self._heard = [*self._heard[1 - PENDING :], merge]
         if not self._replaying:
             self._distances.merge(merge)
 
@@ -90,14 +92,14 @@ class Drift:
     def on_commit(self, commit: Commit) -> None:
         if not self._replaying:
             self._commit(commit)
-        self._merge = None
         self._ages.commit(commit)
-        self._distances.step(commit)
+        self._distances.step(commit, self._made(commit) or next(iter(self._heard[-1:]), None))
+        self._heard.clear()
         self._kept.commit(commit)
 
     @hookimpl
     def on_finish(self) -> None:
-        self._lines.flush()
+        self._lines.close()
         if self._experiment.config["observers"]["tensorboard"]:
             self._curves.write(self._experiment.folder)
 
@@ -132,11 +134,13 @@ class Drift:
     def _commit(self, commit: Commit) -> None:
         measured, earlier = self._distances.of(commit), 0
         for index, (share, numbers) in enumerate(zip(commit.shares, measured)):
-            line = self._line(commit, index, share, numbers, earlier)
-            self._lines.add(line)
+            line = self._lines.record(self._line(commit, index, share, numbers, earlier))
             self._books.add(line)
             self._curves.add(line)
             earlier += share.steps
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self._flushed = time.monotonic()
+            self._lines.flush()
         if commit.server == GLOBAL:
             for share in commit.shares:
                 for update in share.updates:
@@ -166,13 +170,14 @@ class Drift:
             "end_to_end": self._ways(commit, share, earlier, probe),
         }
 
+    def _made(self, commit: Commit) -> Optional[Merge]:
+        """The step of a merge rule, just before, that made the commit's parameters."""
+        return next((merge for merge in self._heard if merge.after.serial == commit.params.serial), None)
+
     def _step(self, commit: Commit, share: Share) -> Optional[Step]:
         """The outer step that the commit is of, if it is of this share's update alone."""
-        merge, (update, *_) = self._merge, share.updates
-        alone = len(commit.shares) == 1 and update.params.flat is not None and merge is not None
-        if merge is None or not alone or merge.after.serial != commit.params.serial:
-            return None
-        return Step(merge, update.factor)
+        merge, own = self._made(commit), own_delta(share)
+        return None if merge is None or own is None or len(commit.shares) > 1 else alone(merge, own)
 
     def _ways(
         self, commit: Commit, share: Share, earlier: int, probe: Optional[dict[str, Optional[float]]]
@@ -197,7 +202,7 @@ class Drift:
                     "drift_by_norm": ratio(drift, length),
                     "drift_by_delta": ratio(drift, update.delta_norm),
                     "drift_rms": None if drift is None else drift / size**0.5,
-                    "gap": self._distances.gap(commit.server, drift, size),
+                    "gap": self._distances.gap(commit.server, drift, commit.params),
                     "probe": probe if same and probe is not None else self._probing.probe(update.id, self._before),
                 }
             )

@@ -11,7 +11,7 @@ from halos import Job, Layout, Merge, Params, Probes, Update, seed_for
 
 from .measures import cosine, divergences, dot, norm, ratio
 
-MOST = 64  # sampled jobs that wait for their merge, the latest so many
+ROUNDING = 1e-4  # relative, of what a policy has multiplied
 NONE: dict[str, Optional[float]] = dict.fromkeys(
     (
         *("staleness_error", "staleness_cosine", "noise_floor", "shift"),
@@ -44,9 +44,20 @@ class Step:
         """The next parameters."""
         return self.merge.after
 
-    def again(self, fresh: torch.Tensor) -> Params:
-        """Return the next parameters by the same step along a fresh Δ; nobody is told of it."""
-        return self.merge.again(self.merge.delta.map(lambda _: fresh if self.factor == 1.0 else fresh * self.factor))
+    def again(self, change: torch.Tensor) -> Params:
+        """Return the next parameters by the same step along another Δ, so much more; nobody is told of it."""
+        return self.merge.again(self.merge.delta.map(lambda merged: torch.add(merged, change, alpha=self.factor)))
+
+
+def alone(merge: Merge, own: torch.Tensor) -> Optional[Step]:
+    """Return the step if what was merged is a multiple of one job's `own` Δ, and so that alone; else None."""
+    merged = merge.delta.flat
+    if merged is None or merged.shape != own.shape:
+        return None
+    factor = ratio(dot(merged, own), dot(own, own))
+    if factor is None or not norm(merged - factor * own) <= ROUNDING * norm(merged):
+        return None
+    return Step(merge, factor)
 
 
 @dataclass
@@ -83,9 +94,9 @@ class Probing:
             if ended is None or ended.flat is None:
                 return
             end = ended.flat
+        for id in [id for id in self.waiting if not self._probes.outstanding(id)]:  # dropped, which nobody is told of
+            del self.waiting[id]
         self.waiting[update.id] = Sampled(_startless(job), start, start - end, inner)
-        while len(self.waiting) > MOST:
-            del self.waiting[next(iter(self.waiting))]
 
     def probe(
         self, id: int, target: Optional[torch.Tensor], step: Optional[Step] = None
@@ -111,7 +122,7 @@ class Probing:
                 other = self._delta(sampled, target, other=True)
                 found["shift"] = None if other is None else dot(error, noise - other)
             if step is not None:
-                losses = self._losses([step.after, step.again(fresh)])
+                losses = self._losses([step.after, step.again(fresh - delta)])
                 found["stepped_loss"], found["stepped_loss_fresh"] = losses
         if noise is not None:
             found["noise_floor"] = ratio(norm(delta - noise), length)
