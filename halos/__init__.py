@@ -26,7 +26,7 @@ from halos.errors import (
 from halos.hooks import Register, hookimpl
 from halos.models import Model
 from halos.observers.experiment import Experiment
-from halos.observers.jsonl import Lines
+from halos.observers.lines import Lines
 from halos.observers.observer import Observer
 from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read
@@ -47,6 +47,7 @@ from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
 from halos.values.records import (
+    GLOBAL,
     Commit,
     Contribution,
     EndToEnd,
@@ -66,6 +67,7 @@ from halos.world.network import Matrix, NetworkModel, square
 
 __all__ = [
     "FP32",
+    "GLOBAL",
     "LONGEST_MS",
     "NEVER",
     "PATTERNS",

@@ -71,7 +71,7 @@ RAW = {
     "small/diloco/2": result([0.0, 10.0, 40.0], [0, 200, 400], [6.0, 5.0, 4.0]),
     "small/quick/1": result([0.0, 5.0, 10.0], [0, 200, 500], [4.0, 3.5, 2.3]),  # 2.7 after 400 steps
     "small/quick/2": result([0.0, 5.0, 10.0], [0, 200, 500], [6.0, 5.5, 4.3]),  # 4.7
-    "small/lost/1": result([0.0], [0], [4.0], finished="failed: training loss became nan"),
+    "small/lost/1": result([0.0], [0], [4.0], finished="diverged: training loss became nan"),
     "small/lost/2": result([0.0, 5.0, 10.0], [0, 200, 500], [6.0, 5.5, 4.3]),
 }
 
@@ -188,7 +188,7 @@ def test_mistakes_are_reported_and_divergence_is_a_result(tiny: Part, tmp_path: 
     (failure,) = execute(runs(Part("tiny", (wrong, wild), (1,))), results, tmp_path / "runs", at_once=2)
     assert failure.startswith("tiny/wrong/1: error: policy.outer.lrr")
     assert list(results.runs) == ["tiny/wild/1"]
-    assert results.runs["tiny/wild/1"]["finished"].startswith("failed: training loss became")
+    assert results.runs["tiny/wild/1"]["finished"].startswith("diverged: training loss became")
 
 
 # The study as it is recorded

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.quality.study import Run
 from halos.observers.files import replacing
-from halos.observers.jsonl import read
+from halos.reading.lines import batches
 
 ROOT = Path(__file__).parents[2]
 STOPPED = "stopped: "  # how a run says that it diverged: a result, too
@@ -86,7 +86,8 @@ def _run(run: Run, out: Path) -> str:
 def gather(run: Run, out: Path) -> dict[str, Any]:
     """What a run folder holds of interest: the evaluations of the global model, and facts of the summary."""
     summary = _summary(out)
-    evaluations = [each for each in read(out / "evaluations.jsonl") if each["set"] == "validation"]
+    records = [each for several in batches(out / "evaluations.jsonl") for each in several]
+    evaluations = [each for each in records if each["set"] == "validation"]
     evaluations = [each for each in evaluations if each["loss"] is not None]  # as of a model that diverged
     curve = [each for each in evaluations if each["of"] == "global"]
     others = {each["of"]: round(each["loss"], 5) for each in evaluations if each["of"] != "global"}  # the last of each

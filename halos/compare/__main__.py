@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
@@ -25,6 +26,8 @@ TARGET = "+0"  # by default: what the baseline itself ends with
 
 def path(text: str) -> Path:
     """An option's path."""
+    if not text.strip():  # as of a variable that is not set
+        raise ArgumentTypeError("'' is no path")
     return Path(expanded(text))
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+import numpy as np
+
 from halos.compare.scale import amount
-from halos.errors import from_here, in_a_line
+from halos.errors import from_here
+from halos.values.records import DIVERGED
 
 if TYPE_CHECKING:
     from halos.compare.groups import Group
+    from halos.reading.columns import Columns
     from halos.reading.run import RunRecords
 
-DIVERGED = re.compile(r"failed: .*(became|are not finite)", re.S)
+    _Seeded = tuple[int, RunRecords]
+
 # Of `data`: what changes which samples are dealt or held out, and not what they are cut from.
 DEALT = {"seed", "split_seed", "shuffle", "shards", "wrap", "cache", "hold_out"}
 MEASURED = {"sequence_length": "evaluation length", "validation_samples": "validation set"}  # what they are of
@@ -23,12 +27,12 @@ HASH = 8  # characters of a hash that is shown
 
 def diverged(run: RunRecords) -> bool:
     """Whether the run was given up since a loss was no finite number any more."""
-    return isinstance(run.finished, str) and bool(DIVERGED.match(run.finished))
+    return isinstance(run.finished, str) and run.finished.startswith(DIVERGED)
 
 
 def losses_known(run: RunRecords) -> bool:
-    """Whether the run has losses at all."""
-    return bool(len(run.curve()))
+    """Whether the run has losses at all: rows without a number are none."""
+    return bool(len(_evaluated(run)))
 
 
 def obstacles(groups: Sequence[Group], baseline: Group) -> dict[Path, str]:
@@ -41,17 +45,19 @@ def obstacles(groups: Sequence[Group], baseline: Group) -> dict[Path, str]:
     for group in [baseline, *(group for group in groups if group is not baseline)]:
         for seed, run in group.runs.items():
             if diverged(run):
-                found[run.folder] = f"{in_a_line(Exception(run.finished))}; its losses are not compared"
+                found[run.folder] = f"{_ended(run)}; its losses are not compared"
             elif not losses_known(run):
                 timing = _section(run, "executor").get("name") == "timing"
                 found[run.folder] = "a timing run, without losses" if timing else "no validation losses"
-            elif not run.curve()["tokens"][-1] > 0:
+            elif not _evaluated(run)["tokens"][-1] > 0:
                 found[run.folder] = "not evaluated since it began to train; its losses are not compared"
             else:
                 rest.append((seed, run))
     if not rest:
         return found
-    held = max(rest, key=lambda each: sum(_differs(each, other) is None for other in rest))  # the first of the best
+    held = _most_like(rest, rest)
+    if _hash(held[1]) is None:  # not known yet, as of a run still going: it would be like runs of two corpora at once
+        held = _most_like([each for each in rest if _hash(each[1]) and _differs(held, each) is None] or [held], rest)
     for each in rest:
         problem = _differs(held, each)
         if problem is not None:
@@ -59,7 +65,12 @@ def obstacles(groups: Sequence[Group], baseline: Group) -> dict[Path, str]:
     return found
 
 
-def _differs(ours: tuple[int, RunRecords], theirs: tuple[int, RunRecords]) -> Optional[str]:
+def _most_like(several: Sequence[_Seeded], others: Sequence[_Seeded]) -> _Seeded:
+    """The first of those that can be compared with most others."""
+    return max(several, key=lambda each: sum(_differs(each, other) is None for other in others))
+
+
+def _differs(ours: _Seeded, theirs: _Seeded) -> Optional[str]:
     """What their losses were measured on and ours were not, up to `than`; None if they can be compared."""
     (our_seed, held), (seed, run) = ours, theirs
     one, other = _section(held, "data"), _section(run, "data")
@@ -88,7 +99,12 @@ def progress(run: RunRecords) -> Optional[str]:
     far = f" ({amount(float(tokens[-1]), 'tokens')})" if len(tokens) else ""
     if run.finished is None:
         return f"still going, or killed; compared as far as it is{far}"
-    return f"{in_a_line(Exception(run.finished))}; compared as far as it came{far}"
+    return f"{_ended(run)}; compared as far as it came{far}"
+
+
+def _ended(run: RunRecords) -> str:
+    """How it ended, in one line."""
+    return " ".join(str(run.finished).split())
 
 
 def split_seed(run: RunRecords) -> Any:
@@ -109,6 +125,11 @@ def _hash(run: RunRecords) -> Optional[str]:
 def _section(run: RunRecords, name: str) -> dict[str, Any]:
     found = run.config.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _evaluated(run: RunRecords) -> Columns:
+    rows = run.curve()
+    return rows.where(np.isfinite(rows["loss"].astype(np.float64)))
 
 
 def _said(data: dict[str, Any]) -> str:

@@ -92,6 +92,12 @@ class Comparison:
             if not math.isnan(loss) and (amount <= self.curves[group.label][seed].reach(of) or self._over(group, seed))
         }
 
+    def learned(self, group: Group, of: str, amount: float) -> dict[int, float]:
+        """The same, without those of a model that nothing had been committed to yet."""
+        curves = self.curves[group.label]
+        losses = self.losses(group, of, amount)
+        return {seed: loss for seed, loss in losses.items() if curves[seed].trained(of, amount)}
+
     def ended(self, group: Group, of: str, amount: float) -> bool:
         """Whether some run had ended before so much was spent: its final model is what there is then."""
         return any(curve.reach(of) < amount for curve in self.curves[group.label].values())

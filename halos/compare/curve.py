@@ -24,6 +24,7 @@ class Curve:
 
     spent: dict[str, NDArray[np.float64]]  # by name: `tokens`, `steps`, `seconds`, `bytes`
     loss: NDArray[np.float64]
+    committed: Optional[NDArray[np.float64]] = None  # local steps that the model held by then [evaluations]
 
     @staticmethod
     def of(run: RunRecords) -> Curve:
@@ -32,10 +33,11 @@ class Curve:
         Tokens and steps are all trained ones, whether committed or not; bytes those of transfers that had arrived.
         """
         rows = run.curve()
-        rows = rows.where(~np.isnan(rows["loss"].astype(np.float64)))
+        rows = rows.where(np.isfinite(rows["loss"].astype(np.float64)))
         names = {"tokens": "tokens", "steps": "trained_steps", "seconds": "time"}
         spent = {name: rows[column].astype(np.float64) for name, column in names.items()}
-        return Curve({**spent, "bytes": _sent(run, spent["seconds"])}, rows["loss"].astype(np.float64))
+        loss, committed = (rows[name].astype(np.float64) for name in ("loss", "local_steps"))
+        return Curve({**spent, "bytes": _sent(run, spent["seconds"])}, loss, committed)
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -60,6 +62,14 @@ class Curve:
             return np.nan
         last = np.append(spent[1:] > spent[:-1], True)
         return float(np.interp(amount, spent[last], self.loss[last]))
+
+    def trained(self, of: str, amount: float) -> bool:
+        """Whether the loss after so much of `of` is that of a model that something had been committed to.
+
+        Before, and on the straight line that leads there, it says little of a method: all begin alike.
+        """
+        row = int(np.searchsorted(self.spent[of], amount, side="right")) - 1
+        return self.committed is None or (row >= 0 and bool(self.committed[row] > 0))
 
     def when(self, of: str, amount: float) -> float:
         """The simulated seconds of the first evaluation after at least so much of `of`; NaN if there is none."""

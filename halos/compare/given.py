@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from halos.config.paths import expanded
-from halos.errors import UserError, from_here
+from halos.errors import UserError, from_here, shown
 from halos.observers.jsonl import EVALUATIONS
 from halos.reading.run import RunRecords, read
 
-SWEEP = "sweep.json"
+SWEEP = "sweep.json"  # which folders are cells of a sweep, and how they are labelled
 SECTIONS = ("cluster", "policy", "data", "executor", "observers")  # of a configuration that are looked into
 
 
@@ -69,7 +70,9 @@ def _folders(name: str) -> tuple[list[Path], list[str]]:
     if not paths:
         hint = Path("runs") / name
         near = f" (did you mean {hint}?)" if is_run(hint) else ""
-        raise UserError(f"no run matches {name!r}" if glob.has_magic(place) else f"{name} does not exist{near}")
+        raise UserError(
+            f"no run matches {name!r}" if glob.has_magic(place) else f"{name or shown(name)} does not exist{near}"
+        )
     return folders, waiting if folders or waiting else [f"there is no run in {name}"]
 
 
@@ -92,7 +95,7 @@ def is_run(folder: Path) -> bool:
 
 def _cells(path: Path) -> list[str]:
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["cells"])
+        return list(dict[str, Any](json.loads(path.read_text(encoding="utf-8"))["cells"]))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):

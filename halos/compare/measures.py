@@ -98,11 +98,6 @@ def _spread(values: NDArray[Any]) -> dict[str, float]:
     return {"mean": float(known.mean()), "max": float(known.max())} if len(known) else {}
 
 
-def _known_mean(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
-
-
 def _mean(values: list[Any]) -> float:
     known = [float(value) for value in values if value is not None]
     return sum(known) / len(known) if known else math.nan

@@ -8,8 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Optional
 
-from halos.compare.figures.drawing import Figure, svg, swatch
+from halos.compare.figures.drawing import svg
+from halos.compare.figures.figure import Figure
 from halos.compare.figures.gallery import figures
+from halos.compare.figures.style import swatch
 from halos.compare.groups import Group
 from halos.compare.tables import Table
 from halos.errors import UserError

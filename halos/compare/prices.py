@@ -10,11 +10,10 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from halos.config.paths import expanded
-from halos.config.yaml_text import SafeLoader
+from halos.config.yaml_text import parse
 from halos.errors import UserError, did_you_mean, shown
+from halos.values.records import ALL_REDUCE
 
 if TYPE_CHECKING:
     from halos.reading.run import RunRecords
@@ -46,7 +45,7 @@ class Prices:
         regions, total = _regions(run), 0.0
         names = [name for name, _ in regions]
         for link, nbytes in sent.items():
-            if link == "all_reduce":
+            if link == ALL_REDUCE:
                 price = self._ring([(name, workers) for name, workers in regions if workers])
             else:
                 src, dst = (names[int(end)] for end in link.split("->"))
@@ -85,14 +84,14 @@ def prices(text: str) -> Prices:
     except ValueError:
         pass
     path = Path(expanded(text))
+    if not text.strip() or not path.exists():
+        raise UserError(f"--prices: {text!r} is neither a number nor a file")
     try:
-        section = yaml.load(path.read_text(encoding="utf-8"), SafeLoader)
-    except FileNotFoundError:
-        raise UserError(f"--prices: {text!r} is neither a number nor a file") from None
+        section = parse(path.read_text(encoding="utf-8-sig"))  # numbers as in configurations: 2e-2
     except OSError as error:
         raise UserError(f"--prices: {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise UserError(f"--prices: {path} is no YAML") from None
+    except ValueError as error:
+        raise UserError(f"--prices: {path} is no YAML: {error}") from None
     if not isinstance(section, dict):
         raise UserError(f"--prices: {path} is no mapping; write, for example, default: 0.02 and us -> eu: 0.05")
     given: dict[str, float] = {}
@@ -101,6 +100,8 @@ def prices(text: str) -> Prices:
         pair = PAIR.fullmatch(str(key))
         price = _price(f"--prices: {path}: {key}", value)
         if pair:
+            if (pair[1], pair[2]) in pairs:
+                raise UserError(f"--prices: {path}: {shown(key)} is given twice")
             pairs[pair[1], pair[2]] = price
         elif key in KEYS:
             given[key] = price

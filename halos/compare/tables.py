@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from halos.compare.amounts import Amounts
+from halos.compare.comparable import losses_known
 from halos.compare.comparison import Comparison
 from halos.compare.curve import STRAIGHT
 from halos.compare.groups import Group
@@ -15,6 +16,7 @@ from halos.compare.statistics import Paired, Spread, ratio
 from halos.compare.targets import Target
 from halos.errors import UserError, did_you_mean
 
+MANY = 15  # intervals, of which some may hold no 0 by chance
 LOSS = 3  # decimals of a loss, at least
 EQUAL = {"tokens": "equal trained tokens", "steps": "equal trained steps", "seconds": "equal simulated time"}
 INTERVAL = "95 % interval"  # of the column to its left
@@ -93,7 +95,7 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
         baseline = comparison.against.get(group.label)
         if baseline is not None and baseline is not group:
             found[group.label] = [
-                Paired.of(comparison.losses(group, *each), comparison.losses(baseline, *each)) for each in chosen
+                Paired.of(comparison.learned(group, *each), comparison.learned(baseline, *each)) for each in chosen
             ]
     known = [comparison.losses(group, *each) for group in comparison.groups for each in chosen]
     scale = Scale.of([loss for values in known for loss in values.values()], least=LOSS)
@@ -102,6 +104,9 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
     for label, pairs in found.items():
         cells = []
         for pair in pairs:
+            if pair.mean == pair.deviation == 0.0:  # to the last bit: the very same training
+                cells += ["the same", UNKNOWN]
+                continue
             interval = f"{scale.show(pair.low, '+')} to {scale.show(pair.high, '+')}"
             cells.append(_of(scale.spread(pair, "+"), pair.count, most, "pairs"))
             cells.append(UNKNOWN if math.isnan(pair.low) else interval)
@@ -110,8 +115,22 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
     title = f"Validation loss minus {_baseline(comparison)}'s"
     title += "" if comparison.shared_baseline else ", all else being equal"
     pairs_are = f"{most} pair{'s' * (most != 1)} of runs with the same seed"
-    notes = (f"{pairs_are}; mean ± sample standard deviation of the differences",)
-    return Table(title, ("", *heads), tuple(rows if most else ()), notes)
+    notes = [f"{pairs_are}; mean ± sample standard deviation of the differences"]
+    intervals = [pair for several in found.values() for pair in several if pair.low < pair.high]
+    if len(intervals) >= MANY:
+        beside = sum(pair.low > 0.0 or pair.high < 0.0 for pair in intervals)
+        notes.append(
+            f"{beside} of {len(intervals)} intervals do not hold 0; of so many, {len(intervals) / 20:.0f} would"
+        )
+        notes[-1] += " by chance alone"
+    before = any(
+        len(comparison.learned(group, *each)) < len(comparison.losses(group, *each))
+        for group in comparison.groups
+        for each in chosen
+    )
+    if before:
+        notes.append("–: where nothing had been committed to a model yet, it is the initial one")
+    return Table(title, ("", *heads), tuple(rows if most else ()), tuple(notes))
 
 
 def target(comparison: Comparison, target: Target) -> Table:
@@ -193,7 +212,10 @@ def staleness(comparison: Comparison) -> Table:
         ("hop_drift_in_updates", "", "drift / ‖Δ‖ by hop"),
         ("drift_in_updates", "", "end to end"),
     ]
-    notes = ("staleness in versions; drift in parameters, and in units of the update's own ‖Δ‖; docs/measures.md",)
+    notes = (
+        "staleness in versions, each of as many local steps as a commit holds: not to be compared between policies",
+        "drift in parameters, and in units of the update's own ‖Δ‖; docs/measures.md",
+    )
     return _measures(comparison, "Staleness and drift, mean over seeds", columns, notes)
 
 
@@ -249,7 +271,7 @@ def _measures(
 
 def _with_losses(comparison: Comparison, group: Group) -> int:
     """Of how many seeds a loss could be known: of all that trained."""
-    return sum(bool(len(run.curve())) for run in group.runs.values())
+    return sum(losses_known(run) for run in group.runs.values())
 
 
 def _of(text: str, count: int, of: int, what: str = "seeds") -> str:

@@ -31,6 +31,7 @@ def write(path: Path, comparison: Comparison, at: Sequence[Amounts], targets: Se
     keys = list(dict.fromkeys(key for group in comparison.groups for key in group.values))
     named = [f"label.{key}" if key in ("group", "seed", "run", *COLUMNS) else key for key in keys]
     values = {group.label: dict(_values(comparison, group, at, targets)) for group in comparison.groups}
+    initial = {group.label: dict(_initial(comparison, group, at)) for group in comparison.groups}
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file, lineterminator="\n")
@@ -38,8 +39,9 @@ def write(path: Path, comparison: Comparison, at: Sequence[Amounts], targets: Se
             for group in comparison.groups:
                 place = [group.label, *(group.values.get(key, "") for key in keys)]
                 baseline = comparison.against.get(group.label)
-                theirs = {} if baseline is None or baseline is group else values[baseline.label]
-                for seed, cells in _rows(values[group.label], theirs):
+                theirs: Values = {} if baseline is None or baseline is group else values[baseline.label]
+                unpaired = initial[group.label], initial[baseline.label] if baseline else {}
+                for seed, cells in _rows(values[group.label], theirs, unpaired):
                     run = ("", "") if seed is None else (seed, from_here(group.runs[seed].folder))
                     lines.writerow((*place, *run, *(_cell(cells.get(column)) for column in COLUMNS)))
     except OSError as error:
@@ -52,7 +54,7 @@ def _values(
     """What is known of a group's runs, measure by measure."""
     for amounts in at:
         for amount in amounts.at:
-            yield f"loss@{amounts.of}={amount:.15g}", comparison.losses(group, amounts.of, amount)
+            yield _at(amounts.of, amount), comparison.losses(group, amounts.of, amount)
     for target in targets:
         reached = comparison.reaching(group, target)
         for kind in SPENT:
@@ -61,10 +63,26 @@ def _values(
         yield name, comparison.measure(group, name)
 
 
-def _rows(ours: Values, theirs: Values) -> Iterator[Row]:
-    """A group's rows, given its values and its baseline's."""
+def _initial(comparison: Comparison, group: Group, at: Sequence[Amounts]) -> Iterator[tuple[str, set[int]]]:
+    """Of which seeds a loss is that of a model that nothing had been committed to: it is held against none."""
+    for amounts in at:
+        for amount in amounts.at:
+            losses = comparison.losses(group, amounts.of, amount)
+            yield _at(amounts.of, amount), losses.keys() - comparison.learned(group, amounts.of, amount).keys()
+
+
+def _at(of: str, amount: float) -> str:
+    return f"loss@{of}={amount:.15g}"
+
+
+def _rows(
+    ours: Values, theirs: Values, unpaired: tuple[Mapping[str, set[int]], Mapping[str, set[int]]]
+) -> Iterator[Row]:
+    """A group's rows, given its values and its baseline's, and the seeds of each that are held against none."""
     for measure, values in ours.items():
-        others, target = theirs.get(measure, {}), "@loss=" in measure
+        alone = unpaired[0].get(measure, set()) | unpaired[1].get(measure, set())
+        others = {seed: value for seed, value in theirs.get(measure, {}).items() if seed not in alone}
+        target = "@loss=" in measure
         for seed, value in values.items():
             minus = value - others.get(seed, math.nan)
             censored = int(math.isnan(value)) if target else None

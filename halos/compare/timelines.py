@@ -82,7 +82,7 @@ def _timeline(run: RunRecords, until: float, intervals: int) -> Timeline:
     names = [str(region["name"]) for region in regions]
     of = np.array([index for index, region in enumerate(regions) for _ in region["workers"]])  # each worker's region
     end = _end(run)
-    down, impaired, told = _faults(run, min(until, end))
+    down, impaired, known = _faults(run, min(until, end))
     even = np.linspace(0.0, until, intervals + 1)
     each = len(of) <= ROWS
     found = _workers(run, len(of), down, even, exact=each)
@@ -99,7 +99,7 @@ def _timeline(run: RunRecords, until: float, intervals: int) -> Timeline:
         ]
     links, hidden = _links(run, names, impaired, even)
     what = "worker" if each else "region, the mean over its workers"
-    return Timeline(until, what, tuple(rows), links, end, hidden, told)
+    return Timeline(until, what, tuple(rows), links, end, hidden, known)
 
 
 def _end(run: RunRecords) -> float:

@@ -19,7 +19,7 @@ from halos.config.references import interpolate, refers
 from halos.config.written import as_text, inside
 from halos.config.yaml_text import Section
 from halos.data import DataSource
-from halos.errors import ConfigError, positive, require, shown, under
+from halos.errors import ConfigError, UserError, positive, require, shown, under
 from halos.models import Model
 from halos.observers.builtin import ObserverOptions
 from halos.plugins.loading import unique
@@ -159,6 +159,8 @@ def load_config(
     part of the configuration. UserError says what is wrong, with the full key.
     """
     layer: Section = {} if path is None else read(Path(expanded(path)))
+    if "axes" in layer:
+        raise UserError(f"{path} is a grid of runs, and no configuration of one: python -m halos.sweep {path}")
     return resolved(merge(layer, overrides(changes)), plugins, without)
 
 

@@ -33,8 +33,8 @@ def build(options: ObserverOptions) -> list[object]:
     from halos.observers.jsonl import recorder
     from halos.observers.progress import Progress
     from halos.observers.results import Results
-    from halos.observers.tensorboard import TensorBoard
-    from halos.observers.trace import Trace
+    from halos.observers.tensorboard.observer import TensorBoard
+    from halos.observers.trace.observer import Trace
 
     observers: list[object] = [recorder(options.records)]
     if options.tensorboard:

@@ -31,3 +31,11 @@ class Experiment:
     resumed_at: Optional[float] = None  # the virtual time that a resumed run goes on from; None in others
     faults: FaultModel = field(default_factory=NoFaults)  # `outage(worker, time)` says when workers are down
     trained_steps: float = math.inf  # of the budget, trained; infinite if they are not limited
+
+    def share(self, local_steps: int, trained_steps: int, seconds: float) -> float:
+        """Return how much of the budget is spent, 0 to 1: of what is furthest along; 0 if nothing is limited.
+
+        Given local steps committed to the global model, local steps trained, and simulated seconds.
+        """
+        committed, trained = local_steps / self.local_steps, trained_steps / self.trained_steps
+        return min(1.0, max(committed, trained, seconds / self.seconds))

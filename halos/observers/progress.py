@@ -30,12 +30,8 @@ class Progress:
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
-        self._name = experiment.name
+        self._experiment = experiment
         self._real = experiment.real
-        self._steps = experiment.local_steps
-        self._trained_steps = experiment.trained_steps
-        self._seconds = experiment.seconds
-        self._tokens_per_step = experiment.tokens_per_step
         self._replaying = experiment.resumed_at is not None
         self._line = Line()
         self._began = self._glanced = time.monotonic()
@@ -92,23 +88,24 @@ class Progress:
         self._line.write_if_due(self._parts, now)
 
     def _share(self) -> float:
-        """Return the share, 0 to 1, of the budget that is furthest along."""
-        trained = self._trained / self._trained_steps
-        return min(1.0, max(self._local_steps / self._steps, trained, self._simulated / self._seconds))
+        return self._experiment.share(self._local_steps, self._trained, self._simulated)
 
     def _parts(self, now: float, took: Optional[float] = None) -> list[tuple[int, str]]:
         """Return the line's parts from left to right, and how little each matters (0: the most)."""
-        share = self._share()
+        given, share = self._experiment, self._share()
         steps = f"{self._local_steps:,}"
-        by_steps = not math.isinf(self._steps) and self._simulated / self._seconds <= self._local_steps / self._steps
+        by_steps = (
+            not math.isinf(given.local_steps)
+            and self._simulated / given.seconds <= self._local_steps / given.local_steps
+        )
         if by_steps:
-            steps += f"/{int(self._steps):,}"
-        parts = [(6, self._name), (2, f"simulated {duration(self._simulated)}"), (5, f"{steps} steps")]
-        if not all(map(math.isinf, (self._steps, self._trained_steps, self._seconds))):
+            steps += f"/{int(given.local_steps):,}"
+        parts = [(6, given.name), (2, f"simulated {duration(self._simulated)}"), (5, f"{steps} steps")]
+        if not all(map(math.isinf, (given.local_steps, given.trained_steps, given.seconds))):
             parts.append((4, f"{rounded_down(share * 100)} %"))
-            by_time = self._simulated / self._seconds >= self._trained / self._trained_steps
-            if by_time and not by_steps and not math.isinf(self._seconds):
-                parts[-1] = (4, f"{parts[-1][1]} of {duration(self._seconds)}")
+            by_time = self._simulated / given.seconds >= self._trained / given.trained_steps
+            if by_time and not by_steps and not math.isinf(given.seconds):
+                parts[-1] = (4, f"{parts[-1][1]} of {duration(given.seconds)}")
         gained = share - self._share_at_start
         passed = now - self._began
         if took is not None or gained <= 0 or self._replaying:
@@ -117,7 +114,7 @@ class Progress:
             parts.append((3, f"wall {duration(passed * (1 - share) / gained)} left"))
         names = sorted(self._losses, key=lambda name: (name != "train", name != "val"))
         parts += [(1 if name in ("train", "val") else 7, f"{name} {self._losses[name]:.3f}") for name in names]
-        parts.append((8, f"{_short(self._local_steps * self._tokens_per_step)} tokens"))
+        parts.append((8, f"{_short(self._local_steps * given.tokens_per_step)} tokens"))
         return parts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
@@ -18,8 +19,9 @@ NUMBERS = {int, float, type(None)}
 class Columns:
     """Records, a row each: `columns["time"]` is a one-dimensional array, `len(columns)` the number of rows.
 
-    Whole numbers are int64, others float64; with nulls among them float64, where null is NaN. Texts, lists and what is
-    of several types are Python objects, null is None. The arrays are the columns' own: to be read.
+    Whole numbers are int64 (beyond 63 bits Python's own), others float64; with nulls among them float64, where null is
+    NaN. Texts, lists and what is of several types are Python objects, null is None. The arrays are the columns' own: to
+    be read.
     """
 
     def __init__(self, arrays: Mapping[str, Array], rows: int) -> None:
@@ -36,6 +38,10 @@ class Columns:
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the columns' names."""
+        return iter(self._arrays)
 
     def __getitem__(self, name: str) -> Array:
         """Return a column [rows]. Raises KeyError, with the names there are."""
@@ -116,8 +122,8 @@ def array_of(values: Sequence[Any]) -> Array:
     """Return values, as JSON has them, as an array [len(values)] of the narrowest type that holds them all."""
     kinds = set(map(type, values))
     if kinds <= NUMBERS:
-        # A whole number beyond 63 bits, as nothing that is counted is, would be none.
-        return np.array(values, dtype=np.int64 if kinds == {int} else np.float64)
+        with suppress(OverflowError):  # whole numbers beyond 63 bits are kept as they are
+            return np.array(values, dtype=np.int64 if kinds == {int} else np.float64)
     if kinds == {bool}:
         return np.array(values, dtype=bool)
     objects = np.empty(len(values), dtype=object)
@@ -150,5 +156,8 @@ def _values(records: Sequence[dict[str, Any]], above: str) -> Iterator[tuple[str
         if dict in set(map(type, values)):
             sections = [value if isinstance(value, dict) else {} for value in values]
             yield from _values(sections, f"{above}{name}.")
+            others = [None if isinstance(value, dict) else value for value in values]
+            if any(value is not None for value in others):  # a section here, a value there
+                yield above + name, others
         else:
             yield above + name, values

@@ -40,7 +40,7 @@ def _parsed(path: Path, lines: bytes, number: int) -> list[dict[str, Any]]:
     gc.disable()  # it would look through all these dictionaries again and again, a third of the time
     try:  # all at once: twice as fast as line by line
         records = json.loads(b"[%b]" % lines.replace(b"\n", b","))
-    except ValueError:
+    except (ValueError, RecursionError):
         records = None
     finally:
         if collecting:
@@ -54,7 +54,7 @@ def _record(path: Path, line: bytes, number: int) -> dict[str, Any]:
     """Return the record on one line."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{path}, line {number}: is no record: {line[:60].decode(errors='replace')!r}")

@@ -15,7 +15,7 @@ from halos.config.paths import expanded
 from halos.config.references import interpolate
 from halos.config.written import plain
 from halos.config.yaml_text import SafeLoader, Section
-from halos.errors import UserError
+from halos.errors import UserError, did_you_mean
 from halos.observers.jsonl import COMMITS, EVALUATIONS, TRANSFERS, UPDATES
 from halos.reading.columns import Columns, Gathering
 from halos.reading.lines import batches
@@ -31,8 +31,11 @@ COMMIT = ["time", "version", "server", "kind", "local_steps", "norm", "step_norm
 OF_COMMIT = ["time", "version", "server"]  # of the commit it is in
 OF_SHARE = ["steps", "from_version", "hop_staleness", "hop_drift"]
 CONTRIBUTION = ["commit", *OF_COMMIT, "updates", *OF_SHARE]
+OF_UPDATES = ["updates", "workers", "factors", "end_to_end"]  # of a contribution: a list, or null
 OF_WAY = ["staleness", "seconds", "drift"]
 MERGED = ["contribution", "commit", *OF_COMMIT, "update", "worker", "factor", *OF_WAY]
+EMPTY: list[Any] = []
+SEVERAL = {list, type(None)}
 EVALUATION = ["time", "version", "local_steps", "trained_steps", "tokens", "loss", "set", "of"]
 
 
@@ -98,7 +101,11 @@ class RunRecords:
         return rows.where((rows["of"] == of) & (rows["set"] == set))
 
     def records(self, name: str) -> Columns:
-        """Return any `NAME.jsonl` of the folder, such as a plugin's; no rows and no columns if there is none."""
+        """Return any `NAME.jsonl` of the folder, such as a plugin's. Raises UserError if there is none."""
+        if not (self.folder / f"{name}.jsonl").exists():
+            there = sorted(path.stem for path in self.folder.glob("*.jsonl"))
+            hint = did_you_mean(name, there)
+            raise UserError(f"{self.folder} has no {name}.jsonl{hint}; there are: {', '.join(there) or 'none'}")
         return self._flat(f"{name}.jsonl", ())
 
     def __repr__(self) -> str:
@@ -116,25 +123,29 @@ class RunRecords:
         commits, contributions, merged = Gathering(COMMIT), Gathering(CONTRIBUTION), Gathering(MERGED)
         commit_rows = contribution_rows = 0
         for records in batches(self.folder / COMMITS):
-            shares = [(row, each) for row, commit in enumerate(records) for each in commit["contributions"]]
+            for record in records:
+                if not _is_commit(record):
+                    raise UserError(f"{self.folder / COMMITS} holds what is no commit: {json.dumps(record)[:60]!r}")
+            shares = [(row, each) for row, commit in enumerate(records) for each in commit.get("contributions") or ()]
             updates = [
                 (row, share, position)
                 for row, (_, share) in enumerate(shares)
-                for position in range(len(share["updates"]))
+                for position in range(len(share.get("updates") or ()))
             ]
-            ways = [share["end_to_end"][place] if share["end_to_end"] else {} for _, share, place in updates]
+            ways = [_at(share, "end_to_end", place) or {} for _, share, place in updates]
             of = [records[row] for row, _ in shares]
             theirs = [of[row] for row, _, _ in updates]
             for record in records:
-                record["contributions"] = len(record["contributions"])
+                if record.get("contributions") is not None:
+                    record["contributions"] = len(record["contributions"])
             commits.add(records)
             contributions.put(
                 len(shares),
                 {
                     "commit": [commit_rows + row for row, _ in shares],
-                    **{key: [commit[key] for commit in of] for key in OF_COMMIT},
-                    "updates": [len(share["updates"]) for _, share in shares],
-                    **{key: [share[key] for _, share in shares] for key in OF_SHARE},
+                    **{key: [commit.get(key) for commit in of] for key in OF_COMMIT},
+                    "updates": [len(share.get("updates") or ()) for _, share in shares],
+                    **{key: [share.get(key) for _, share in shares] for key in OF_SHARE},
                 },
             )
             merged.put(
@@ -142,10 +153,10 @@ class RunRecords:
                 {
                     "contribution": [contribution_rows + row for row, _, _ in updates],
                     "commit": [commit_rows + shares[row][0] for row, _, _ in updates],
-                    **{key: [commit[key] for commit in theirs] for key in OF_COMMIT},
+                    **{key: [commit.get(key) for commit in theirs] for key in OF_COMMIT},
                     "update": [share["updates"][place] for _, share, place in updates],
-                    "worker": [share["workers"][place] for _, share, place in updates],
-                    "factor": [share["factors"][place] for _, share, place in updates],
+                    "worker": [_at(share, "workers", place) for _, share, place in updates],
+                    "factor": [_at(share, "factors", place) for _, share, place in updates],
                     **{key: [way.get(key) for way in ways] for key in OF_WAY},
                 },
             )
@@ -165,10 +176,27 @@ def read(folder: Union[str, os.PathLike[str]]) -> RunRecords:
     return RunRecords(place, _config(place), _summary(place / "summary.json"))
 
 
+def _at(share: dict[str, Any], key: str, place: int) -> Any:
+    """What a contribution has of one of its updates; None if it has not, as of an older version of halos."""
+    values = share.get(key)
+    return values[place] if values and place < len(values) else None
+
+
+def _is_commit(record: dict[str, Any]) -> bool:
+    """Whether what is nested in a record is, where it is, what a commit's is."""
+    shares = record.get("contributions")
+    if shares is None:
+        return True
+    return type(shares) is list and all(
+        type(share) is dict and all(type(share.get(key, EMPTY)) in SEVERAL for key in OF_UPDATES) for share in shares
+    )
+
+
 def _config(folder: Path) -> Section:
     path = folder / "config.yaml"
     if not path.is_file():
-        raise UserError(f"{folder} is no run folder: there is no config.yaml in it")
+        several = " (it is a sweep's: each folder in it is a run's)" if (folder / "sweep.json").is_file() else ""
+        raise UserError(f"{folder} is no run folder: there is no config.yaml in it{several}")
     text = _text(path)
     try:
         section = yaml.load(text, SafeLoader)  # ours, and not OmegaConf's, which takes fifty times as long

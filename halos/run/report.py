@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from halos.observers.trace import cut_at
+from halos.observers.trace.observer import cut_at
 from halos.observers.units import duration, size
 from halos.values.records import Summary
 

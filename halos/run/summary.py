@@ -7,12 +7,12 @@ import logging
 from typing import Any, Union
 
 from halos.errors import Diverged, Lost, UserError
-from halos.observers.jsonl import plain
+from halos.observers.lines import plain
 from halos.observers.tally import Tally
 from halos.plugins.optional import call, has
 from halos.run.assembly import Run
 from halos.sim.clock import Deadlock
-from halos.values.records import CutShort, Summary
+from halos.values.records import DIVERGED, CutShort, Summary
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,9 @@ def ended_by(error: BaseException) -> str:
     """Return `finished` as the summary has it for a run that `error` ended."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    expected = isinstance(error, (UserError, Diverged, Deadlock, Lost))
+    if isinstance(error, Diverged):
+        return f"{DIVERGED}{error}"
+    expected = isinstance(error, (UserError, Deadlock, Lost))
     return f"failed: {error}" if expected else f"failed: {type(error).__name__}: {error}"
 
 

@@ -14,11 +14,12 @@ from halos.config.layers import layered, parse_override
 from halos.config.topics import flow
 from halos.config.written import Layer, Spelled, as_text, at, inside, plain
 from halos.config.yaml_text import Section
-from halos.errors import ConfigError, shown
+from halos.errors import ConfigError, UserError, shown
 
 Label = Union[int, float, str]
 COUNTED = re.compile(r"\s*(-?\d+)\.\.(-?\d+)\s*")  # 0..4
 MOST = 100_000  # values that are counted
+OWN = {"name": "a cell is named after its labels", "out": "the folder of a sweep is --out DIR"}
 OPENS_TEXT = ("", "[", "{", ",", ":")  # what a quote follows that begins a text
 
 
@@ -132,6 +133,8 @@ def changes(value: Any, key: str) -> Section:
         raise ConfigError(key, f"{shown(plain(value))} is not a section of overrides (keys may have dots)")
     section: Section = Layer()
     for name, inner in inside(value):
+        if name in OWN:
+            raise ConfigError(f"{key}.{name}", f"belongs to no cell: {OWN[name]}")
         section = layered(section, nested(str(name), inner), one=True)
     return section
 
@@ -139,7 +142,7 @@ def changes(value: Any, key: str) -> Section:
 def nested(key: str, value: Any) -> Section:
     """`a.b` and a value as sections."""
     if not key or not all(key.split(".")):
-        raise ConfigError(key, "is no key")
+        raise UserError(f"{shown(key)} is no key")
     for part in reversed(key.split(".")):
         value = Layer([(part, value)])
     section: Section = value

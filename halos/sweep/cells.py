@@ -102,7 +102,7 @@ def _of(combination: Combination, error: UserError) -> UserError:
 
 
 def _digest(config: Config, plugins: Plugins) -> str:
-    """What a run is known by: its configuration, and the sources of its plugins."""
+    """What a run is known by: its configuration, and the sources of its plugins, but of those that only watch it."""
     sections = to_sections(config, plugins)
     for key in OUTSIDE:
         *above, last = key.split(".")
@@ -111,7 +111,9 @@ def _digest(config: Config, plugins: Plugins) -> str:
             inside = inside.get(part) or {}
         inside.pop(last, None)
     used = {from_here(name) for name in config.plugins} | set(_origins(config, plugins))
-    sources = {origin: digest for origin, digest in plugins.versions().items() if from_here(origin) in used}
+    sources = {
+        origin: digest for origin, digest in plugins.versions(watching=False).items() if from_here(origin) in used
+    }
     text = json.dumps([sections, sorted(sources.values()), VERSION], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST]
 

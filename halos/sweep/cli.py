@@ -15,15 +15,19 @@ from typing import NoReturn, Optional
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.compare import __main__ as compare
+from halos.compare.prices import Prices, prices
 from halos.config.paths import expanded
 from halos.errors import UserError, shown
-from halos.observers import tensorboard_hparams
+from halos.observers.tensorboard import hparams
+from halos.reading.run import read
 from halos.run.cli import terminate
 from halos.sweep.cells import Cell, Cells
 from halos.sweep.folder import TIMING, Place, list_cells, opened, places, summary
 from halos.sweep.grid import asked
 from halos.sweep.pool import Ended, Pool
 from halos.sweep.timing import front, pair
+
+MANY = 60  # cells, of more than which nobody reads all differences to one of them
 
 logger = logging.getLogger("halos.sweep")
 
@@ -51,9 +55,12 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.config is None:
         raise UserError("no configuration given; try: python -m halos.sweep configs/quickstart.yaml seed=0..2")
     measures = None if options.timing_first is None else pair(options.timing_first)
+    priced = None if options.prices is None else prices(options.prices)
+    if (priced is not None) is not ("dollars" in (measures or ())):
+        raise UserError("--prices: belongs to --timing-first dollars,… and the other way round")
     files = [options.config, *(each for each in options.overrides if "=" not in each)]
     for each in files[1:]:
-        if not Path(expanded(each)).exists():
+        if not Path(expanded(each)).is_file():
             raise UserError(
                 f"{shown(each)} is neither key=value (for example seed=0..2) nor the file of a configuration"
             )
@@ -72,14 +79,14 @@ def _sweep(options: argparse.Namespace) -> int:
     from halos.sweep import table  # loads rich: whoever errs does not wait for it
 
     if options.dry_run:
-        table.show_due(places(cells, folder))
+        table.show_due(places(cells, folder), measures)
         return 0
     with opened(folder):
         for line in dict.fromkeys(line for cell in cells for line in cell.config.dropped):
             logger.warning(line)
         failed: list[Ended] = []
         if measures is not None:
-            failed, cells = _chosen(cells, timed, folder / TIMING, jobs, measures)
+            failed, cells = _chosen(cells, timed, folder / TIMING, jobs, measures, priced)
         axes = [axis.name for axis in grid.axes]
         found = places(cells, folder)
         list_cells(folder, axes, found)
@@ -87,7 +94,8 @@ def _sweep(options: argparse.Namespace) -> int:
         failed += _run(found, folder.name, jobs)
         table.show(axes, found)
         if table.comparable(found):
-            compare.main([str(folder), "--tables", "differences,front"])
+            if len(found) <= MANY:
+                compare.main([str(folder), "--tables", "differences,front"])
             more = f"python -m halos.compare {shlex.quote(str(folder))} [--html FILE]"
             print(f"\nmore tables, and figures: {more}", file=sys.stderr)
     for each in failed:
@@ -100,23 +108,30 @@ def _tell_tensorboard(folder: Path, axes: Sequence[str], found: Sequence[Place])
     values = {axis: [place.cell.labels[axis] for place in found] for axis in axes}
     if values and any(place.cell.config.observers.tensorboard for place in found):
         with suppress(ImportError):  # then no run has curves, and each says why
-            tensorboard_hparams.axes(folder, values)
+            hparams.axes(folder, values)
 
 
 def _chosen(
-    cells: Sequence[Cell], timed: Sequence[Cell], folder: Path, jobs: int, measures: tuple[str, str]
+    cells: Sequence[Cell],
+    timed: Sequence[Cell],
+    folder: Path,
+    jobs: int,
+    measures: tuple[str, str],
+    priced: Optional[Prices],
 ) -> tuple[list[Ended], list[Cell]]:
     """The cells on the front of two measures, and those that could not be timed."""
     from halos.sweep import table
 
     found = places(timed, folder)
     failed = _run(found, f"timing {folder.parent.name}", jobs)
-    told = {}
+    summaries = {}
     for cell, place in zip(cells, found, strict=True):
         came = summary(place.cell.folder)
         if came is not None and came.get("finished") is True:
-            told[cell.digest] = came
-    groups = front(cells, told, measures)
+            if priced is not None:
+                came = {**came, "dollars": priced.dollars(read(place.cell.folder), came["bytes"])}
+            summaries[cell.digest] = came
+    groups = front(cells, summaries, measures)
     table.show_front(groups, measures)
     return failed, [cell for each in groups if each.beaten_by is None for cell in each.cells]
 
@@ -178,6 +193,7 @@ def _parser() -> Parser:
         metavar="A,B",
         help="time every cell without training; train those that no other beats in both (simulated_seconds,bytes)",
     )
+    parser.add_argument("--prices", metavar="FILE|X", help="for --timing-first dollars,…: as for halos.compare")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE|MODULE", help="load a plugin beside the installed ones"
     )
@@ -194,6 +210,8 @@ def _count(text: str) -> int:
 
 
 def _path(text: str) -> Path:
+    if not text.strip():  # as of a variable that is not set
+        raise argparse.ArgumentTypeError("'' is no path")
     return Path(expanded(text))
 
 

@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from halos.compare.comparable import DIVERGED
+from halos.compare.given import SWEEP
 from halos.config.references import escaped
 from halos.config.yaml_text import to_yaml
-from halos.errors import UserError
+from halos.errors import UserError, from_here
 from halos.observers.files import replacing
 from halos.run.folder import holds_run
 from halos.sweep.cells import Cell
+from halos.values.records import DIVERGED
 
-LIST, LOGS, TIMING = "sweep.json", "logs", "timing"
+LOGS, TIMING = "logs", "timing"
 PATIENCE = 10.0  # seconds for the processes of a sweep that was killed to end
 LABELS = re.compile(r"^labels:.*\n(?:[ ].*\n)*", re.M)  # in a resolved configuration
 State = Literal["new", "finished", "diverged", "interrupted", "broken off"]
@@ -108,7 +109,7 @@ def state(folder: Path) -> State:
     finished = (summary(folder) or {}).get("finished")
     if finished is True:
         return "finished"
-    if isinstance(finished, str) and DIVERGED.match(finished):
+    if isinstance(finished, str) and finished.startswith(DIVERGED):
         return "diverged"
     return "interrupted" if any(folder.glob("checkpoints/events-*.pt")) else "broken off"
 
@@ -125,7 +126,7 @@ def summary(folder: Path) -> Optional[dict[str, Any]]:
 def list_cells(folder: Path, axes: Sequence[str], places: Sequence[Place]) -> None:
     """Write which runs are cells of the sweep, and their labels; also into those that are there under other ones."""
     cells = {place.cell.folder.name: place.cell.labels for place in places}
-    with replacing(folder / LIST) as temporary:
+    with replacing(folder / SWEEP) as temporary:
         temporary.write_text(json.dumps({"axes": list(axes), "cells": cells}, indent=1) + "\n", encoding="utf-8")
     for place in places:
         if place.over:
@@ -134,7 +135,11 @@ def list_cells(folder: Path, axes: Sequence[str], places: Sequence[Place]) -> No
 
 def _label(path: Path, cell: Cell) -> None:
     labels = {name: escaped(label) if isinstance(label, str) else label for name, label in cell.config.labels.items()}
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise UserError(f"{path} {problem}; without {from_here(path.parent)} the cell is run again") from None
     wanted = LABELS.sub(lambda _: to_yaml({"labels": labels}), text)
     if wanted != text:
         with replacing(path) as temporary:

@@ -17,10 +17,9 @@ from halos.config.references import escaped
 from halos.config.written import Layer, Spelled, as_text, at, inside, plain
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError, UserError, did_you_mean, shown
-from halos.sweep.axes import Axis, Choice, Label, changes, chosen, from_file, from_text, is_axis, short, text_of
+from halos.sweep.axes import OWN, Axis, Choice, Label, changes, chosen, from_file, from_text, is_axis, short, text_of
 
 KEYS = ("config", "set", "axes", "without")  # of a grid file
-OWN = {"name": "a cell is named after its labels", "out": "the folder of a sweep is --out DIR"}
 MOST = 100_000  # cells
 LINES = "cell"  # the axis that a list of cells is
 CONFIG = "config"  # a grid file's key; and the axis that several configurations are
@@ -122,8 +121,8 @@ def _of_file(path: Path, given: Section) -> tuple[Section, dict[str, Axis], tupl
         if key not in KEYS:
             near = did_you_mean(key, KEYS)
             raise ConfigError(key, f"no such key of a grid file{near}; there are: {', '.join(KEYS)}")
-    base = as_text(at(given, CONFIG)) if CONFIG in given else None
-    for_all = changes(given.get("set", Layer()), "set")
+    base = as_text(at(given, CONFIG)) if given.get(CONFIG) is not None else None
+    for_all = changes(at(given, "set") if "set" in given else Layer(), "set")
     section: Section = Layer()
     axes: dict[str, Axis] = {}
     if isinstance(base, str):
@@ -197,7 +196,10 @@ def _listed(path: Path) -> Axis:
                 continue
             if not colon or not label.strip():
                 raise UserError("is not label: key=value key=value")
-            choices.append(Choice(short(label.strip()), overrides(arguments)))
+            section = overrides(arguments)
+            for key in OWN.keys() & section.keys():
+                raise ConfigError(key, f"belongs to no cell: {OWN[key]}")
+            choices.append(Choice(short(label.strip()), section))
         except (UserError, ValueError) as error:
             raise UserError(f"--list: {path}, line {number}: {error}") from None
     return Axis(LINES, tuple(choices))

@@ -35,7 +35,7 @@ class Running:
     place: Place
     index: int
     process: BaseProcess
-    told: Optional[Connection]  # None: it has been heard
+    report: Optional[Connection]  # that it gives at its end; None: it has been heard
     began: float  # by time.monotonic
     last: str = ""  # line that it said
 
@@ -78,9 +78,9 @@ class Pool:
             self._import(ALWAYS)
             self._fill()
             while self.running:
-                several = [each.told for each in self.running if each.told is not None]
+                several = [each.report for each in self.running if each.report is not None]
                 ready = wait([*several, *(each.process.sentinel for each in self.running)], GLANCE)
-                names = [name for each in self.running if each.told in ready for name in _heard(each)]
+                names = [name for each in self.running if each.report in ready for name in _heard(each)]
                 over = [each for each in self.running if each.process.sentinel in ready]
                 self.running = [each for each in self.running if each not in over]
                 self._fill()
@@ -150,11 +150,11 @@ def _signals_waiting() -> Iterator[None]:
 
 def _heard(running: Running) -> list[str]:
     """The modules that a run had to import, and its last line noted; none if its process was killed."""
-    assert running.told is not None, "heard once"
+    assert running.report is not None, "heard once"
     names: list[str] = []
-    with running.told, suppress(EOFError, OSError):
-        running.last, names = running.told.recv()
-    running.told = None
+    with running.report, suppress(EOFError, OSError):
+        running.last, names = running.report.recv()
+    running.report = None
     return names
 
 

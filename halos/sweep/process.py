@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 
 def work(
-    place: Place, share: Callable[[float], None], told: Connection, alive: Connection, held: Connection
+    place: Place, share: Callable[[float], None], report: Connection, alive: Connection, held: Connection
 ) -> NoReturn:
     """Run the cell in `place`, and end the process; what it says goes into its log.
 
-    `share` is told how much of its budget is spent, `told` at its end the last line that it said and the modules that
+    `share` is told how much of its budget is spent, `report` at its end the last line that it said and the modules that
     it had to import. `held` is the end of `alive` that the process which began this one keeps: however that one ends,
     this one then ends at once.
     """
@@ -56,7 +56,7 @@ def work(
     logging.getLogger("halos").setLevel(logging.INFO)
     before = set(sys.modules)
     code = attempt(place, share)
-    told.send((log.last, [name for name in sys.modules if name not in before]))
+    report.send((log.last, [name for name in sys.modules if name not in before]))
     sys.exit(code)
 
 
@@ -125,8 +125,7 @@ class Share:
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
-        self._steps, self._trained_steps = experiment.local_steps, experiment.trained_steps
-        self._seconds = experiment.seconds
+        self._experiment = experiment
 
     @hookimpl
     def on_update(self, update: Update) -> None:
@@ -142,8 +141,7 @@ class Share:
         self._now(evaluation.local_steps, evaluation.time)
 
     def _now(self, steps: int, time: float) -> None:
-        trained = self._trained / self._trained_steps
-        self._tell(min(1.0, max(steps / self._steps, trained, time / self._seconds)))
+        self._tell(self._experiment.share(steps, self._trained, time))
 
 
 def _end_with(alive: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 from rich.console import Console
 from rich.table import Table
@@ -27,12 +28,14 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)  # labels mean their brackets
 
 
-def show_due(places: Sequence[Place]) -> None:
-    """What a sweep would do."""
+def show_due(places: Sequence[Place], measures: Optional[Sequence[str]] = None) -> None:
+    """What a sweep would do; with `measures`, only to those cells that are on their front."""
     rows = [[DUE[place.state], str(place.cell.folder)] for place in places]
     _print(("", "cell"), rows)
     over = sum(place.over for place in places)
-    console().print(f"{len(places):,} cells, {len(places) - over:,} to run", soft_wrap=True)
+    cells = f"{len(places):,} cell{'s' * (len(places) != 1)}"
+    first = "" if measures is None else f": all are timed, and those on the front of {' and '.join(measures)} run"
+    console().print(f"{cells}, {len(places) - over:,} to run{first}", soft_wrap=True)
 
 
 def show_front(groups: Sequence[Group], measures: Sequence[str]) -> None:
@@ -57,7 +60,7 @@ def show(axes: Sequence[str], places: Sequence[Place]) -> None:
         rows.append(
             [
                 *(text_of(place.cell.labels[name]) for name in axes),
-                "-" if loss is None else f"{loss:.4f}",
+                "-" if loss is None or not came.get("commits") else f"{loss:.4f}",  # the initial model's says nothing
                 duration(seconds),
                 "-" if links is None else size(sum(links.values())),
                 "" if now == "finished" else "diverged" if now == "diverged" else "not finished",

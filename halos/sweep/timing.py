@@ -27,6 +27,7 @@ def _mean_of_workers(share: str) -> Callable[[Mapping[str, Any]], Optional[float
 MEASURES: dict[str, tuple[Callable[[Mapping[str, Any]], Optional[float]], bool]] = {
     "simulated_seconds": (lambda summary: summary["simulated_seconds"], True),
     "bytes": (lambda summary: sum(summary["bytes"].values()), True),
+    "dollars": (lambda summary: summary.get("dollars"), True),  # put there by who knows prices
     "tokens": (lambda summary: summary["tokens"], True),  # trained on
     "staleness": (lambda summary: summary["staleness"]["end_to_end"]["mean"], True),
     "goodput": (lambda summary: summary["goodput"], False),
@@ -70,9 +71,9 @@ def front(cells: Sequence[Cell], summaries: Mapping[str, Mapping[str, Any]], mea
         several.setdefault(said(_without_seed(cell.labels)), []).append(cell)
     groups = []
     for label, members in several.items():
-        told = [summaries.get(cell.digest) for cell in members]
-        if all(summary is not None for summary in told):
-            values = tuple(_mean([MEASURES[name][0](each) for each in told if each is not None]) for name in measures)
+        timed = [summary for cell in members if (summary := summaries.get(cell.digest)) is not None]
+        if len(timed) == len(members):
+            values = tuple(_mean([MEASURES[name][0](summary) for summary in timed]) for name in measures)
             groups.append(Group(label, tuple(members), values))
     signs = [1.0 if MEASURES[name][1] else -1.0 for name in measures]
     better = dominators(

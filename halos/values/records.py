@@ -314,6 +314,7 @@ class Evaluation:
 
 
 Summary = dict[str, Any]
+DIVERGED = "diverged: "  # what `finished` begins with in the summary of a run that halos.Diverged has ended
 
 
 def unfinished(summary: Summary) -> list[CutShort]:

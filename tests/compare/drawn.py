@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from halos.compare.figures.drawing import Figure, styles
+from halos.compare.figures.figure import Figure
+from halos.compare.figures.style import styles
 from halos.compare.groups import Group
 
 LOOKS = styles([Group("first", {}, {}), Group("second", {}, {})])

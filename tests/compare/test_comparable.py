@@ -75,12 +75,26 @@ def test_a_run_still_going_has_no_hash_yet_and_is_judged_by_its_configuration(pr
     }
 
 
+def test_a_run_still_going_does_not_make_two_corpora_one(problems: Any) -> None:
+    going, other = {"finished": None}, {"corpus": "ffff00001111"}
+    said = "another corpus (hash ffff0000, not 0a1b2c3d) than c1; its losses are not compared"
+    assert problems(a={1: dict(going)}, b={1: other}, c={1: {}}, d={1: {}}) == {"b1": said}
+
+
+def test_rows_without_a_number_are_no_losses(problems: Any) -> None:
+    blank = [(0.0, 0, None), (8.0, 40, None)]
+    assert problems(a={1: {}}, b={1: {"points": blank}}, c={1: {"points": [(0.0, 0, 5.0), (8.0, 40, None)]}}) == {
+        "b1": "no validation losses",
+        "c1": "not evaluated since it began to train; its losses are not compared",
+    }
+
+
 def test_runs_without_losses_and_those_that_diverged_are_named(problems: Any) -> None:
-    wild = {"finished": "failed: training loss became nan: update 3, step 2"}
+    wild = {"finished": "diverged: training loss became nan: update 3, step 2"}
     begun = {"points": [(0.0, 0, 5.0)], "finished": None}
     timed = {"points": [], "executor": "timing"}
     assert problems(a={1: {}}, b={1: wild}, c={1: timed}, d={1: {"points": []}}, e={1: begun}) == {
-        "b1": "failed: training loss became nan: update 3, step 2; its losses are not compared",
+        "b1": "diverged: training loss became nan: update 3, step 2; its losses are not compared",
         "c1": "a timing run, without losses",
         "d1": "no validation losses",
         "e1": "not evaluated since it began to train; its losses are not compared",
@@ -94,8 +108,10 @@ def test_runs_without_losses_and_those_that_diverged_are_named(problems: Any) ->
         (None, False, "still going, or killed; compared as far as it is (400 tokens)"),
         ("interrupted", False, "interrupted; compared as far as it came (400 tokens)"),
         ("failed: disk is full", False, "failed: disk is full; compared as far as it came (400 tokens)"),
-        ("failed: fp16 gradients are not finite at any loss scale, …", True, None),
-        ("failed: evaluation loss of the global model became nan", True, None),
+        ("failed: no\n  file", False, "failed: no file; compared as far as it came (400 tokens)"),
+        ("failed: what became of it", False, "failed: what became of it; compared as far as it came (400 tokens)"),
+        ("diverged: fp16 gradients are not finite at any loss scale, …", True, None),
+        ("diverged: evaluation loss of the global model became nan", True, None),
     ],
 )
 def test_how_a_run_ended(tmp_path: Path, finished: Any, wild: bool, said: str | None) -> None:

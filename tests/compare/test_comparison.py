@@ -62,7 +62,7 @@ def test_targets_are_those_of_the_same_seed_and_who_missed_them_is_known(tmp_pat
 
 
 def test_a_run_that_diverged_missed_its_target_and_one_still_going_may_yet_reach_it(tmp_path: Path) -> None:
-    wild = {"finished": "failed: training loss became nan"}
+    wild = {"finished": "diverged: training loss became nan"}
     found = make(tmp_path, [("new", 1, QUICK[1], wild), ("new", 2, QUICK[2][:2], {"finished": None})])
     new = found.groups[2]
     reached = found.reaching(new, Target.parse("+1"))

@@ -79,6 +79,7 @@ def test_a_run_with_a_record_that_is_none_is_left_out_and_its_line_named(here: P
     [
         ("runs/nothing-*", "no run matches 'runs/nothing-*'"),
         ("run-2", "run-2 does not exist (did you mean runs/run-2?)"),
+        ("", "'' does not exist"),
         ("empty", "there is no run in empty"),
         ("runs/notes.txt", "there is no run in runs/notes.txt"),
     ],
@@ -89,7 +90,7 @@ def test_no_run_at_all_is_a_mistake(name: str, said: str) -> None:
     assert str(caught.value) == said
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cells": [3]}', '{"cells": ["run-1"]}', '{"cells": null}'])
 def test_a_sweeps_list_that_is_none_is_a_mistake(here: Path, text: str) -> None:
     (here / "empty/sweep.json").write_text(text)
     with pytest.raises(UserError, match=r"empty/sweep.json is no list of a sweep's cells"):

@@ -33,6 +33,11 @@ def test_pairs_have_prices_of_their_own_in_one_direction(tmp_path: Path) -> None
     assert list(listed.unused([found])) == []
 
 
+def test_numbers_are_read_as_those_of_configurations(tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("default: 2e-2\nus -> eu: 5e-2\n")
+    assert prices(str(tmp_path / "prices.yaml")) == Prices(0.02, 0.0, {("us", "eu"): 0.05})
+
+
 def test_a_collective_is_a_ring_some_of_whose_links_leave_their_region(tmp_path: Path) -> None:
     """Eight workers in two regions: 2 of 8 links leave, at the mean of 0.05 and 0.02; the rest is free."""
     sent, listed = {"all_reduce": 16 * GB}, Prices(0.02, 0.0, {("us", "eu"): 0.05})
@@ -54,7 +59,8 @@ def test_a_pair_that_no_run_has_is_said(tmp_path: Path) -> None:
         ("within: .nan", "within: nan is not a number of dollars per GB, 0 or more"),
         ("defualt: 1", "'defualt' is none of default, within or FROM -> TO (did you mean 'default'?)"),
         ("- 1", "is no mapping; write, for example, default: 0.02 and us -> eu: 0.05"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is no YAML: line 2, column 1: did not find expected node content"),
+        ("us -> eu: 1\nus->eu: 2", "'us->eu' is given twice"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_a_mistake(tmp_path: Path, text: str, said: str) -> None:
@@ -64,7 +70,7 @@ def test_a_list_that_cannot_be_read_is_a_mistake(tmp_path: Path, text: str, said
     assert str(caught.value).startswith("--prices: ") and str(caught.value).endswith(said)
 
 
-@pytest.mark.parametrize("text", ["-1", "nan", "inf", "nowhere.yaml"])
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "nowhere.yaml", "", "."])
 def test_neither_a_price_nor_a_file(text: str) -> None:
     with pytest.raises(UserError, match=r"^--prices: "):
         prices(text)

@@ -34,7 +34,7 @@ def test_losses_at_equal_tokens(tmp_path: Path) -> None:
 
 
 def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
-    """0.5 and 0.7 for each seed: a spread of nothing. At 10 s `quick` has ended, 0.7 below; bytes: 6 against 3."""
+    """0.5 and 0.7 for each seed: a spread of nothing. At 10 s `quick` has ended, 0.7 below; at 2 GB it has none yet."""
     found = make(tmp_path)
     table = tables.differences(found, amounts(found, []))
     assert table.title == "Validation loss minus slow's"
@@ -42,9 +42,33 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
     assert cells(table) == {
         "quick": (
             *("+0.500 ± 0.000", "+0.500 to +0.500", "+0.700 ± 0.000", "+0.700 to +0.700"),
-            *("-0.700 ± 0.000", "-0.700 to -0.700", "+2.000 ± 0.000", "+2.000 to +2.000"),
+            *("-0.700 ± 0.000", "-0.700 to -0.700", "–", "–"),
         )
     }
+    assert table.notes[-1] == "–: where nothing had been committed to a model yet, it is the initial one"
+
+
+def test_runs_that_are_the_same_to_the_last_bit_are_said_to_be(tmp_path: Path) -> None:
+    found = make(tmp_path, [("twin", seed, SLOW[seed], {}) for seed in (1, 2)])
+    table = tables.differences(found, amounts(found, ["steps=400"]))
+    assert cells(table)["twin"] == ("the same", "–")
+
+
+def test_between_the_initial_model_and_the_first_other_one_nothing_is_told_apart(tmp_path: Path) -> None:
+    """After 100 of the 200 steps to the first evaluation; after 200 it is 0.5, as above."""
+    found = make(tmp_path)
+    table = tables.differences(found, amounts(found, ["steps=100,200"]))
+    assert cells(table)["quick"] == ("–", "–", "+0.500 ± 0.000", "+0.500 to +0.500")
+
+
+def test_of_many_intervals_some_hold_no_zero_by_chance(tmp_path: Path) -> None:
+    """Nineteen groups 0.5 above, with a spread of √2/10: 12.7062 · 0.1414 / √2 = 1.27 around it."""
+    points = [(0.0, 0, 9.0), (1.0, 200, 3.4)], [(0.0, 0, 9.0), (1.0, 200, 5.6)]
+    more = [(f"m{n}", seed, points[seed - 1], {}) for n in range(19) for seed in (1, 2)]
+    found = make(tmp_path, [*more, *(("last", seed, QUICK[seed], {}) for seed in (1, 2))])
+    table = tables.differences(found, amounts(found, ["steps=200"]))
+    assert cells(table)["m0"] == ("+0.500 ± 0.141", "-0.771 to +1.771")
+    assert table.notes[1] == "0 of 19 intervals do not hold 0; of so many, 1 would by chance alone"
 
 
 def test_the_interval_is_students(tmp_path: Path) -> None:
@@ -74,7 +98,7 @@ def test_a_group_that_has_ended_keeps_its_last_model_and_is_in_brackets(tmp_path
 
 
 def test_seeds_that_diverged_are_missing_from_a_mean_and_said_to_be(tmp_path: Path) -> None:
-    wild = {"finished": "failed: training loss became nan"}
+    wild = {"finished": "diverged: training loss became nan"}
     found = make(tmp_path, [("new", 1, QUICK[1], {}), ("new", 2, QUICK[2][:2], wild)])
     (at,) = amounts(found, ["steps=400"])
     assert cells(tables.losses(found, at))["new"] == ("2.700 (1 of 2 seeds)",)

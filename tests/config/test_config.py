@@ -15,7 +15,7 @@ from halos.config.config import load_config
 from halos.config.layers import overrides, read
 from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml
-from halos.errors import ConfigError
+from halos.errors import ConfigError, UserError
 
 ENV = "num_regions: 2\nnetwork_bandwidths: [[9, 1], [1, 9]]\nworker_speeds: [[1, 1], [1]]\n"
 
@@ -416,3 +416,9 @@ def test_a_folder_that_is_not_called_in_utf8_works_where_its_name_is_not_kept_an
     for arguments in ([config, f"out={folder}/o"], [config, f"--plugin={folder}/p.py", "name=o"]):
         got = command(*arguments)
         assert (got.code, got.made, got.err.count("\n")) == (2, set(), 1)
+
+
+def test_a_grid_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text("config: a.yaml\naxes: {seed: [1, 2]}\n")
+    with pytest.raises(UserError, match=r"grid\.yaml is a grid of runs, .*: python -m halos\.sweep .*grid\.yaml$"):
+        load_config(str(tmp_path / "grid.yaml"))

@@ -50,7 +50,7 @@ def ended(finished: Any) -> Callable[[Path], None]:
         (lacking("summary.json"), "is not finished: there is no summary.json; if it was killed: python -m halos.run"),
         (lacking("model.pt"), "has no model.pt: nothing was trained (executor timing), or it was deleted"),
         (ended("interrupted"), "has no final model: the run did not finish ('interrupted')"),
-        (ended("failed: training loss became nan"), "did not finish ('failed: training loss became nan')"),
+        (ended("diverged: training loss became nan"), "did not finish ('diverged: training loss became nan')"),
         (lambda folder: (folder / "summary.json").write_text("[]"), "summary.json cannot be read: TypeError"),
         (lambda folder: (folder / "summary.json").write_text("{"), "summary.json cannot be read: JSONDecodeError"),
         (lambda folder: (folder / "model.pt").write_text("text"), "model.pt cannot be read: "),

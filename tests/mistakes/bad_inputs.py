@@ -368,6 +368,7 @@ PREPARED |= {
     f"`grid.yaml` with {described}": file("grid.yaml", f"config: tiny.yaml\n{content}\n", SWEEP)
     for described, content in {
         "`axis: {seed: [1]}`": "axis: {seed: [1]}",
+        "`set: {out: x}`": "set: {out: x}",
         "`axes: {seed: 3}`": "axes: {seed: 3}",
         "`axes: {seed: []}`": "axes: {seed: []}",
         "`axes: {method: {A: 3}}`": "axes: {method: {A: 3}}",

@@ -172,7 +172,7 @@ def test_a_run_that_stops_says_why_and_keeps_its_records(row: Row, give: Give) -
     line = one_line(got)
     assert line == as_said(row, line, begins="")
     assert got.code == (130 if line.startswith("interrupted; ") else 1)
-    reason = finished_as().removeprefix("failed: ")
+    reason = finished_as().removeprefix("failed: ").removeprefix("diverged: ")
     assert reason == "interrupted" if got.code == 130 else reason in line
     assert {"runs/run/config.yaml", "runs/run/evaluations.jsonl", "runs/run/summary.json"} <= set(got.changed)
 

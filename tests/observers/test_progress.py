@@ -38,7 +38,10 @@ def start(monkeypatch, stderr=None, **budget):
     options = BudgetOptions(**(budget or {"local_steps": 4000}))
     limits = options.steps(1000), options.seconds
     observer = Progress()
-    observer.on_start(Experiment("run", None, {}, "diloco", 1, cluster, *limits, 1000, 4, 4, True, {}))
+    trained = options.trained(1000)
+    observer.on_start(
+        Experiment("run", None, {}, "diloco", 1, cluster, *limits, 1000, 4, 4, True, {}, trained_steps=trained)
+    )
     return observer, stderr
 
 
@@ -63,8 +66,7 @@ def test_the_line_has_time_steps_tokens_losses_and_what_is_left(monkeypatch, clo
 
 
 def test_of_a_budget_of_trained_steps_the_share_is_known(monkeypatch, clock):
-    observer, stderr = start(monkeypatch, simulated_hours=100.0)
-    observer._trained_steps = 32.0
+    observer, stderr = start(monkeypatch, simulated_hours=100.0, trained_steps=32)
     observer.on_update(update(3600.0))  # 8 local steps, a quarter; of the time it is a hundredth
     observer.on_finish({"simulated_seconds": 3600.0})
     assert "| 0 steps | 25 % | " in stderr.getvalue()

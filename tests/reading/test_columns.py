@@ -48,7 +48,7 @@ def test_a_column_has_the_narrowest_type_that_holds_its_values(
 def test_sections_become_columns_and_what_a_record_lacks_is_null() -> None:
     columns = gathered([{"a": 1, "m": {"x": 0.5}}, {"a": 2, "m": {"y": 3}}], [{"a": 3}], [{"a": 4, "late": "z"}])
     assert columns.names == ("a", "m.x", "m.y", "late") and len(columns) == 4
-    assert columns["a"].tolist() == [1, 2, 3, 4]
+    assert columns["a"].tolist() == [1, 2, 3, 4] and list(columns) == list(columns.names)
     assert repr(columns["m.x"].tolist()) == repr([0.5, math.nan, math.nan, math.nan])
     assert repr(columns["m.y"].tolist()) == repr([math.nan, 3.0, math.nan, math.nan])
     assert columns["late"].tolist() == [None, None, None, "z"]
@@ -82,3 +82,18 @@ def test_without_pandas_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match=r"pip install 'halos-simulator\[analysis\]'"):
         gathered([{"a": 1}]).to_pandas()
+
+
+def test_whole_numbers_beyond_63_bits_are_kept_as_they_are() -> None:
+    gathering = Gathering()
+    gathering.add([{"id": 2**63}, {"id": 3}])
+    gathering.add([{"id": 10**400}])
+    assert gathering.columns()["id"].tolist() == [2**63, 3, 10**400]
+
+
+def test_a_key_that_is_a_section_here_and_a_value_there_loses_neither() -> None:
+    gathering = Gathering()
+    gathering.add([{"a": {"b": 1}}, {"a": 2}, {"a": None}])
+    columns = gathering.columns()
+    assert columns.names == ("a.b", "a")
+    assert repr(columns["a"].tolist()) == "[nan, 2.0, nan]" and repr(columns["a.b"].tolist()) == "[1.0, nan, nan]"

@@ -30,7 +30,7 @@ def test_nothing_is_in_a_file_that_is_empty_or_missing(tmp_path: Path) -> None:
     assert [read(tmp_path / name) for name in ("x.jsonl", "none.jsonl", "half.jsonl")] == [[], [], []]
 
 
-@pytest.mark.parametrize("bad", ["{", "[1]", "", "1, {}", '{"a": 1}, {"a": 2}', "\xff"])
+@pytest.mark.parametrize("bad", ["{", "[1]", "", "1, {}", '{"a":' + 100_000 * "[", '{"a": 1}, {"a": 2}', "\xff"])
 @pytest.mark.parametrize("block", [4, 1000])
 def test_a_damaged_line_is_named(bad: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "BLOCK", block)

@@ -76,6 +76,23 @@ def test_commits_contributions_and_their_updates_point_at_each_other(tmp_path: P
     assert run.summary is None and run.finished is None
 
 
+def test_what_an_older_version_did_not_record_is_unknown(tmp_path: Path) -> None:
+    bare = {"time": 1.0, "version": 1}
+    some = {**bare, "time": 2.0, "contributions": [{"updates": [5, 6], "workers": [3], "steps": 8}]}
+    run = halos.read(written(tmp_path / "x", commits=[bare, some]))
+    assert repr(run.commits["contributions"].tolist()) == "[nan, 1.0]"
+    assert run.contributions["steps"].tolist() == [8] and repr(run.contributions["hop_drift"].tolist()) == "[nan]"
+    assert run.merged["update"].tolist() == [5, 6] and repr(run.merged["worker"].tolist()) == "[3.0, nan]"
+    assert repr(run.merged["drift"].tolist()) == "[nan, nan]" and run.merged["time"].tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("contributions", [3, [3], [{"updates": 3}], [{"updates": [1], "end_to_end": {}}]])
+def test_what_is_no_commit_is_said_in_one_line(contributions: Any, tmp_path: Path) -> None:
+    run = halos.read(written(tmp_path / "x", commits=[{"contributions": contributions}]))
+    with pytest.raises(UserError, match=r"commits\.jsonl holds what is no commit: '\{\"contributions\": "):
+        assert run.commits
+
+
 def test_row_numbers_go_on_from_block_to_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("halos.reading.lines.BLOCK", 50)
     head = {"server": "global", "kind": "update", "local_steps": 8, "norm": 1.0, "step_norm": 0.5}
@@ -102,7 +119,9 @@ def test_curves_are_of_one_model_on_one_set(tmp_path: Path) -> None:
 
 def test_a_plugins_records_are_columns_too(tmp_path: Path) -> None:
     run = halos.read(written(tmp_path / "x", drift=[{"a": 1, "b": {"c": None}}]))
-    assert run.records("drift").names == ("a", "b.c") and len(run.records("none")) == 0
+    assert run.records("drift").names == ("a", "b.c")
+    with pytest.raises(UserError, match=r"has no drfit\.jsonl \(did you mean 'drift'\?\); there are: drift"):
+        run.records("drfit")
 
 
 @pytest.mark.parametrize("executor", ["inline", "timing"])
@@ -175,6 +194,9 @@ def test_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=problem):
             halos.read(tmp_path / name)
+    (tmp_path / "empty" / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no config\.yaml in it \(it is a sweep's: each folder in it is a run's\)"):
+        halos.read(tmp_path / "empty")
     folder = written(tmp_path / "x")
     (folder / "summary.json").write_text("{")
     with pytest.raises(UserError, match=r"summary\.json is no run's summary"):

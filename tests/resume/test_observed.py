@@ -19,6 +19,7 @@ WATCHERS = '''
 """Observers whose numbers come from tensors, which a replay does not have."""
 
 from dataclasses import dataclass, field
+from zlib import crc32
 from halos import Lines, hookimpl
 
 @dataclass
@@ -30,13 +31,12 @@ class Norms:
     @hookimpl
     def on_start(self, experiment):
         self.count, self.sum, self.live = 0, 0.0, experiment.resumed_at is None
-        self.length = 0
         self.lines = Lines(experiment.folder / "norms.jsonl", resumed=not self.live)
 
     @hookimpl
     def on_resume(self, time):
         self.live = True
-        self.lines.go_on(self.length)
+        self.lines.go_on()
 
     @hookimpl
     def on_update(self, update):
@@ -53,18 +53,20 @@ class Norms:
         return {"count": self.count, "sum": self.sum}
 
     def state(self):
-        return {"count": self.count, "sum": self.sum, "length": self.lines.kept()}
+        return {"count": self.count, "sum": self.sum, "lines": self.lines.state()}
 
     def restore(self, state):
-        self.count, self.sum, self.length = state["count"], state["sum"], state["length"]
+        self.count, self.sum = state["count"], state["sum"]
+        self.lines.restore(state["lines"])
 
 class NoCount(Norms):
     def restore(self, state):
-        self.length = state["length"]
+        self.lines.restore(state["lines"])
 
 class NoCut(Norms):
     def restore(self, state):
-        self.count, self.sum, self.length = state["count"], state["sum"], self.lines.path.stat().st_size
+        written = self.lines.path.read_bytes()
+        super().restore({**state, "lines": {"length": len(written), "crc": crc32(written)}})
 
 class Raises(Norms):
     def restore(self, state):

@@ -57,7 +57,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_worker_step_and_time(c
     assert got.err.startswith(f"stopped: {said}") and got.err.endswith("what was recorded until then is kept\n")
     assert got.err.count("\n") == 1
     folder = tmp_path / "runs" / "run"
-    assert summary(folder)["finished"].startswith(f"failed: {said}")
+    assert summary(folder)["finished"].startswith(f"diverged: {said}")
     assert [len(lines(folder / name)) for name in RECORDS] == [2, 1, 1, 1]
     assert (folder / "trace.json").exists() and not (folder / "model.pt").exists()
 
@@ -181,7 +181,7 @@ def test_the_summary_is_there_even_if_another_observer_cannot_finish(command, ti
     def full(*_: Any) -> None:
         raise UserError("trace.json cannot be written: No space left on device")
 
-    monkeypatch.setattr("halos.observers.trace._worker", full)
+    monkeypatch.setattr("halos.observers.trace.observer.of_worker", full)
     got = command("c.yaml", "observers.trace=true", files={"c.yaml": tiny_yaml()})
     assert (got.code, got.err) == (2, "error: trace.json cannot be written: No space left on device\n")
     assert summary(tmp_path / "runs" / "run")["finished"] is True

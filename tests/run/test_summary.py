@@ -107,7 +107,7 @@ def test_what_a_policy_reports_that_json_cannot_hold_is_not_its_end(command, tin
     ("error", "said"),
     [
         (KeyboardInterrupt(), "interrupted"),
-        (Diverged("the loss became nan"), "failed: the loss became nan"),
+        (Diverged("the loss became nan"), "diverged: the loss became nan"),
         (Deadlock("nothing is left to happen"), "failed: nothing is left to happen"),
         (Lost("job 3", 12.5, "it rained"), "failed: job 3 lost at 12.5 s: it rained"),
         (UserError("no such file"), "failed: no such file"),

@@ -150,6 +150,25 @@ def test_timed_first_only_the_front_is_trained(tmp_path: Path, monkeypatch: pyte
     assert len(list(Path("s/timing").glob("*/summary.json"))) == 6
 
 
+def test_what_traffic_costs_is_known_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte to and fro in each round: of 2 steps for 2 workers, 2 rounds of 8 steps, $2 at 0.5 a GB; of 4, $1."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny(
+        tmp_path,
+        cluster={"regions": [{"workers": [1.0]}, {"workers": [1.0]}], "step_time_ms": 1000.0},
+        model={"name": "sized", "parameters": 250_000_000},
+        executor={"name": "timing"},
+        budget={"local_steps": 8},
+    )
+    first = ("--timing-first", "dollars,tokens", "--prices", "0.5", "--out", "s")
+    out, _ = swept(config, "steps.base=2,4", *first)
+    rows = [line.split()[:3] for line in out.splitlines() if line.startswith("steps.base ")][:2]
+    assert rows == [["steps.base", "2", "2"], ["steps.base", "4", "1"]]
+    assert [place.name[:6] for place in Path("s").glob("base=*")] == ["base=4"]
+
+
 def test_a_dry_run_lists_the_cells_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from tests.sweep.small import cells, tiny
 STATES = {
     "new": {},
     "finished": {"config.yaml": "", "summary.json": '{"finished": true}'},
-    "diverged": {"summary.json": '{"finished": "failed: training loss became nan: worker 0"}'},
+    "diverged": {"summary.json": '{"finished": "diverged: training loss became nan: worker 0"}'},
     "interrupted": {"summary.json": '{"finished": "interrupted"}', "checkpoints/events-1-00.pt": ""},
     "broken off": {"summary.json": '{"finished": "failed: ValueError: no"}'},
 }
@@ -88,6 +88,20 @@ def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match="cannot be the folder of a sweep: it cannot be written to"), opened(tmp_path):
         pass
+
+
+def test_a_finished_run_that_lost_its_configuration_is_one_line(tmp_path: Path) -> None:
+    (place,) = places(cells(tiny(tmp_path), out=tmp_path / "out"), tmp_path / "out")
+    place.cell.folder.mkdir(parents=True)
+    (place.cell.folder / "summary.json").write_text('{"finished": true}')
+    (place,) = places([place.cell], tmp_path / "out")
+    for content, why in ((None, "No such file or directory"), (b"\xff\xfe", "'utf-8' codec can't decode byte 0xff")):
+        if content is not None:
+            (place.cell.folder / "config.yaml").write_bytes(content)
+        with pytest.raises(
+            UserError, match=rf"config\.yaml cannot be read: {why}.*; without .* the cell is run again$"
+        ):
+            list_cells(tmp_path / "out", [], [place])
 
 
 def test_a_run_is_known_by_its_configuration_and_takes_new_labels(tmp_path: Path) -> None:

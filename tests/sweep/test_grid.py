@@ -88,7 +88,7 @@ def test_a_list_has_a_cell_in_each_line(tmp_path: Path) -> None:
     assert resolved(found[3].section)[0].policy.outer.lr == 2.0
 
 
-@pytest.mark.parametrize("line", ["policy=diloco", ": policy=diloco", "a: policy", "a: 'policy=diloco"])
+@pytest.mark.parametrize("line", ["policy=diloco", ": policy=diloco", "a: policy", "a: 'policy=diloco", "a: name=x"])
 def test_a_mistake_in_a_list_is_named_by_its_line(line: str, tmp_path: Path) -> None:
     (tmp_path / "cells.txt").write_text(f"fine: seed=1\n{line}\n")
     with pytest.raises(UserError, match=r"^--list: .*cells.txt, line 2: "):
@@ -104,6 +104,11 @@ MISTAKES = {
     "config: tiny.yaml\nwithout: {seed: 1}": "without: {'seed': 1} is not a list of sections",
     "config: tiny.yaml\naxes: {seed: [1, 2]}\nwithout: [{sed: 1}]": "without[0].sed: no such axis",
     "config: tiny.yaml\naxes: {seed: [1, 2]}\nwithout: [{seed: 3}]": "without[0].seed: '3' is not one of 1, 2",
+    "config: tiny.yaml\naxes: {'': [1, 2]}": "'' is no key",
+    "config: tiny.yaml\nset: {a..b: 1}": "'a..b' is no key",
+    "config: null": "config: null is not the path of a configuration",
+    "config: tiny.yaml\nset: {out: x}": "set.out: belongs to no cell",
+    "config: tiny.yaml\naxes: {m: {a: {name: x}}}": "axes.m.a.name: belongs to no cell",
     "config: tiny.yaml\naxes: {seed: [1, 2], m: [a, b]}\nset: 3": "set: 3 is not a section of overrides",
 }
 

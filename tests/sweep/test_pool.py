@@ -102,7 +102,7 @@ def test_whatever_ends_a_process_is_told_and_the_rest_goes_on(
 def test_a_run_that_diverged_is_a_result(several: list[Place], monkeypatch: pytest.MonkeyPatch) -> None:
     def what(seed: int, share: Any) -> int:
         several[seed].cell.folder.mkdir()
-        finished = "failed: training loss became nan: worker 0" if seed else "failed: nothing is left to happen"
+        finished = "diverged: training loss became nan: worker 0" if seed else "failed: nothing is left to happen"
         (several[seed].cell.folder / "summary.json").write_text(f'{{"finished": "{finished}"}}')
         return 1
 

@@ -21,6 +21,7 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Place]:
     folder = several[0].folder
     folder.mkdir(parents=True)
     told = {"final_validation_loss": 1.25, "simulated_seconds": 90.0, "bytes": {"0->0": 1500}, "finished": True}
+    told["commits"] = 3
     (folder / "summary.json").write_text(json.dumps(told))
     return places(several, Path("s"))
 
@@ -37,6 +38,15 @@ def test_what_the_cells_came_to(two: list[Place], capsys: pytest.CaptureFixture[
         ["0.001", "0", "1.2500", "1", "min", "30", "s", "1.5", "kB"],
         ["2", "0", "-", "-", "-", "not", "finished"],
     ]
+
+
+def test_a_model_that_nothing_was_committed_to_has_no_loss_to_show(
+    two: list[Place], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = two[0].cell.folder / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "commits": 0}))
+    table.show(["policy.outer.lr", "seed"], two)
+    assert lines(capsys)[1] == ["0.001", "0", "-", "1", "min", "30", "s", "1.5", "kB"]
 
 
 def test_what_a_sweep_would_do(two: list[Place], capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,7 @@ def test_every_measure_is_in_the_summary_of_a_run_without_training(tmp_path: Pat
     assert known == {
         "simulated_seconds": 4.0,
         "bytes": known["bytes"],
+        "dollars": None,
         "tokens": 64,
         "staleness": 0.0,
         "goodput": 1.0,

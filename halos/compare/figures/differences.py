@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 
 from halos.compare.bands import common, gaps
-from halos.compare.figures.drawing import Figure, Panel, Style, ink, plain
+from halos.compare.figures.drawing import ink, marks, plain
+from halos.compare.figures.figure import Figure, Panel
 from halos.compare.figures.losses import Losses
+from halos.compare.figures.style import Style
 from halos.compare.scale import amount
 from halos.compare.statistics import Paired
 
@@ -49,8 +51,7 @@ def _draw(axes: Axes, rows: Rows) -> None:
     for place, (look, pairs, paired) in enumerate(rows):
         if np.isfinite(paired.low):
             axes.plot([paired.low, paired.high], [place, place], color=look.colour, linewidth=1.6)
-        axes.plot(pairs, [place] * len(pairs), look.mark, color=look.colour, ms=3.5, alpha=0.6)
-        axes.plot([paired.mean], [place], look.mark, color=look.colour, ms=8)
+        marks(axes, look, [(pair, place) for pair in pairs], (paired.mean, place))
     axes.set_yticks(range(len(rows)), [plain(look.label) for look, *_ in rows])
     axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="loss minus the baseline's (nats per token, or the model's own unit)")
     axes.grid(visible=False, axis="y")

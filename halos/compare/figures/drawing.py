@@ -11,95 +11,24 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from html import escape
-from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from halos.compare.bands import Band
-from halos.compare.groups import Group
+from halos.compare.figures.figure import Figure, Panel
+from halos.compare.figures.style import Style
 from halos.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Eight colours that differ in lightness too and can be seen on white and on black, four kinds of line: 32 groups.
-COLOURS = ("#2f7ed8", "#e07b00", "#159a6c", "#d1435b", "#9467bd", "#12a5b8", "#97713f", "#858585")
-LINES = ("solid", "dashed", "dotted", "dashdot")
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-OUTLINES = {  # of these marks, in a square of 10
-    "o": "M5 1a4 4 0 1 0 .01 0z",
-    "s": "M1.5 1.5h7v7h-7z",
-    "^": "M5 1l4 8h-8z",
-    "D": "M5 .5l4.5 4.5-4.5 4.5-4.5-4.5z",
-    "v": "M5 9l4-8h-8z",
-    "P": "M3.5 1h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5z",
-    "X": "M1 3l2-2 2 2 2-2 2 2-2 2 2 2-2 2-2-2-2 2-2-2 2-2z",
-    "*": "M5 .3l1.2 3.2 3.4.2-2.7 2.1.9 3.3-2.8-1.9-2.8 1.9.9-3.3-2.7-2.1 3.4-.2z",
-}
 INK, GRID = "#010203", "#040506"  # in SVG these become the page's own
 NAMED = 12  # groups, at most, that are named beside their points; more names would hide them
 LONGEST = 48  # characters of a label in a figure
 TAG = re.compile(r"<[^<>]*>")  # texts and attributes have no such signs as they are
 PLACES = re.compile(r'(?<= )(?:d|x|y|transform)="[^"]*"')  # attributes that say where something is
 NUMBER = re.compile(r"-?\d+\.\d+")
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one group looks, in every figure."""
-
-    label: str
-    colour: str
-    line: str
-    mark: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes."""
-
-    title: str
-    draw: Callable[[Axes], None]
-    size: tuple[float, float] = (4.6, 3.3)  # inches
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Panels that belong together, and what is to be said of them."""
-
-    name: str  # of its file
-    title: str
-    caption: str  # what exactly is drawn
-    panels: tuple[Panel, ...]
-    styles: tuple[Style, ...]  # its legend
-    marks: bool = False  # which then shows marks, and not lines
-
-
-def styles(groups: Sequence[Group]) -> list[Style]:
-    """Return a style for each group: of up to eight another colour, of up to 32 another colour or line.
-
-    More than eight that are told apart by two keys have the colour by one of these and the line by the other.
-    """
-    numbers = _crossed([group.values for group in groups]) or range(len(groups))
-    return [
-        Style(group.label, COLOURS[i % 8], LINES[i // 8 % 4], MARKS[(i + i // 8) % 8])
-        for i, group in zip(numbers, groups)
-    ]
-
-
-def _crossed(values: Sequence[dict[str, str]]) -> list[int]:
-    """Return eight times the place of one key's value plus that of another's, if this tells all apart; else nothing."""
-    keys = list(values[0]) if len(values) > 8 else []
-    if any(list(each) != keys for each in values):
-        return []
-    kinds = {key: list(dict.fromkeys(each[key] for each in values)) for key in keys}
-    for colour, line in permutations(keys, 2):
-        several = {(each[colour], each[line]) for each in values}
-        if len(kinds[colour]) <= 8 and len(kinds[line]) <= 4 and len(several) == len(values):
-            return [8 * kinds[line].index(each[line]) + kinds[colour].index(each[colour]) for each in values]
-    return []
 
 
 def needed() -> None:
@@ -162,6 +91,12 @@ def lines(axes: Axes, bands: Sequence[tuple[Style, Optional[Band]]], steps: bool
             filled.set(color=style.colour, alpha=0.16, linewidth=0)
 
 
+def marks(axes: Axes, style: Style, runs: Sequence[tuple[float, float]], mean: tuple[float, float]) -> None:
+    """Draw a group's runs as small marks, and their mean as a large one."""
+    axes.plot([x for x, _ in runs], [y for _, y in runs], style.mark, color=style.colour, ms=3.5, alpha=0.6)
+    axes.plot([mean[0]], [mean[1]], style.mark, color=style.colour, ms=8)
+
+
 def logarithmic(axes: Axes) -> None:
     """Have equal factors be equal steps across, and say numbers as 0.1, 1, 10; on a short way also those between."""
     axes.set_xscale("log")
@@ -210,17 +145,6 @@ def plain(text: str) -> str:
     """Return a label as matplotlib shows it: no longer than LONGEST, and its dollars are no formulas."""
     short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return " ".join(short.split()).replace("$", r"\$")
-
-
-def swatch(style: Style, mark: bool) -> str:
-    """Return a group's line, or its mark, as a small SVG element for a page's legend."""
-    if mark:
-        shape = f'<path d="{OUTLINES[style.mark]}" fill="{style.colour}"/>'
-    else:
-        dashes = {"solid": "", "dashed": "7 3", "dotted": "1.5 2.5", "dashdot": "7 2 1.5 2"}[style.line]
-        dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-        shape = f'<path d="M0 5H30" stroke="{style.colour}" stroke-width="2.5"{dashed}/>'
-    return f'<svg class="swatch" viewBox="0 0 {10 if mark else 30} 10" aria-hidden="true">{shape}</svg>'
 
 
 @contextmanager

@@ -10,8 +10,10 @@ import numpy as np
 
 from halos.compare.bands import Band, common, gaps
 from halos.compare.drifts import WAYS, Drifts, drifts, over_time
-from halos.compare.figures.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
+from halos.compare.figures.drawing import NAMED, ink, lines, logarithmic, marks, named
+from halos.compare.figures.figure import Figure, Panel, figure
 from halos.compare.figures.losses import Losses
+from halos.compare.figures.style import Style
 from halos.compare.groups import Group
 from halos.compare.scale import Scale, amount
 
@@ -55,7 +57,7 @@ def over(known: Found, looks: Sequence[Style]) -> Optional[Figure]:
         " over seeds, its band reaches from the lowest to the highest. Where these come above 20, the axis is"
         " logarithmic from 1 on."
     )
-    return _figure("drift", "Drift over time", caption, panels, looks, known)
+    return figure("drift", "Drift over time", caption, panels, looks, _some(known))
 
 
 def against_loss(
@@ -85,20 +87,12 @@ def against_loss(
         equal = f"after {amount(tokens, 'tokens')}, the most that all runs have trained on"
         compared = f"validation loss minus that of {name} of the same seed, {equal}"
     caption = f"Across: a run's mean drift: {MEANT} Up: {compared}. Small marks are runs, large ones means over seeds."
-    return _figure("drift-against-loss", "Drift against loss", caption, panels, looks, known, marks=True)
+    return figure("drift-against-loss", "Drift against loss", caption, panels, looks, _some(known), marks=True)
 
 
-def _figure(
-    name: str,
-    title: str,
-    caption: str,
-    panels: Sequence[Panel],
-    looks: Sequence[Style],
-    known: Found,
-    marks: bool = False,
-) -> Optional[Figure]:
-    used = [look for look, *ways in zip(looks, *known.values()) if any(ways)]
-    return Figure(name, title, caption, tuple(panels), tuple(used), marks) if panels else None
+def _some(known: Found) -> list[bool]:
+    """Of which groups something is known, either way."""
+    return [any(ways) for ways in zip(*known.values())]
 
 
 def _draw_over(axes: Axes, bands: Sequence[tuple[Style, Optional[Band]]], way: str, unit: str) -> None:
@@ -122,10 +116,9 @@ def _draw_against(
     means = []
     for several, look in zip(points, looks):
         if several:
-            across, up = np.array(several).T
-            axes.plot(across, up, look.mark, color=look.colour, ms=3.5, alpha=0.6)
-            axes.plot([across.mean()], [up.mean()], look.mark, color=look.colour, ms=9)
-            means.append((look, float(across.mean()), float(up.mean())))
+            across, up = (float(mean) for mean in np.mean(several, 0))
+            marks(axes, look, several, (across, up))
+            means.append((look, across, up))
     axes.margins(x=0.08, y=0.12)
     axes.set(xlabel=f"mean drift {way} / ‖Δ‖", ylabel=what)
     if len(means) <= NAMED:

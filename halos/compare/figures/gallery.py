@@ -10,7 +10,9 @@ from typing import Optional
 from halos.compare.bands import curves
 from halos.compare.figures import drift, losses
 from halos.compare.figures.differences import differences
-from halos.compare.figures.drawing import Figure, needed, png, styles
+from halos.compare.figures.drawing import needed, png
+from halos.compare.figures.figure import Figure
+from halos.compare.figures.style import styles
 from halos.compare.figures.timelines import timelines
 from halos.compare.groups import Group
 from halos.errors import UserError

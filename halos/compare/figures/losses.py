@@ -10,7 +10,9 @@ import numpy as np
 
 from halos.compare.bands import Band, above, band, held
 from halos.compare.curve import Curve
-from halos.compare.figures.drawing import NAMED, Figure, Panel, Style, ink, lines, logarithmic, named
+from halos.compare.figures.drawing import NAMED, ink, lines, logarithmic, marks, named
+from halos.compare.figures.figure import Figure, Panel, figure
+from halos.compare.figures.style import Style
 from halos.compare.front import dominators
 from halos.compare.scale import Scale
 
@@ -29,7 +31,7 @@ def loss(found: Losses, looks: Sequence[Style], target: Optional[float]) -> Opti
     said = "Validation loss of the global model, in nats per token (or the model's own unit)."
     marked = "" if target is None else f" The dotted line is the target, {target:g}."
     panels = _panels(found, looks, "validation loss", target, 0.0)
-    return _figure("loss", "Validation loss", f"{said} {_reading()}{marked}", panels, looks, found)
+    return figure("loss", "Validation loss", f"{said} {_reading()}{marked}", panels, looks, found)
 
 
 def loss_above(found: Losses, looks: Sequence[Style], bases: Losses, name: str) -> Optional[Figure]:
@@ -42,7 +44,7 @@ def loss_above(found: Losses, looks: Sequence[Style], bases: Losses, name: str) 
     cut = "What is far above the rest, as in the first half of the way, is cut off."
     panels = _panels(found, looks, "loss above the baseline's final", 0.0, 0.5)
     title = f"Loss above the final one of {name}"
-    return _figure("loss-above-baseline", title, f"{said} {_reading()} {cut}", panels, looks, found)
+    return figure("loss-above-baseline", title, f"{said} {_reading()} {cut}", panels, looks, found)
 
 
 def pareto(found: Losses, looks: Sequence[Style]) -> Optional[Figure]:
@@ -68,7 +70,7 @@ def pareto(found: Losses, looks: Sequence[Style]) -> Optional[Figure]:
         " seeds. The grey line joins the groups that no other beats in both (the Pareto front, of means). Runs that"
         " ended above any loss that one began with are left out."
     )
-    return _figure("pareto", "Loss against cost", caption, panels, looks, found, marks=True)
+    return figure("pareto", "Loss against cost", caption, panels, looks, found, marks=True)
 
 
 def _reading() -> str:
@@ -98,19 +100,6 @@ def top(bands: Sequence[Optional[Band]], part: float) -> float:
 
 def _mean(points: Sequence[Point]) -> Optional[Point]:
     return (float(np.mean([x for x, _ in points])), float(np.mean([y for _, y in points]))) if points else None
-
-
-def _figure(
-    name: str,
-    title: str,
-    caption: str,
-    panels: Sequence[Panel],
-    looks: Sequence[Style],
-    found: Sequence[object],
-    marks: bool = False,
-) -> Optional[Figure]:
-    used = tuple(look for look, several in zip(looks, found) if several)
-    return Figure(name, title, caption, tuple(panels), used, marks) if panels else None
 
 
 def _panels(found: Losses, looks: Sequence[Style], what: str, level: Optional[float], cut: float) -> list[Panel]:
@@ -164,10 +153,7 @@ def _draw_pareto(
     for several, mean, look in zip(ends, means, looks):
         if mean is None:
             continue
-        axes.plot(
-            [x / size for x, _ in several], [y for _, y in several], look.mark, color=look.colour, ms=3, alpha=0.6
-        )
-        axes.plot([mean[0] / size], [mean[1]], look.mark, color=look.colour, ms=8)
+        marks(axes, look, [(x / size, y) for x, y in several], (mean[0] / size, mean[1]))
     logarithmic(axes)
     if len(joined) and len(looks) <= NAMED:
         named(axes, [(look, mean[0] / size, mean[1]) for mean, look in zip(means, looks) if mean is not None])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from halos.compare.figures.drawing import Figure, Panel, Style
+from halos.compare.figures.figure import Figure, Panel
+from halos.compare.figures.style import Style
 from halos.compare.groups import Group
 from halos.compare.scale import Scale
 from halos.compare.timelines import COMPUTE, DOWN, TRANSFER, Row, Timeline, blocks, timeline, window

@@ -7,9 +7,8 @@ from typing import Any, Optional
 
 import torch
 
-from halos import Commit, Update
+from halos import GLOBAL, Commit, Update
 
-GLOBAL = "global"
 MOST = 4  # updates per worker, the latest so many
 
 

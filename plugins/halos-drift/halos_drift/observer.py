@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
 
-from halos import Commit, Experiment, Merge, Share, Simulation, Update, hookimpl, require
+from halos import GLOBAL, Commit, Experiment, Lines, Merge, Share, Simulation, Update, hookimpl, require
 
 from .ages import Age, Ages
 from .books import Books
 from .curves import Curves
 from .distances import PENDING, Distances, Merged, own_delta
-from .kept import GLOBAL, Kept
-from .lines import Lines, plain
+from .kept import Kept
 from .measures import norm, ratio
 from .probing import Probing, Step, alone
 
 logger = logging.getLogger("halos.drift")
+
+FLUSH_SECONDS = 1.0  # of wall time, after which lines are written, with the next commit
 
 
 @dataclass
@@ -54,15 +56,15 @@ class Drift:
     def on_start(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._books, self._curves = Books(), Curves()
-        self._lines = Lines(experiment.folder / "drift.jsonl")
         self._replaying = experiment.resumed_at is not None
+        self._lines = Lines(experiment.folder / "drift.jsonl", resumed=self._replaying)
+        self._flushed = time.monotonic()
         self._before: Optional[torch.Tensor] = None  # the global model, as last committed
         self._heard: list[Merge] = []  # until their commit, which follows at once, or anything else
         if experiment.real and not self._able:
             logger.warning("observers.extra.drift: this executor does no job again; no probes (inline does)")
         if not self._replaying:
             self._before = self._sim.params.flat
-            self._lines.flush()
 
     @hookimpl
     def on_resume(self, time: float) -> None:
@@ -97,7 +99,7 @@ class Drift:
 
     @hookimpl
     def on_finish(self) -> None:
-        self._lines.flush()
+        self._lines.close()
         if self._experiment.config["observers"]["tensorboard"]:
             self._curves.write(self._experiment.folder)
 
@@ -132,11 +134,13 @@ class Drift:
     def _commit(self, commit: Commit) -> None:
         measured, earlier = self._distances.of(commit), 0
         for index, (share, numbers) in enumerate(zip(commit.shares, measured)):
-            line = plain(self._line(commit, index, share, numbers, earlier))
-            self._lines.add(line)
+            line = self._lines.record(self._line(commit, index, share, numbers, earlier))
             self._books.add(line)
             self._curves.add(line)
             earlier += share.steps
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self._flushed = time.monotonic()
+            self._lines.flush()
         if commit.server == GLOBAL:
             for share in commit.shares:
                 for update in share.updates:

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from halos import Commit, Evaluation, Experiment, LostJob, Transfer, Update
+from halos import GLOBAL, Commit, Evaluation, Experiment, LostJob, Transfer, Update
 
-GLOBAL = "global"  # the server whose model the run trains
 HOURS, TOKENS, STEPS = "simulated hours", "tokens", "local steps"
 AXES = (HOURS, TOKENS, STEPS)
 LOSSES = {"loss": HOURS, "loss by tokens": TOKENS, "loss by local steps": STEPS}  # group → what it is drawn against
@@ -140,11 +139,11 @@ class Rows:
             "progress/global model (versions)": version,
             "progress/learning rate (steps of its schedule)": self._lr_step,
             "progress/lost jobs": self._lost,
-            **{f"utilisation/{name}": share for name, share in self._utilisation(time)},
+            **{f"utilization/{name}": share for name, share in self._utilization(time)},
             **self._traffic(),
         }
 
-    def _utilisation(self, time: float) -> Iterator[tuple[str, float]]:
+    def _utilization(self, time: float) -> Iterator[tuple[str, float]]:
         """By region, the share of its workers' time so far that computed what has arrived."""
         for region, seconds in zip(self._regions, self._computed):
             available = len(region.workers) * time

@@ -109,7 +109,7 @@ def test_curves_are_what_the_records_say() -> None:
     ended = commits[-1]["time"]
     for region, (name, seconds) in enumerate((("us", 1.0), ("eu", 2.0))):
         steps = sum(each["steps"] for each in updates.values() if each["region"] == region)
-        assert last(f"utilisation/{name}") == pytest.approx(seconds * steps / ended)
+        assert last(f"utilization/{name}") == pytest.approx(seconds * steps / ended)
 
 
 def test_configuration_labels_and_summary_are_those_of_the_run() -> None:

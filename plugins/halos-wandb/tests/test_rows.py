@@ -90,7 +90,7 @@ def test_a_commit_is_a_row_with_its_axes_and_the_means_of_what_it_brought(experi
             "drift/hop (L2 distance)": 0.25, "drift/end to end (L2 distance)": 0.5,
             "progress/global model (versions)": 1, "progress/learning rate (steps of its schedule)": 7,
             "progress/lost jobs": 1,
-            "utilisation/us": 1 / 1800, "utilisation/eu": 2 / 3600,
+            "utilization/us": 1 / 1800, "utilization/eu": 2 / 3600,
             "traffic/total (MB)": 4.5, "traffic/pull (MB)": 3.0, "traffic/push (MB)": 1.0,
             "traffic/all_reduce (MB)": 0.5, "traffic/us → eu (MB)": 3.0, "traffic/eu → us (MB)": 1.0,
         },
@@ -118,7 +118,7 @@ def test_only_the_global_servers_updates_make_rows_and_what_is_unknown_is_left_o
     assert rows.commit(commit(1.0, 2, kind="merge")) is None
     row = rows.commit(commit(0.0, 2, update(None)))
     assert row is not None and row.number == 100
-    assert not {"loss/train", "utilisation/us"} & row.values.keys() and row.values["tokens"] == 16
+    assert not {"loss/train", "utilization/us"} & row.values.keys() and row.values["tokens"] == 16
 
 
 def test_models_and_metrics_have_curves_of_their_own(experiment: Experiment) -> None:

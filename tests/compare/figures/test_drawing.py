@@ -12,23 +12,9 @@ import numpy as np
 import pytest
 
 from halos.compare.bands import Band
-from halos.compare.figures.drawing import (
-    LONGEST,
-    OUTLINES,
-    Figure,
-    Panel,
-    Style,
-    lines,
-    logarithmic,
-    named,
-    needed,
-    plain,
-    png,
-    styles,
-    svg,
-    swatch,
-)
-from halos.compare.groups import Group
+from halos.compare.figures.drawing import LONGEST, lines, logarithmic, marks, named, needed, plain, png, svg
+from halos.compare.figures.figure import Figure, Panel
+from halos.compare.figures.style import Style
 from halos.errors import UserError
 
 pytest.importorskip("matplotlib")
@@ -98,35 +84,6 @@ def test_where_nothing_can_be_written_it_is_said(tmp_path: Path) -> None:
         png(FIGURE, tmp_path / "name.png")
 
 
-def groups(*values: dict[str, str]) -> list[Group]:
-    return [Group(str(number), each, {}) for number, each in enumerate(values)]
-
-
-def test_thirty_two_groups_look_different() -> None:
-    several = styles(groups(*[{}] * 32))
-    assert len({(style.colour, style.line) for style in several}) == 32
-    assert len({(style.colour, style.mark) for style in several}) == 32
-    assert len({style.colour for style in several[:8]}) == len({style.mark for style in several[:8]}) == 8
-    assert styles([]) == []
-
-
-def test_a_grid_of_two_keys_has_its_colours_by_one_and_its_lines_by_the_other() -> None:
-    """Five methods at two speeds: ten groups, five colours, two lines."""
-    grid = [{"speed": speed, "method": method} for speed in ("even", "uneven") for method in "abcde"]
-    several = {(each["speed"], each["method"]): style for each, style in zip(grid, styles(groups(*grid)))}
-    assert len({(style.colour, style.line) for style in several.values()}) == 10
-    for method in "abcde":
-        even, uneven = several["even", method], several["uneven", method]
-        assert even.line == uneven.line or even.colour == uneven.colour
-    colours, kinds = ({getattr(style, name) for style in several.values()} for name in ("colour", "line"))
-    assert (len(colours), len(kinds)) == (5, 2)
-
-
-def test_a_grid_of_more_than_two_keys_is_told_apart_by_place() -> None:
-    cube = [{"a": a, "b": b, "c": c} for a in "123" for b in "123" for c in "123"]
-    assert len({(style.colour, style.line) for style in styles(groups(*cube))}) == 27
-
-
 def test_a_label_is_no_formula_and_not_too_long() -> None:
     assert plain("a $x$ b") == r"a \$x\$ b"
     assert plain("a\nb") == "a b"
@@ -134,17 +91,18 @@ def test_a_label_is_no_formula_and_not_too_long() -> None:
     assert plain("x" * (LONGEST + 1)) == "x" * (LONGEST - 1) + "…"
 
 
-def test_a_swatch_shows_the_line_or_the_mark() -> None:
-    line, mark = swatch(STYLE, mark=False), swatch(STYLE, mark=True)
-    assert 'stroke-dasharray="7 3"' in line and 'stroke="#2f7ed8"' in line
-    assert OUTLINES["o"] in mark and 'fill="#2f7ed8"' in mark
-    assert "dasharray" not in swatch(Style("a", "#111111", "solid", "o"), mark=False)
-
-
 def drawn_axes() -> Any:
     from matplotlib.figure import Figure as Drawn
 
     return Drawn().subplots()
+
+
+def test_runs_are_small_marks_and_their_mean_is_a_large_one() -> None:
+    axes = drawn_axes()
+    marks(axes, STYLE, [(1.0, 2.0), (3.0, 6.0)], (2.0, 4.0))
+    small, large = axes.lines
+    assert [tuple(map(list, line.get_data())) for line in (small, large)] == [([1.0, 3.0], [2.0, 6.0]), ([2.0], [4.0])]
+    assert small.get_markersize() < large.get_markersize() and small.get_marker() == large.get_marker() == "o"
 
 
 def test_a_single_point_is_a_mark() -> None:

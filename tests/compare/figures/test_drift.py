@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from halos.compare.figures.drawing import NAMED, styles
+from halos.compare.figures.drawing import NAMED
 from halos.compare.figures.drift import against_loss, found, over
+from halos.compare.figures.style import styles
 from tests.compare.drawn import LOOKS, axes, line
 from tests.compare.made_groups import FALLING, group, losses, two
 

@@ -13,10 +13,10 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from halos.observers.experiment import Experiment
-from halos.observers.tensorboard import TensorBoard
-from halos.observers.tensorboard_hparams import METRICS, axes, chosen
+from halos.observers.tensorboard.hparams import METRICS, axes, chosen
+from halos.observers.tensorboard.observer import TensorBoard
 from halos.world.cluster import Cluster, Region, Worker
-from tests.observers.test_tensorboard import rounds, tell
+from tests.observers.tensorboard.test_observer import rounds, tell
 
 WORKERS = (Worker(0, 0, 1.0), Worker(1, 0, 0.5))
 CLUSTER = Cluster((Region(0, "us", WORKERS),), WORKERS, 1.0, 0.0)

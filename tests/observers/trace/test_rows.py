@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from halos.observers.trace_rows import (
+from halos.observers.trace.rows import (
     lanes,
     link_rows,
     many_microseconds,

@@ -8,7 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout as Charts
 
 from halos.observers.experiment import Experiment
-from halos.observers.tensorboard import POINTS, TensorBoard, Thinning
+from halos.observers.tensorboard.observer import TensorBoard
+from halos.observers.tensorboard.thinning import POINTS
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, EndToEnd, Evaluation, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker
@@ -321,13 +322,6 @@ def test_of_many_points_some_have_what_adds_up_and_so_has_the_last(tmp_path):
     events = watch(experiment(tmp_path, 8 * 402), records)
     assert [point[1] for point in points(events, "traffic/total [MB]")] == [*range(201), *range(204, 401, 4), 402]
     assert [point[1] for point in points(events, "loss/train")] == [*range(403)]
-
-
-def test_without_a_known_end_points_get_rarer():
-    thinning = Thinning()
-    assert sum(thinning.due(0.0) for _ in range(POINTS)) == POINTS
-    assert sum(thinning.due(0.0) for _ in range(2 * POINTS)) == POINTS
-    assert sum(thinning.due(0.0) for _ in range(4 * POINTS)) == POINTS
 
 
 def test_a_resumed_run_has_the_same_curves_as_one_that_was_never_interrupted(tmp_path):

@@ -13,26 +13,22 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
-from halos.observers.trace_arrows import BEGINS, ENDS, Arrow, Arrows, Done, arrows
-from halos.observers.trace_rows import (
+from halos.observers.trace.arrows import Done, arrows
+from halos.observers.trace.events import names, of_commits, of_link, of_losses, of_worker
+from halos.observers.trace.rows import (
     LANES,
-    MODELS,
     UNFINISHED,
-    WAITING,
     Compute,
-    Row,
     Slice,
     link_rows,
     many_microseconds,
@@ -52,14 +48,10 @@ from halos.values.records import (
     mean_loss,
     unfinished,
 )
-from halos.world.cluster import Cluster
 from halos.world.faults import Impairment, Outage, impairments, outages
 
 SLICES = 200_000
 BLOCK = 5_000  # chunks written at once
-
-
-Chunk = tuple[int, str]  # a moment, and the lines of an event and of the arrows bound to it
 
 
 @contextmanager
@@ -182,14 +174,14 @@ class Trace:
         # At one moment a worker's push comes before its link's, and a commit before the links that carry it away: so
         # arrows begin before they go on.
         first = 1 + len(servers)
-        chunks = [chunk for tid, row in enumerate(workers, first) for chunk in _worker(row, tid, drawn)]
-        chunks += _commits(commits, servers, drawn)
-        chunks += _losses(commits, self._evaluated)
-        chunks += [chunk for tid, row in enumerate(links, first + len(workers)) for chunk in _link(row, tid, drawn)]
+        chunks = [chunk for tid, row in enumerate(workers, first) for chunk in of_worker(row, tid, drawn)]
+        chunks += of_commits(commits, servers, drawn)
+        chunks += of_losses(commits, self._evaluated)
+        chunks += [chunk for tid, row in enumerate(links, first + len(workers)) for chunk in of_link(row, tid, drawn)]
         chunks.sort(key=itemgetter(0))
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             file.write(f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(about)}, "traceEvents": [\n')
-            file.write(",\n".join(_names(cluster, servers, [*workers, *links])))
+            file.write(",\n".join(names(cluster, servers, [*workers, *links])))
             for block in range(0, len(chunks), BLOCK):
                 file.write("".join([lines for _, lines in chunks[block : block + BLOCK]]))
             file.write("\n]}\n")
@@ -210,124 +202,6 @@ class Trace:
         self._left -= drawn
         if self._left <= 0:
             self._cut_at = time
-
-
-def _commits(commits: list[Done], servers: list[str], drawn: Arrows) -> Iterator[Chunk]:
-    """Every commit, and where a server took over another's model; the global model's local steps as a counter."""
-    rows = {server: f'"pid":{MODELS},"tid":{tid},"ts":' for tid, server in enumerate(servers, start=1)}
-    came, left = drawn.came, drawn.left
-    for index, commit in enumerate(commits):
-        ts, where = microseconds(commit.time), rows[commit.server]
-        name = "merge of another model" if commit.version is None else f"commit {commit.version}"
-        # A slice of no length: to an instant no arrow can be bound.
-        text = f',\n{{"ph":"X",{where}{ts},"dur":0,"name":"{name}","cat":"commit"}}'
-        for arrow in came.get(index, ()):
-            text += _arrow(ENDS, arrow, where, ts)
-        for arrow in left.get(index, ()):
-            text += _arrow(BEGINS, arrow, where, ts)
-        if commit.server == GLOBAL and commit.version is not None:  # shown as "committed local steps"
-            steps = f'"args":{{"local steps":{commit.local_steps}}}'
-            text += f',\n{{"ph":"C","name":"committed","pid":{MODELS},"ts":{ts},{steps}}}'
-        yield ts, text
-
-
-def _losses(commits: list[Done], evaluated: list[tuple[float, str, float]]) -> Iterator[Chunk]:
-    """The global model's losses, as a counter each."""
-    losses = [(commit.time, "train", commit.loss) for commit in commits if commit.loss is not None]
-    for time, name, loss in sorted(losses + evaluated):
-        if math.isfinite(loss):
-            ts, args = microseconds(time), f"{{{json.dumps(name)}:{loss!r}}}"
-            yield ts, f',\n{{"ph":"C","name":"loss","pid":{MODELS},"ts":{ts},"args":{args}}}'
-
-
-def _worker(row: Row, tid: int, drawn: Arrows) -> Iterator[Chunk]:
-    """A worker's row: its jobs, with the arrows of what they began from and of what they gave."""
-    where = f'"pid":{row.process},"tid":{tid},"ts":'
-    head = f',\n{{"ph":"X",{where}'
-    _, pushes, pulled, trained, _, _ = drawn
-    for start, end, what in row.slices:
-        if isinstance(what, Transfer):
-            text = f'{head}{start},"dur":{end - start},"name":"{what.kind}","cat":"transfer",{_size(what.bytes)}}}'
-            arrow = pushes.get(id(what))
-            yield start, text if arrow is None else text + _arrow(BEGINS, arrow, where, start)
-        elif isinstance(what, Compute):
-            _, _, _, steps, version, lr_step, job, _ = what
-            text = (
-                f'{head}{start},"dur":{end - start},"name":"train {steps} step{"s" if steps != 1 else ""}",'
-                f'"cat":"compute","args":{{"from_version":{version},"lr_step":{lr_step}}}}}'
-            )
-            if job in pulled:
-                text += _arrow(ENDS, pulled[job], where, start)
-            yield start, text
-            if job in trained:
-                yield end - 1, _arrow(BEGINS, trained[job], where, end - 1)
-        else:
-            yield start, f'{head}{start},"dur":{end - start},"name":{_told(what)}}}'
-
-
-def _link(row: Row, tid: int, drawn: Arrows) -> Iterator[Chunk]:
-    """A link's row: what it carried, with the arrows that pass."""
-    where = f'"pid":{row.process},"tid":{tid},"ts":'
-    head = f',\n{{"ph":"X",{where}'
-    links = drawn.links
-    for start, end, what in row.slices:
-        if isinstance(what, Transfer):
-            kind, worker = what.kind, what.worker
-            if worker is None:
-                name = "all-reduce" if kind == ALL_REDUCE else kind
-            else:
-                name = f"{kind} {'to' if kind == 'pull' else 'from'} worker {worker}"
-            text = f'{head}{start},"dur":{end - start},"name":"{name}","cat":"transfer",{_size(what.bytes)}}}'
-            if id(what) in links:
-                phase, arrow = links[id(what)]
-                text += _arrow(phase, arrow, where, start)
-            yield start, text
-        else:
-            yield start, f'{head}{start},"dur":{end - start},"name":{_told(what)}}}'
-
-
-@lru_cache(maxsize=1024)
-def _size(nbytes: int) -> str:
-    """The arguments of a transfer; its very bytes are in `transfers.jsonl`."""
-    return f'"args":{{"MB":{nbytes / 1e6:.4g}}}'
-
-
-def _told(what: Union[Outage, Impairment, LostJob, str, object]) -> str:
-    """The name of what is rare, its category, and what else there is to say of it."""
-    if isinstance(what, str):
-        return f'{json.dumps(what)},"cat":"{"wait" if what == WAITING else "unfinished"}"'
-    if isinstance(what, Outage):
-        return '"down","cat":"fault"'
-    if isinstance(what, Impairment):
-        return f'"{"slow" if what.share else "down"}","cat":"fault","args":{{"share":{what.share!r}}}'
-    assert isinstance(what, LostJob), "nothing else is drawn"
-    args = f'"steps":{what.steps},"why":{json.dumps(what.why)},"told_at_seconds":{what.time!r}'
-    return f'"lost","cat":"fault","args":{{{args}}}'
-
-
-def _arrow(phase: str, arrow: Arrow, where: str, ts: int) -> str:
-    """The line of an arrow's beginning, middle or end, bound to the slice that was written before it."""
-    if phase == ENDS:
-        return f',\n{{"ph":"f",{arrow},{where}{ts},"bp":"e"}}'
-    return f',\n{{"ph":"{phase}",{arrow},{where}{ts}}}'
-
-
-def _names(cluster: Cluster, servers: list[str], rows: list[Row]) -> Iterator[str]:
-    """Yield the metadata events that name processes and rows, and put them in order."""
-    processes = ["models", *(region.name for region in cluster.regions), "links"]
-    for pid, name in enumerate(processes, start=MODELS):
-        yield _named("process", f'"pid":{pid}', name, pid)
-    for tid, server in enumerate(servers, start=1):
-        yield _named("thread", f'"pid":{MODELS},"tid":{tid}', f"commits of {server}", tid)
-    for tid, row in enumerate(rows, start=1 + len(servers)):
-        yield _named("thread", f'"pid":{row.process},"tid":{tid}', row.name, tid)
-
-
-def _named(what: str, where: str, name: str, position: int) -> str:
-    head = f'{{"ph":"M",{where},"name":"{what}_'
-    return (
-        f'{head}name","args":{{"name":{json.dumps(name)}}}}},\n{head}sort_index","args":{{"sort_index":{position}}}}}'
-    )
 
 
 def cut_at(path: Path) -> Optional[float]:

@@ -10,7 +10,7 @@ Scalars are written against local steps, losses once more against tokens (`loss 
 simulated milliseconds (`loss over simulated time/…`), so that the axis STEP shows all three beside each other. Groups
 are opened in alphabetical order: no name may come before `loss`.
 
-What the tabs beside the curves show is said in tensorboard_layout, tensorboard_hparams and timeline_picture.
+What the tabs beside the curves show is said in layout, hparams and timeline_picture.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ import yaml
 
 from halos.errors import UserError
 from halos.hooks import hookimpl
-from halos.observers import tensorboard_hparams, tensorboard_layout, timeline_picture
 from halos.observers.experiment import Experiment
 from halos.observers.files import writing
-from halos.observers.timeline import Timeline
-from halos.observers.units import duration, size
+from halos.observers.tensorboard import hparams, layout, timeline_picture
+from halos.observers.tensorboard.thinning import Thinning
+from halos.observers.tensorboard.timeline import Timeline
+from halos.observers.tensorboard.traffic import Traffic
+from halos.observers.tensorboard.utilization import SHARES, Utilization, by_region, utilization_curves
+from halos.observers.tensorboard.window import Window
+from halos.observers.units import duration
 from halos.values.records import (
-    ALL_REDUCE,
     GLOBAL,
     Commit,
     Evaluation,
@@ -44,63 +47,9 @@ from halos.values.records import (
 )
 from halos.world.faults import outages
 
-POINTS = 900  # per tag, about; with the first and the last fewer than TensorBoard keeps
-SHARES = ("compute", "transfer", "idle", "down")
 COUNTERS = ("progress", "progress by tokens", "traffic")  # groups of what is 0 at simulated 0
-LINKED_REGIONS = 6  # with more regions, traffic has no curves by link: they would be too many
 FINE, COARSE = 200, 4  # sums (traffic, utilization) are smooth: after so many points every so manieth has them
-SHOWN_WORKERS = 16  # with more, utilization has curves of the busiest and the least busy alone
-SHOWN_REGIONS = 16  # likewise
-LINKS = 50  # in the table of traffic
 BRACKETS = str.maketrans("()", "[]")  # Custom Scalars draws no curve whose name has round ones
-KINDS = {"pull": "pulls", "push": "pushes", "send": "sends", ALL_REDUCE: "all-reduces"}
-
-
-class Thinning:
-    """Lets about POINTS records through: evenly over the budget; ever fewer, if only a target loss ends the run."""
-
-    def __init__(self) -> None:
-        self._part = -1  # of POINTS equal parts of the budget, that of the last point
-        self._seen = self._passed = 0
-        self._stride = 1
-
-    def due(self, share: float) -> bool:
-        """Whether the record at `share` (0 to 1) of the budget makes a point; 0 if the share is unknown."""
-        if share > 0:
-            part = int(share * POINTS)
-            due = part != self._part
-            self._part = part
-            return due
-        self._seen += 1
-        if self._seen % self._stride:
-            return False
-        self._passed += 1
-        if self._passed % POINTS == 0:
-            self._stride *= 2
-        return True
-
-
-class Window:
-    """What was added since it was last taken: the mean, weighed, and the most; what is not a number does not count."""
-
-    def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self._sum, self._count, self._most = 0.0, 0, -math.inf
-
-    def add(self, value: float, weight: int = 1) -> None:
-        if value == value:
-            self._sum += weight * value
-            self._count += weight
-            if value > self._most:
-                self._most = value
-
-    def take(self) -> tuple[float, float]:
-        """Mean and maximum; NaN if no number was added."""
-        taken = (self._sum / self._count, self._most) if self._count else (math.nan, math.nan)
-        self._clear()
-        return taken
 
 
 class TensorBoard:
@@ -123,15 +72,14 @@ class TensorBoard:
         self._charts: Callable[[Any], Any] = custom_scalars
         self._folder, self._real = experiment.folder, experiment.real
         self._tokens_per_step = experiment.tokens_per_step
-        self._steps, self._seconds = experiment.local_steps, experiment.seconds
         self._regions = [region.name for region in experiment.cluster.regions]
         self._thinning = Thinning()
         self._loss, self._staleness, self._drift = Window(), Window(), Window()
         self._hop_staleness, self._hop_drift = Window(), Window()
         self._trained = 0
-        self._computed = [0.0] * len(experiment.cluster.workers)  # seconds
+        self._utilization = Utilization(experiment.cluster)
         self._timeline = Timeline(experiment.cluster)
-        self._bytes: dict[tuple[Optional[int], Optional[int], str], int] = {}  # by link and kind of transfer
+        self._traffic = Traffic(self._regions)
         self._begun: set[str] = set()  # tags that have a point
         self._points = 0
         self._sums_at: tuple[int, float] | None = None  # the last point, if it has no sums
@@ -162,8 +110,7 @@ class TensorBoard:
     def on_update(self, update: Update) -> None:
         self._trained += update.steps
         self._lr_step = update.lr_step
-        start, end = update.compute
-        self._computed[update.worker] += end - start
+        self._utilization.add(update)
         self._timeline.on_update(update)
 
     @hookimpl
@@ -172,8 +119,7 @@ class TensorBoard:
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
-        of_link = (transfer.src, transfer.dst, transfer.kind)
-        self._bytes[of_link] = self._bytes.get(of_link, 0) + transfer.bytes
+        self._traffic.add(transfer)
         self._timeline.on_transfer(transfer)
 
     @hookimpl
@@ -210,31 +156,34 @@ class TensorBoard:
             self._point(*self._pending)
         for name, evaluation in self._unwritten.items():
             self._evaluation(name, evaluation)
-        steps, now = summary.get("local_steps", 0), summary.get("simulated_seconds", 0.0)
+        cluster, steps, now = (
+            self._experiment.cluster,
+            summary.get("local_steps", 0),
+            summary.get("simulated_seconds", 0.0),
+        )
         workers = summary.get("workers", [])
         with self._writing():
             if self._sums_at is not None:
                 self._write(self._sums(self._sums_at[1]), *self._sums_at)
             if workers and now > 0:  # with the jobs that did not arrive
-                self._write(self._utilization([worker["compute"] * now for worker in workers], now), steps, now)
-            table = _table(("region", "workers", *SHARES), self._shares(workers))
+                self._write(utilization_curves(cluster, [100 * worker["compute"] for worker in workers]), steps, now)
+            table = _table(("region", "workers", *SHARES), by_region(cluster, workers))
             self._writer.add_text("use of simulated time", table, steps, walltime=now)
-            table = _table(("link", "transfers", "traffic"), self._links())
+            table = _table(("link", "transfers", "traffic"), self._traffic.links())
             self._writer.add_text("traffic", table, steps, walltime=now)
             self._draw(summary, steps, now)
-            self._add(tensorboard_hparams.end(summary.get("finished", True) is True, now), steps, now)
+            self._add(hparams.end(summary.get("finished", True) is True, now), steps, now)
             self._writer.close()
 
     def _open(self) -> None:
         experiment = self._experiment
-        links = len(self._regions) <= LINKED_REGIONS
         with self._writing():
             self._writer = self._make_writer(str(self._folder), flush_secs=10)
             plain = json.loads(json.dumps(experiment.config, default=str))
             config = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
             self._writer.add_text("config", f"```yaml\n{config}```", 0, walltime=0.0)
-            self._add(self._charts(tensorboard_layout.charts(self._real, links)), 0, 0.0)
-            self._add(tensorboard_hparams.start(experiment), 0, 0.0)
+            self._add(self._charts(layout.charts(self._real, self._traffic.by_link)), 0, 0.0)
+            self._add(hparams.start(experiment), 0, 0.0)
             self._writer.flush()
 
     def _draw(self, summary: Summary, steps: int, now: float) -> None:
@@ -295,39 +244,10 @@ class TensorBoard:
             self._write({f"loss over simulated time/{name}": evaluation.loss}, milliseconds, evaluation.time)
 
     def _share(self, record: Commit | Evaluation) -> float:
-        """Return the share of the budget, 0 to 1, by the global model's local steps, by those trained, or by time."""
-        trained = self._trained / self._experiment.trained_steps
-        return max(record.local_steps / self._steps, trained, record.time / self._seconds)
+        return self._experiment.share(record.local_steps, self._trained, record.time)
 
     def _sums(self, time: float) -> dict[str, float]:
-        return {**self._traffic(), **self._utilization(self._computed, time)}
-
-    def _traffic(self) -> dict[str, float]:
-        """Megabytes so far, in all, by kind of transfer and, if regions are few, by link."""
-        count = {"traffic/total [MB]": 0}
-        for (src, dst, kind), nbytes in self._bytes.items():
-            names = ["total", KINDS.get(kind, kind)]
-            if src is not None and dst is not None and len(self._regions) <= LINKED_REGIONS:
-                names.append(f"{self._regions[src]} → {self._regions[dst]}")
-            for tag in [f"traffic/{name} [MB]" for name in names]:
-                count[tag] = count.get(tag, 0) + nbytes
-        return {tag: nbytes / 1e6 for tag, nbytes in count.items()}
-
-    def _utilization(self, computed: list[float], time: float) -> dict[str, float]:
-        """How much of all time so far was spent computing, in percent: in all, by region and by worker."""
-        if time <= 0:
-            return {}
-        shares = [min(100.0, 100 * seconds / time) for seconds in computed]
-        found = {"all workers": sum(shares) / len(shares)}
-        regions = [region for region in self._experiment.cluster.regions if region.workers]
-        for region in regions if len(regions) <= SHOWN_REGIONS else ():
-            found[f"region {region.name}"] = sum(shares[worker.id] for worker in region.workers) / len(region.workers)
-        if len(shares) <= SHOWN_WORKERS:
-            for worker in self._experiment.cluster.workers:
-                found[f"worker {worker.id} in {self._regions[worker.region]}"] = shares[worker.id]
-        else:
-            found |= {"busiest worker": max(shares), "least busy worker": min(shares)}
-        return {f"utilization/{name} [%]": share for name, share in found.items()}
+        return {**self._traffic.curves(), **self._utilization.curves(time)}
 
     def _write(self, scalars: dict[str, float], step: int, time: float) -> None:
         """Write those that are numbers; before a tag's first point, if that is later, one at simulated 0."""
@@ -349,29 +269,6 @@ class TensorBoard:
 
     def _add(self, summary: Any, step: int, time: float) -> None:
         self._writer._get_file_writer().add_summary(summary, step, time)  # type: ignore[no-untyped-call]
-
-    def _links(self) -> Iterator[tuple[str, ...]]:
-        """What went over each link, the most first."""
-        links: dict[str, dict[str, int]] = {}
-        for (src, dst, kind), nbytes in self._bytes.items():
-            name = "all of a collective's"
-            if src is not None and dst is not None:
-                name = f"{self._regions[src]} → {self._regions[dst]}"
-            kinds = links.setdefault(name, {})
-            kinds[KINDS.get(kind, kind)] = kinds.get(KINDS.get(kind, kind), 0) + nbytes
-        several = sorted(links.items(), key=lambda link: -sum(link[1].values()))
-        for name, kinds in several[:LINKS]:
-            yield name, ", ".join(sorted(kinds)), size(sum(kinds.values()))
-        if rest := several[LINKS:]:
-            yield f"{len(rest)} more", "", size(sum(sum(kinds.values()) for _, kinds in rest))
-
-    def _shares(self, workers: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-        """Per region, how its workers spent the simulated time, on average."""
-        for index, name in enumerate(self._regions):
-            several = [worker for worker in workers if worker["region"] == index]
-            if several:
-                means = [sum(worker[key] for worker in several) / len(several) for key in SHARES]
-                yield (name, str(len(several)), *(f"{mean:.1%}" for mean in means))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from halos.observers.tensorboard_layout import charts
+from halos.observers.tensorboard.layout import charts
 
 TAGS = (
     "loss/train",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from halos.config.config import load_config
 from halos.config.yaml_text import to_yaml
-from halos.observers.trace_arrows import BEGINS, GOES_ON, Arrows, Done, arrows
-from halos.observers.trace_rows import Compute, Slice
+from halos.observers.trace.arrows import BEGINS, GOES_ON, Arrows, Done, arrows
+from halos.observers.trace.rows import Compute, Slice
 from halos.run.lifecycle import run
 from halos.values.records import Transfer
-from tests.observers.test_trace import Picture
+from tests.observers.trace.test_observer import Picture
 
 # Two workers of one region; a step is 1 s and 2 s, a job 2 steps, and 1 MB over the link 1 s.
 TWO = {

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halos.observers.timeline import Timeline
-from halos.observers.timeline_picture import COLOURS, COLUMNS, LEFT, TOP, png, ticks
-from tests.observers.test_timeline import cluster, told, update
+from halos.observers.tensorboard.timeline import Timeline
+from halos.observers.tensorboard.timeline_picture import COLOURS, COLUMNS, LEFT, TOP, png, ticks
+from tests.observers.tensorboard.test_timeline import cluster, told, update
 
 
 def drawn(timeline: Timeline, now: float, workers: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Optional
 
 import numpy as np
 
-from halos.observers.timeline import STATES, Band
+from halos.observers.tensorboard.timeline import STATES, Band
 from halos.observers.units import duration
 from halos.world.cluster import Cluster
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from halos.observers.timeline import BATCH, ROWS, STATES, Timeline, bands
+from halos.observers.tensorboard.timeline import BATCH, ROWS, STATES, Timeline, bands
 from halos.values.records import ALL_REDUCE, CutShort, LostJob, Transfer
 from halos.world.cluster import Cluster, Region, Worker
 from halos.world.faults import Outage

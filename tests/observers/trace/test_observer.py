@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 
 from halos.observers.experiment import Experiment
-from halos.observers.trace import Trace, cut_at
-from halos.observers.trace_rows import LANES
+from halos.observers.trace.observer import Trace, cut_at
+from halos.observers.trace.rows import LANES
 from halos.values.params import Layout, Params
 from halos.values.records import Commit, Evaluation, LostJob, Transfer, Update
 from halos.world.cluster import Cluster, Region, Worker

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
-from halos.observers.trace_rows import Compute, Slice
+from halos.observers.trace.rows import Compute, Slice
 from halos.values.records import ALL_REDUCE, Transfer
 
 BEGINS, GOES_ON, ENDS = "s", "t", "f"  # phases, as the format calls them

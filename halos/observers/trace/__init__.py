@@ -1,0 +1,1 @@
+"""The trace: a run's timeline as https://ui.perfetto.dev draws it."""
