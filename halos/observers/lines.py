@@ -44,9 +44,11 @@ class Lines:
         if len(pending) >= BATCH:
             self.flush()
 
-    def record(self, record: dict[str, Any]) -> None:
-        """Add a line of JSON; what is no finite number becomes null."""
-        self.add(json.dumps(plain(record)))
+    def record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Add a line of JSON, and return what it says: what is no finite number is null there."""
+        said: dict[str, Any] = plain(record)
+        self.add(json.dumps(said))
+        return said
 
     def flush(self) -> None:
         """Write what is pending, all of it or (with a UserError) nothing."""

@@ -134,8 +134,7 @@ class Drift:
     def _commit(self, commit: Commit) -> None:
         measured, earlier = self._distances.of(commit), 0
         for index, (share, numbers) in enumerate(zip(commit.shares, measured)):
-            line = self._line(commit, index, share, numbers, earlier)
-            self._lines.record(line)
+            line = self._lines.record(self._line(commit, index, share, numbers, earlier))
             self._books.add(line)
             self._curves.add(line)
             earlier += share.steps
