@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from halos.compare import __main__ as compare
+from halos.compare import cli as compare
 from halos.config.config import load_config
 from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml

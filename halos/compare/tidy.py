@@ -12,7 +12,8 @@ from halos.compare.comparison import Comparison
 from halos.compare.groups import Group
 from halos.compare.statistics import Paired, Spread, ratio
 from halos.compare.targets import Target
-from halos.errors import UserError, from_here
+from halos.errors import from_here
+from halos.observers.files import replacing
 
 COLUMNS = ("measure", "value", "sd", "count", "censored", "minus_baseline", "minus_sd", "low", "high", "pairs")
 SPENT = ("seconds", "tokens", "bytes")
@@ -32,20 +33,17 @@ def write(path: Path, comparison: Comparison, at: Sequence[Amounts], targets: Se
     named = [f"label.{key}" if key in ("group", "seed", "run", *COLUMNS) else key for key in keys]
     values = {group.label: dict(_values(comparison, group, at, targets)) for group in comparison.groups}
     initial = {group.label: dict(_initial(comparison, group, at)) for group in comparison.groups}
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(("group", *named, "seed", "run", *COLUMNS))
-            for group in comparison.groups:
-                place = [group.label, *(group.values.get(key, "") for key in keys)]
-                baseline = comparison.against.get(group.label)
-                theirs: Values = {} if baseline is None or baseline is group else values[baseline.label]
-                unpaired = initial[group.label], initial[baseline.label] if baseline else {}
-                for seed, cells in _rows(values[group.label], theirs, unpaired):
-                    run = ("", "") if seed is None else (seed, from_here(group.runs[seed].folder))
-                    lines.writerow((*place, *run, *(_cell(cells.get(column)) for column in COLUMNS)))
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("group", *named, "seed", "run", *COLUMNS))
+        for group in comparison.groups:
+            place = [group.label, *(group.values.get(key, "") for key in keys)]
+            baseline = comparison.against.get(group.label)
+            theirs: Values = {} if baseline is None or baseline is group else values[baseline.label]
+            unpaired = initial[group.label], initial[baseline.label] if baseline else {}
+            for seed, cells in _rows(values[group.label], theirs, unpaired):
+                run = ("", "") if seed is None else (seed, from_here(group.runs[seed].folder))
+                lines.writerow((*place, *run, *(_cell(cells.get(column)) for column in COLUMNS)))
 
 
 def _values(

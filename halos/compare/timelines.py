@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from halos.config.config import load_config
+from halos.config.config import resolved
 from halos.errors import UserError
 from halos.seeds import own_seed
 from halos.values.records import ALL_REDUCE
@@ -166,12 +166,13 @@ def _link(src: Array, dst: Array, regions: int) -> Array:
 def _faults(run: RunRecords, until: float) -> tuple[dict[int, Array], dict[tuple[int, int], Array], bool]:
     """Return when workers, and links, were down before `until`; and whether that is known.
 
-    They are no records but follow from the configuration, whose plugins may not be installed here.
+    They are no records but follow from the configuration, whose plugins may not be installed here. Files that it names
+    as plugins are not loaded: whoever draws somebody else's runs does not run their code.
     """
     if run.config.get("faults", {}).get("name", "none") == "none":
         return {}, {}, True
     try:
-        config, _ = load_config(str(run.folder / "config.yaml"))
+        config, _ = resolved({**run.config, "plugins": []})
         cluster = clusters.build(config.cluster)
         config.faults.connect(cluster, own_seed(config.faults, config.seed))
     except UserError:

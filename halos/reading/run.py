@@ -31,11 +31,8 @@ COMMIT = ["time", "version", "server", "kind", "local_steps", "norm", "step_norm
 OF_COMMIT = ["time", "version", "server"]  # of the commit it is in
 OF_SHARE = ["steps", "from_version", "hop_staleness", "hop_drift"]
 CONTRIBUTION = ["commit", *OF_COMMIT, "updates", *OF_SHARE]
-OF_UPDATES = ["updates", "workers", "factors", "end_to_end"]  # of a contribution: a list, or null
 OF_WAY = ["staleness", "seconds", "drift"]
 MERGED = ["contribution", "commit", *OF_COMMIT, "update", "worker", "factor", *OF_WAY]
-EMPTY: list[Any] = []
-SEVERAL = {list, type(None)}
 EVALUATION = ["time", "version", "local_steps", "trained_steps", "tokens", "loss", "set", "of"]
 
 
@@ -119,13 +116,16 @@ class RunRecords:
 
     @cached_property
     def _committed(self) -> tuple[Columns, Columns, Columns]:
+        try:
+            return self._gathered()
+        except (AttributeError, KeyError, TypeError):
+            raise UserError(f"{self.folder / COMMITS} holds what is no commit") from None
+
+    def _gathered(self) -> tuple[Columns, Columns, Columns]:
         """Commits, their contributions, and the updates of these."""
         commits, contributions, merged = Gathering(COMMIT), Gathering(CONTRIBUTION), Gathering(MERGED)
         commit_rows = contribution_rows = 0
         for records in batches(self.folder / COMMITS):
-            for record in records:
-                if not _is_commit(record):
-                    raise UserError(f"{self.folder / COMMITS} holds what is no commit: {json.dumps(record)[:60]!r}")
             shares = [(row, each) for row, commit in enumerate(records) for each in commit.get("contributions") or ()]
             updates = [
                 (row, share, position)
@@ -180,16 +180,6 @@ def _at(share: dict[str, Any], key: str, place: int) -> Any:
     """What a contribution has of one of its updates; None if it has not, as of an older version of halos."""
     values = share.get(key)
     return values[place] if values and place < len(values) else None
-
-
-def _is_commit(record: dict[str, Any]) -> bool:
-    """Whether what is nested in a record is, where it is, what a commit's is."""
-    shares = record.get("contributions")
-    if shares is None:
-        return True
-    return type(shares) is list and all(
-        type(share) is dict and all(type(share.get(key, EMPTY)) in SEVERAL for key in OF_UPDATES) for share in shares
-    )
 
 
 def _config(folder: Path) -> Section:

@@ -133,7 +133,7 @@ def changes(value: Any, key: str) -> Section:
         raise ConfigError(key, f"{shown(plain(value))} is not a section of overrides (keys may have dots)")
     section: Section = Layer()
     for name, inner in inside(value):
-        if name in OWN:
+        if name == "out":  # a name does no harm: a grid file may say what its configuration is called
             raise ConfigError(f"{key}.{name}", f"belongs to no cell: {OWN[name]}")
         section = layered(section, nested(str(name), inner), one=True)
     return section

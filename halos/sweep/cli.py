@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn, Optional
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
-from halos.compare import __main__ as compare
+from halos.compare import cli as compare
 from halos.compare.prices import Prices, prices
 from halos.config.paths import expanded
 from halos.errors import UserError, shown

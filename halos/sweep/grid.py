@@ -197,8 +197,8 @@ def _listed(path: Path) -> Axis:
             if not colon or not label.strip():
                 raise UserError("is not label: key=value key=value")
             section = overrides(arguments)
-            for key in OWN.keys() & section.keys():
-                raise ConfigError(key, f"belongs to no cell: {OWN[key]}")
+            if "out" in section:
+                raise ConfigError("out", f"belongs to no cell: {OWN['out']}")
             choices.append(Choice(short(label.strip()), section))
         except (UserError, ValueError) as error:
             raise UserError(f"--list: {path}, line {number}: {error}") from None

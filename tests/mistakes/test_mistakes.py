@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from halos.compare import __main__ as compare
+from halos.compare import cli as compare
 from halos.export import __main__ as export
 from halos.plugins.registry import KINDS, Plugins
 from halos.run import cli as run

@@ -28,7 +28,8 @@ def test_a_full_disk_is_one_clear_line_and_leaves_whole_lines(tmp_path):
 
 def test_a_record_is_a_line_of_json_with_null_for_what_is_no_finite_number(tmp_path):
     lines = Lines(tmp_path / "own.jsonl")
-    lines.record({"a": [1, math.nan], "b": {"c": math.inf}})
+    said = lines.record({"a": [1, math.nan], "b": {"c": math.inf}})
+    assert said == {"a": [1, None], "b": {"c": None}}
     lines.close()
     assert (tmp_path / "own.jsonl").read_text() == '{"a": [1, null], "b": {"c": null}}\n'
 

@@ -88,7 +88,7 @@ def test_a_list_has_a_cell_in_each_line(tmp_path: Path) -> None:
     assert resolved(found[3].section)[0].policy.outer.lr == 2.0
 
 
-@pytest.mark.parametrize("line", ["policy=diloco", ": policy=diloco", "a: policy", "a: 'policy=diloco", "a: name=x"])
+@pytest.mark.parametrize("line", ["policy=diloco", ": policy=diloco", "a: policy", "a: 'policy=diloco", "a: out=x"])
 def test_a_mistake_in_a_list_is_named_by_its_line(line: str, tmp_path: Path) -> None:
     (tmp_path / "cells.txt").write_text(f"fine: seed=1\n{line}\n")
     with pytest.raises(UserError, match=r"^--list: .*cells.txt, line 2: "):
@@ -108,7 +108,7 @@ MISTAKES = {
     "config: tiny.yaml\nset: {a..b: 1}": "'a..b' is no key",
     "config: null": "config: null is not the path of a configuration",
     "config: tiny.yaml\nset: {out: x}": "set.out: belongs to no cell",
-    "config: tiny.yaml\naxes: {m: {a: {name: x}}}": "axes.m.a.name: belongs to no cell",
+    "config: tiny.yaml\naxes: {m: {a: {out: x}}}": "axes.m.a.out: belongs to no cell",
     "config: tiny.yaml\naxes: {seed: [1, 2], m: [a, b]}\nset: 3": "set: 3 is not a section of overrides",
 }
 

@@ -699,6 +699,7 @@ def test_a_model_that_a_rule_leaves_as_it_is_does_not_make_old_work_young(own: l
     assert [line["steps"] for line in lines] == [0, 2, 2, 2]
     assert [line["tree_distance"] for line in lines] == [1, 3, 3, 3]
     assert [line["drift"] > 0.0 for line in lines] == [False, False, True, False]
+    assert [line["alignment"] for line in lines] == [None] * 4  # the rule says no momentum
 
 
 def test_a_server_that_takes_over_an_older_model_has_merged_nevertheless(own: list[str], drifting: Any) -> None:

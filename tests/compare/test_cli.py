@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from halos.compare.__main__ import main
+from halos.compare.cli import main
 from tests.compare.made_comparison import QUICK, make
 
 ROOT = Path(__file__).parents[2]
