@@ -47,6 +47,8 @@ def test_the_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.Monk
     module, arguments = " ".join(command.split()[:3]), shlex.split(command)[3:]
     if module == "python -m halos.run" and not any(each.startswith("--") for each in arguments):
         arguments += ["executor.name=timing", "budget.local_steps=1", f"out={tmp_path / 'run'}"]
+    if module == "python -m halos.sweep" and "--dry-run" not in arguments:
+        arguments += ["executor.name=timing", "budget.local_steps=1", "--out", str(tmp_path / "sweep"), "--jobs", "1"]
     if module == "python -m halos.export":
         assert arguments[0] == "runs/quickstart"
         arguments = [str(quickstart_finished(tmp_path / "run")), *arguments[1:-1], str(tmp_path / arguments[-1])]
