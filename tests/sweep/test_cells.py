@@ -108,3 +108,17 @@ def test_timed_cells_train_nothing_and_keep_only_what_is_asked_of_them(tmp_path:
     (cell, _) = Cells(tmp_path).made(asked([tiny(tmp_path)], ["seed=1,2"]).cells(), timed=True)
     assert type(cell.config.executor).__name__ == "Timing"
     assert not cell.config.observers.tensorboard and not cell.config.observers.trace
+
+
+def test_who_only_watches_makes_no_other_run_of_a_cell(tmp_path: Path) -> None:
+    (tmp_path / "watch.py").write_text(
+        "from dataclasses import dataclass\nfrom halos import hookimpl\n\n\n"
+        "@dataclass\nclass Watch:\n    often: int = 1\n\n    @hookimpl\n    def on_commit(self, commit): ...\n\n\n"
+        "@hookimpl\ndef register_observers(register):\n    register('watch', Watch)\n"
+    )
+    config, plugin = tiny(tmp_path), [str(tmp_path / "watch.py")]
+    (alone,) = Cells(tmp_path).made(asked([config], ["seed=1..1"]).cells())
+    watched = ["seed=1..1", "observers.extra.watch.often=3"]
+    (seen,) = Cells(tmp_path, plugins=plugin).made(asked([config], watched).cells())
+    assert list(seen.config.observers.extra) == ["watch"]
+    assert seen.digest == alone.digest

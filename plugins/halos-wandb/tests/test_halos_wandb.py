@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,14 @@ from server import serving
 
 QUIET = {"progress": False, "tensorboard": False, "trace": False}
 TWO = {"regions": [{"name": "us", "workers": [1.0]}, {"name": "eu", "workers": [0.5]}], "step_time_ms": 1000.0}
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Whoever begins the tests in the background has Ctrl-C ignored, and all their processes inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
