@@ -23,7 +23,7 @@ def given(names: Sequence[str]) -> tuple[list[RunRecords], list[str]]:
     """The runs that are named, each once, in order; and a line on each that is named and cannot be read, or not begun.
 
     A name is a run's folder; a folder with a sweep.json, whose cells are taken; any other folder, all runs below which
-    are; or a pattern (`runs/diloco-*`) of these. Raises UserError for a name of nothing, and if there is no run at all.
+    are; or a pattern (`runs/slow-*`) of these. Raises UserError for a name of nothing, and if there is no run at all.
     """
     found: dict[str, RunRecords] = {}
     remarks: list[str] = []

@@ -25,7 +25,7 @@ LONGEST = 24  # characters of a value in a label
 class Group:
     """Runs that differ in their seed only."""
 
-    label: str  # what tells it from the other groups, for example `DiLoCo, fixed`
+    label: str  # what tells it from the other groups, for example `async, fixed`
     values: dict[str, str]  # the same, by key
     runs: dict[int, RunRecords]  # by seed, ascending
 

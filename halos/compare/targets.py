@@ -38,7 +38,7 @@ class Target:
         return float(baseline.loss[-1]) + self.loss if baseline is not None else math.nan
 
     def said(self, baseline: str) -> str:
-        """`loss 2.3`, or `DiLoCo's final loss + 0.1`."""
+        """`loss 2.3`, or `the baseline's final loss + 0.1`."""
         if not self.above:
             return f"loss {self.loss:g}"
         margin = "" if self.loss == 0.0 else f" {'-' if self.loss < 0 else '+'} {abs(self.loss):g}"
