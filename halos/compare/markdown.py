@@ -36,8 +36,7 @@ def write(path: Path, tables: Sequence[Table], place: str) -> None:
 
 def text(table: Table) -> str:
     """Return a table as Markdown: its title, itself, and its notes."""
-    heads = [table.heads[0], *table.heads[1:]]
-    lines = [heads, [":--", *["--:"] * (len(heads) - 1)], *table.rows]
+    lines = [table.heads, [":--", *["--:"] * (len(table.heads) - 1)], *table.rows]
     rows = ["| " + " | ".join(_cell(each) for each in line) + " |" for line in lines]
     notes = [f"({'; '.join(map(_cell, table.notes))})"] if table.notes else []
     return "\n".join([f"*{_cell(table.title)}*", "", *rows, *([""] if notes else []), *notes])

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import torch
 
-from halos.errors import UserError
+from halos.errors import UserError, in_a_line
 from halos.plugins.optional import call, has
 
 PLAIN = (type(None), bool, int, float, str)  # and tensors, exactly: heirs would be read as something else, or not
@@ -35,10 +35,10 @@ def restore(observers: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
             try:
                 call(observer, "restore", kept[name])
             except Exception as error:
-                said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
                 raise UserError(
                     f"the run cannot be resumed: observers.extra.{name} cannot go on from what it saved:"
-                    f" {' '.join(said.split())}"
+                    f" {kind}{in_a_line(error)}"
                 ) from error
 
 
