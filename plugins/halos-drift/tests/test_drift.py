@@ -133,17 +133,17 @@ def test_turned_on_late_it_says_once_from_when_it_counts_and_then_is_as_ever(
     observers = {"extra": {"drift": {**ALL, "elementwise": False}}}
     assert begin(whole, {**sections, "observers": observers, "budget": {"local_steps": 32}}) == 0
     assert begin(late, sections) == 0
-    ended = json.loads((late / "commits.jsonl").read_text(encoding="utf-8").splitlines()[-1])["time"]
+    commits = [json.loads(line) for line in (late / "commits.jsonl").read_text(encoding="utf-8").splitlines()]
+    ended, missed = commits[-1]["time"], sum(len(commit["contributions"]) for commit in commits)
     options = json.dumps(observers["extra"]["drift"])
     capsys.readouterr()
     assert main(["--resume", str(late), "budget.local_steps=32", f"observers.extra.drift={options}"]) == 0
     expected = lines(whole)
-    missed = [line for line in expected if line["time"] <= ended]
     said = capsys.readouterr().err
     assert said.count("observers.extra.drift") == 1
     assert f"turned on at {ended:.6g} simulated seconds: lines, curves and means begin there" in said
-    assert f"without the {len(missed)} contributions merged before;" in said
-    found, rest = lines(late), expected[len(missed) :]
+    assert f"without the {missed} contributions merged before;" in said
+    found, rest = lines(late), expected[missed:]
     assert len(found) == len(rest) == summary(late)["contributions"] > 4
     unknown = 0
     for line, other in zip(found, rest):
@@ -189,10 +189,11 @@ def test_typical_steps_of_elements_begin_when_they_are_wanted(
     found = lines(folder)
     assert all("gap_elementwise" not in line for line in found[: len(commits)])
     for line, commit in list(zip(found, moves))[len(commits) :]:
-        n = len(steps)
-        squares = sum(0.001 * 0.999 ** (n - 1 - i) * each**2 for i, each in enumerate(steps))
-        expected = line["drift"] / math.sqrt(squares / (1 - 0.999**n)) if n else None
-        assert line["gap_elementwise"] == (pytest.approx(expected) if line["drift"] and n else line["drift"] or None)
+        n, expected = len(steps), None if line["drift"] else 0.0
+        if line["drift"] and n:
+            squares = sum(0.001 * 0.999 ** (n - 1 - i) * each**2 for i, each in enumerate(steps))
+            expected = pytest.approx(line["drift"] / math.sqrt(squares / (1 - 0.999**n)))
+        assert line["gap_elementwise"] == expected
         steps.append(commit["step_norm"])
     assert len(steps) == 4 and line["gap_elementwise"] != pytest.approx(line["gap"])
 
