@@ -99,7 +99,7 @@ class ExecutorConformance(Suite):
                 outcome = self.result(executor, given._replace(start=start))
                 found.append(fingerprint(outcome))
                 slope = probing.probe_gradient(outcome.params, 3, 0)
-                for along in (slope, start + 1.0 * slope):
+                for along in (slope, start + slope):
                     ends = [outcome.params + along, outcome.params - along]
                     sums = [0.0, 0.0]
                     for batch in probing.predictions(ends, 3, 0):
