@@ -127,8 +127,9 @@ def test_a_file_that_was_changed_is_refused(tmp_path: Path, capsys: pytest.Captu
 def test_turned_on_late_it_says_once_from_when_it_counts_and_then_is_as_ever(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """HALoS at 16 local steps, with updates that wait at local servers: what is known of these is right, or null."""
-    sections = tiny(**LANGUAGE, policy=POLICIES["halos"], budget={"local_steps": 16})
+    """HALoS: jobs of 2 s and 4.44 s, three an exchange, so at 6 s and 12 s, where two of the slower worker's wait."""
+    cluster = {"regions": [{"workers": [1.0]}, {"workers": [0.45]}]}
+    sections = tiny(**LANGUAGE, cluster=cluster, policy=POLICIES["halos"], budget={"local_steps": 12})
     late, whole = tmp_path / "late", tmp_path / "whole"
     observers = {"extra": {"drift": {**ALL, "elementwise": False}}}
     assert begin(whole, {**sections, "observers": observers, "budget": {"local_steps": 32}}) == 0
@@ -140,7 +141,7 @@ def test_turned_on_late_it_says_once_from_when_it_counts_and_then_is_as_ever(
     assert main(["--resume", str(late), "budget.local_steps=32", f"observers.extra.drift={options}"]) == 0
     expected = lines(whole)
     said = capsys.readouterr().err
-    assert said.count("observers.extra.drift") == 1
+    assert said.count("observers.extra.drift") == 1 and ended == 12.0
     assert f"turned on at {ended:.6g} simulated seconds: lines, curves and means begin there" in said
     assert f"without the {missed} contributions merged before;" in said
     found, rest = lines(late), expected[missed:]
