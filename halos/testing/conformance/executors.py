@@ -101,10 +101,11 @@ class ExecutorConformance(Suite):
                 slope = probing.probe_gradient(outcome.params, 3, 0)
                 for along in (slope, start + slope):
                     ends = [outcome.params + along, outcome.params - along]
-                    sums = [0.0, 0.0]
-                    for batch in probing.predictions(ends, 3, 0):
+                    sums, samples = [0.0, 0.0], 0
+                    for batch in probing.predictions(ends, 3, 0):  # of so many, or of as many as there are
                         sums = [total + each.loss * each.samples for total, each in zip(sums, batch)]
-                    rise, said = (sums[0] - sums[1]) / 3 / 2, slope.dot(along)
+                        samples += batch[0].samples
+                    rise, said = (sums[0] - sums[1]) / samples / 2, slope.dot(along)
                     words = f"along a direction the loss rises by {rise}, by its gradient {said}"
                     self.check(abs(rise - said) <= 1e-4 * (abs(rise) + slope.norm() * along.norm()), section, words)
         self.check(found == expected, section, "with gradients in between, jobs come out otherwise")

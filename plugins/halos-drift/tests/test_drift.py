@@ -125,7 +125,7 @@ def test_a_file_that_was_changed_is_refused(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_turned_on_late_it_says_once_from_when_it_counts_and_then_is_as_ever(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """HALoS: jobs of 2 s and 4.44 s, three an exchange, so at 6 s and 12 s, where two of the slower worker's wait."""
     cluster = {"regions": [{"workers": [1.0]}, {"workers": [0.45]}]}
@@ -137,10 +137,11 @@ def test_turned_on_late_it_says_once_from_when_it_counts_and_then_is_as_ever(
     commits = [json.loads(line) for line in (late / "commits.jsonl").read_text(encoding="utf-8").splitlines()]
     ended, missed = commits[-1]["time"], sum(len(commit["contributions"]) for commit in commits)
     options = json.dumps(observers["extra"]["drift"])
-    capsys.readouterr()
+    caplog.clear()
     assert main(["--resume", str(late), "budget.local_steps=32", f"observers.extra.drift={options}"]) == 0
     expected = lines(whole)
-    said = capsys.readouterr().err
+    said = caplog.text
+    caplog.clear()
     assert said.count("observers.extra.drift") == 1 and ended == 12.0
     assert f"turned on at {ended:.6g} simulated seconds: lines, curves and means begin there" in said
     assert f"without the {missed} contributions merged before;" in said
@@ -154,7 +155,7 @@ def test_turned_on_late_it_says_once_from_when_it_counts_and_then_is_as_ever(
     assert found[-1] == rest[-1] and unknown > 0
     # From its own checkpoints it goes on as ever, and says nothing any more.
     assert main(["--resume", str(late), "budget.local_steps=48"]) == 0
-    assert "observers.extra.drift" not in capsys.readouterr().err
+    assert "observers.extra.drift" not in caplog.text
     assert lines(late)[: len(found)] == found and len(lines(late)) > len(found)
 
 
@@ -172,7 +173,7 @@ def known_or_null(found: Any, expected: Any) -> int:
 
 
 def test_typical_steps_of_elements_begin_when_they_are_wanted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One parameter, two workers one after the other: the only typical step is then that of the server since."""
     policy = {"name": "async_local_sgd", "outer": {"name": "sgd", "lr": 0.5}}
@@ -180,10 +181,11 @@ def test_typical_steps_of_elements_begin_when_they_are_wanted(
     folder = tmp_path / "run"
     assert begin(folder, sections) == 0
     commits = (folder / "commits.jsonl").read_text(encoding="utf-8").splitlines()
-    capsys.readouterr()
+    caplog.clear()
     more = ["budget.local_steps=16", "observers.extra.drift.elementwise=true"]
     assert main(["--resume", str(folder), *more]) == 0
-    said = capsys.readouterr().err
+    said = caplog.text
+    caplog.clear()
     assert said.count("observers.extra.drift") == 1 and "drift.elementwise: turned on at 4 simulated seconds" in said
     steps: list[float] = []
     moves = [json.loads(line) for line in (folder / "commits.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -200,7 +202,7 @@ def test_typical_steps_of_elements_begin_when_they_are_wanted(
 
 
 def test_a_timing_run_that_drift_is_turned_on_in_later_is_complete(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is computed again from its beginning, which takes no longer."""
     sections = tiny(executor={"name": "timing"}, policy={"name": "halos", "local_updates": 2})
@@ -208,9 +210,9 @@ def test_a_timing_run_that_drift_is_turned_on_in_later_is_complete(
     observers = {"extra": {"drift": {}}}
     assert begin(whole, {**sections, "observers": observers, "budget": {"local_steps": 16}}) == 0
     assert begin(late, sections) == 0
-    capsys.readouterr()
+    caplog.clear()
     assert main(["--resume", str(late), "budget.local_steps=16", "observers.extra.drift={}"]) == 0
-    assert "observers.extra.drift" not in capsys.readouterr().err
+    assert "observers.extra.drift" not in caplog.text
     assert lines(late) == lines(whole)
 
 
