@@ -9,20 +9,17 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from benchmarks.claims.claim import PAPERS, Claim, claims
 from halos.compare.groups import grouped
 from halos.config.config import resolved
 from halos.reading.run import RunRecords
 from halos.run.lifecycle import run
 from halos.sweep.cells import Cells
-from halos.sweep.grid import KEYS, asked
+from halos.sweep.grid import asked
 from halos.testing import tiny
 
-PAPERS = Path(__file__).parents[1] / "configs/papers"
-YAML = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(PAPERS.rglob("*.yaml"))}
-CLAIMS = [path for path in YAML if path.name == "claims.yaml"]
-GRIDS = [path for path, found in YAML.items() if "axes" in found]
-CLAIM = ["name", "says", "where", "published", "known", "sweep", "ours", "checks"]
-SWEPT = dict.fromkeys(path.parent / claim["sweep"] for path in CLAIMS for claim in YAML[path]["claims"])
+GRIDS = sorted(path for path in PAPERS.rglob("*.yaml") if "axes" in yaml.safe_load(path.read_text(encoding="utf-8")))
+CLAIMS = claims()
 QUIET: dict[str, Any] = {"progress": False, "tensorboard": False, "trace": False}
 
 
@@ -32,7 +29,6 @@ def name(path: Path) -> str:
 
 @pytest.mark.parametrize("path", GRIDS, ids=name)
 def test_every_grid_lists_its_cells_and_its_first_one_runs_a_moment(path: Path, tmp_path: Path) -> None:
-    assert set(YAML[path]) <= set(KEYS)
     grid = asked([str(path)], ["executor.name=timing", "budget.local_steps=1"])
     cells = Cells(tmp_path).made(grid.cells())
     assert len(cells) == len({str(cell) for cell in cells}) > 1
@@ -41,35 +37,31 @@ def test_every_grid_lists_its_cells_and_its_first_one_runs_a_moment(path: Path, 
     assert summary["local_steps"] >= 1
 
 
-@pytest.mark.parametrize("path", CLAIMS, ids=name)
-def test_claims_say_all_that_their_row_and_their_verdict_need_and_nothing_else(path: Path) -> None:
-    page = YAML[path]
-    assert list(page) == ["paper", "claims"]
-    names = [claim["name"] for claim in page["claims"]]
-    assert len(names) == len({*names}) > 0
-    for claim in page["claims"]:
-        assert [key for key in claim if key != "baseline"] == CLAIM, claim["name"]
-        assert claim["known"] in ("read", "second-hand")
-        assert claim["checks"]
-        for check in claim["checks"]:
-            assert {"measure", "of", "between"} <= {*check} <= {"measure", "of", "minus", "over", "between"}
-            assert not {"minus", "over"} <= {*check}
-            low, high = check["between"]
-            assert low is None or high is None or low < high
-            assert (low, high) != (None, None)
-
-
-@pytest.mark.parametrize("path", SWEPT, ids=name)
-def test_the_groups_of_claims_are_those_that_a_comparison_of_the_sweep_has(path: Path) -> None:
+@pytest.mark.parametrize("path", dict.fromkeys(claim.grid for claim in CLAIMS), ids=name)
+def test_claims_are_of_groups_that_a_comparison_of_their_sweep_has(path: Path) -> None:
     cells = asked([str(path)], []).cells()
-    runs = [SimpleNamespace(labels=cell.labels, config={"seed": cell.labels["seed"]}, folder=path) for cell in cells]
-    groups = {group.label: group.runs for group in grouped(cast("list[RunRecords]", runs))[0]}
-    for claim in YAML[path.parent / "claims.yaml"]["claims"]:
-        if claim["sweep"] == path.name:
-            named = [check[key] for check in claim["checks"] for key in ("of", "minus", "over") if key in check]
-            named += [claim["baseline"]] if "baseline" in claim else []
-            assert {*named} <= {*groups}, claim["name"]
-    assert len({tuple(runs) for runs in groups.values()}) == 1  # the same seeds, for pairs
+    runs = [
+        SimpleNamespace(labels=cell.labels, config={"seed": cell.labels.get("seed", 0)}, folder=path) for cell in cells
+    ]
+    groups = {group.label: list(group.runs) for group in grouped(cast("list[RunRecords]", runs))[0]}
+    for claim in CLAIMS:
+        if claim.grid == path:
+            named = {claim.baseline, *(group for check in claim.checks for group in (check.of, check.other))}
+            assert named - {None} <= {*groups}, claim.id
+            for check in claim.checks:
+                assert check.other is None or groups[check.of] == groups[check.other], "pairs are of the same seed"
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_bounds_leave_something_out_and_something_in(claim: Claim) -> None:
+    assert claim.checks
+    for low, high in (check.between for check in claim.checks):
+        assert (low, high) != (None, None)
+        assert low is None or high is None or low <= high
+
+
+def test_claims_have_names_of_their_own() -> None:
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
 
 
 def test_how_much_other_models_losses_are_above_the_global_one_s(tmp_path: Path) -> None:
