@@ -64,7 +64,7 @@ def test_claims_have_names_of_their_own() -> None:
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
 
 
-def test_how_much_other_models_losses_are_above_the_global_one_s(tmp_path: Path) -> None:
+def test_how_much_the_loss_of_one_model_is_above_that_of_another(tmp_path: Path) -> None:
     """As in tests/sim/test_evaluations.py: at the end the model is at 0.5339, the workers at 0.3439 and 0.38."""
     sections = tiny(
         model={"size": 1, "dtype": "float64"},  # the loss is ½ (1 − θ)²
@@ -72,10 +72,13 @@ def test_how_much_other_models_losses_are_above_the_global_one_s(tmp_path: Path)
         policy={"name": "async_local_sgd", "outer": {"name": "sgd", "lr": 1.0}},
         budget={"local_steps": 6},
         evaluate={"every_seconds": 3.0, "of": ["global", "workers", "first_worker"]},
-        observers={**QUIET, "extra": {"above_global": {}}},
+        observers={**QUIET, "extra": {"above": {}}},
         out=str(tmp_path / "run"),
     )
-    summary, _ = run(*resolved(sections, [str(PAPERS / "2501.18512/above_global.py")]))
-    losses = {of: 0.5 * (1 - theta) ** 2 for of, theta in {"workers": 0.36195, "first_worker": 0.3439}.items()}
-    above = {of: pytest.approx(loss - 0.5 * (1 - 0.5339) ** 2, rel=1e-6) for of, loss in losses.items()}
-    assert summary["observers"]["above_global"] == above
+    summary, _ = run(*resolved(sections, [str(PAPERS / "2501.18512/above.py")]))
+    above = summary["observers"]["above"]
+    # Half of 0.6561² − 0.4661², 0.63805² − 0.4661² and 0.6561² − 0.63805².
+    assert above["first_worker"]["global"] == pytest.approx(0.1066090, abs=1e-7)
+    assert above["workers"]["global"] == pytest.approx(0.0949293, abs=1e-7)
+    assert above["first_worker"]["workers"] == pytest.approx(0.0116797, abs=1e-7)
+    assert above["global"]["workers"] == -above["workers"]["global"]
