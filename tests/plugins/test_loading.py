@@ -42,7 +42,7 @@ def test_a_file_is_loaded_as_it_is_now(tmp_path: Path, monkeypatch: pytest.Monke
             file.write_text(f"NUMBER = {number}\n")
             os.utime(file, (1e9, 1e9))
             module = load_plugin(str(file))
-            assert module.NUMBER == number and sys.modules["snowy_plugin"] is module
+            assert number == module.NUMBER and sys.modules["snowy_plugin"] is module
     finally:
         for name in set(sys.modules) - before:
             del sys.modules[name]

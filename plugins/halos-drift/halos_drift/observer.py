@@ -69,6 +69,11 @@ class Drift:
         self._heard: list[Merge] = []  # until their commit, which follows at once, or anything else
         if experiment.real and not self._able:
             logger.warning("observers.extra.drift: this executor does no job again; no probes (inline does)")
+        elif experiment.real and self.curvature and not self._sim.probes.differentiates:
+            logger.warning(
+                "observers.extra.drift.curvature: this executor gives no gradient of the probe batch, so it is null"
+                " (inline does)"
+            )
         if not self._replaying:
             self._before = self._sim.params.flat
 
@@ -188,7 +193,7 @@ class Drift:
     def _line(self, commit: Commit, index: int, share: Share, numbers: dict[str, Any], earlier: int) -> dict[str, Any]:
         age = self._ages.hop(commit, share, earlier)
         probe = None
-        if len(share.updates) == 1:
+        if len(share.updates) == 1 and share.target.layout.fragment is None:  # a job is never of a fragment
             probe = self._probing.probe(share.updates[0].id, share.target.flat, self._step(commit, share))
         return {
             "time": commit.time,
