@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Optional, Union
+from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
 
 from halos.errors import ConfigError, require
 from halos.hooks import Register, hookimpl
@@ -24,7 +24,7 @@ LONG = 0.25  # seconds of such jobs that a run has trained before it is taken fo
 class Order(NamedTuple):
     """A job as another process is sent it: all vectors by the slots that they are in."""
 
-    job: Job  # but its start
+    job: Any  # a Job's fields but its start
     start: int
     inner: Inner  # that it begins with
     moments: dict[str, int]  # where those go that it ends with, by name; none of a gradient
@@ -58,6 +58,8 @@ class Parallel(Inline):
     result is taken. So any process can do any job, checkpoints are those of `inline`, and what a process that was
     killed had in hand another one does again. Evaluations, probes and steps along gradients are computed here.
     """
+
+    alike: ClassVar[str] = "inline"
 
     device: str = "cpu"  # or `auto`, which is the same here
     threads: int = 1  # of torch, in each process
@@ -115,32 +117,32 @@ class Parallel(Inline):
     def _pack(self, job: Job) -> Order:
         """The job as another process is sent it, at the moment at which one is free."""
         assert self._slots is not None
-        self._moved(job.start, self._slots)
+        start = self._moved(job.start, self._slots)
         state = self._trainer.known(job.worker)
         inner = NEW if state is None else packed(state, self._slots)
         under_way = self._under_way.get(job.id)  # where it was given to a process that died
         if under_way is None:
             names = [] if job.gradient else moments_of(self._task.train.optimizer)
-            moments = {name: self._slots.new() for name in names}
-            under_way = self._under_way[job.id] = UnderWay(job.start, moments, self._slots.new())
-        moments = {name: slot.index for name, slot in under_way.moments.items()}
-        sent: Any = job._replace(start=None)  # type: ignore[arg-type]
-        start = self._slots.holding(job.start.flat)
-        return Order(sent, start, inner, moments, under_way.result.index)
+            places = {name: self._slots.new() for name in names}
+            under_way = self._under_way[job.id] = UnderWay(job.start, places, self._slots.new())
+        moments = {name: slot.number for name, slot in under_way.moments.items()}
+        return Order(job[:2] + job[3:], start, inner, moments, under_way.result.number)
 
-    def _moved(self, params: Params, slots: Slots) -> None:
-        """Let parameters lie in a slot from now on: all jobs that start from them read them there."""
+    def _moved(self, params: Params, slots: Slots) -> int:
+        """Return the slot of parameters. They lie in it from now on: all jobs that start from them read them there."""
         if params.flat is None:
             raise ValueError("hollow parameters cannot be trained")
-        if slots.holding(params.flat) is None:
-            _, vector = slots.new()
+        held = slots.holding(params.flat)
+        if held is None:
+            held, vector = slots.new()
             params.flat = vector.copy_(params.flat)
+        return held
 
     def _compute(self, order: Order) -> Reply:
         """What comes of a job, in another process."""
         slots, trainer = self._slots, self._trainer
         assert slots is not None
-        job = order.job._replace(start=Params(trainer.layout, slots.at(order.start)))
+        job = Job(*order.job[:2], Params(trainer.layout, slots.at(order.start)), *order.job[2:])
         moments = {name: slots.at(index) for name, index in order.inner.moments.items()}
         for name, index in order.moments.items():  # what it begins with stays as it is
             if name in moments:
@@ -149,6 +151,7 @@ class Parallel(Inline):
         unpack(order.inner, moments, state)
         trainer.give(job.worker, state)
         params, losses, chunks, loss = self._trained(job)
+        assert params.flat is not None, "trained"
         slots.at(order.result).copy_(params.flat)
         return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.skipped)
 

@@ -16,10 +16,10 @@ COUNT = "step"  # what an optimizer keeps that is no vector: how often it has st
 
 
 class Inner(NamedTuple):
-    """What a worker keeps; without `moments` and `count` its optimizer has not stepped yet, or keeps nothing."""
+    """What a worker keeps; without `moments` and `counts` its optimizer has not stepped yet, or keeps nothing."""
 
     moments: dict[str, int]  # by name, the slot of a vector [P]
-    count: dict[str, float]
+    counts: dict[str, float]  # likewise, a number beside it
     scaler: dict[str, Any]  # of fp16's loss scale
     kept: State  # buffers
 
@@ -36,12 +36,12 @@ def moments_of(options: OptimizerOptions) -> list[str]:
 def packed(state: WorkerState, slots: Slots) -> Inner:
     """Return `state` for another process. Moments that lie elsewhere are moved to slots, where they stay."""
     moments: dict[str, int] = {}
-    count: dict[str, float] = {}
+    counts: dict[str, float] = {}
     pieces = list(_pieces(state.optimizer))
     _, first = pieces[0]
     for name, value in state.optimizer.state.get(first, {}).items():
         if name == COUNT:
-            count[name] = float(value)
+            counts[name] = float(value)
         elif value is not None:
             held = slots.holding(value)
             if held is None:
@@ -50,15 +50,15 @@ def packed(state: WorkerState, slots: Slots) -> Inner:
                     vector[piece] = state.optimizer.state[parameter][name]
                     state.optimizer.state[parameter][name] = vector[piece]
             moments[name] = held
-    return Inner(moments, count, state.scaler.state_dict(), state.kept)
+    return Inner(moments, counts, state.scaler.state_dict(), state.kept)
 
 
 def unpack(inner: Inner, vectors: Mapping[str, torch.Tensor], state: WorkerState) -> None:
     """Let `state` be what `inner` is; its moments, by name, are in these vectors [P], and live there."""
     for piece, parameter in _pieces(state.optimizer):
-        if inner.moments or inner.count:
+        if inner.moments or inner.counts:
             state.optimizer.state[parameter] = {
-                **{name: torch.tensor(count, dtype=torch.float32) for name, count in inner.count.items()},
+                **{name: torch.tensor(count, dtype=torch.float32) for name, count in inner.counts.items()},
                 **{name: vectors[name][piece] for name in inner.moments},
             }
     if inner.scaler:
@@ -72,17 +72,17 @@ def written(state: WorkerState, places: Mapping[str, int], slots: Slots) -> Inne
     Without slots it has not stepped, and its moments are not told.
     """
     moments: dict[str, int] = {}
-    count: dict[str, float] = {}
+    counts: dict[str, float] = {}
     for piece, parameter in _pieces(state.optimizer) if places else ():
         for name, value in state.optimizer.state.get(parameter, {}).items():
             if name == COUNT:
-                count[name] = float(value)
+                counts[name] = float(value)
             elif value is not None:
                 there = slots.at(places[name])[piece]
                 if there.data_ptr() != value.data_ptr():
                     there.copy_(value)
                 moments[name] = places[name]
-    return Inner(moments, count, state.scaler.state_dict(), state.kept)
+    return Inner(moments, counts, state.scaler.state_dict(), state.kept)
 
 
 def _pieces(optimizer: torch.optim.Optimizer) -> Iterator[tuple[slice, torch.nn.Parameter]]:

@@ -62,13 +62,14 @@ class Pool:
         """
         if "fork" not in multiprocessing.get_all_start_methods():
             raise UserError("executor: parallel needs processes that fork, which this system has not; inline does not")
-        self.ahead = EACH * processes
+        self.ahead = EACH * processes + 1  # one that is due late, and done early, must not keep a process waiting
         self._pack = pack
         self._waiting: dict[int, Job] = {}  # by id, not given to anybody
         self._order: list[tuple[float, int]] = []  # a heap of (due, id); those that wait no more are passed over
         self._given = 0  # or computed, and not taken
         self._answers: dict[int, Answer] = {}  # by id
         self._children: list[Child] = []
+        self._died = ""  # how the last one did
         self._end = weakref.finalize(self, _end, self._children)  # whatever happens
         context = multiprocessing.get_context("fork")
         with _garbage_left_alone(), _signals_waiting():
@@ -85,11 +86,9 @@ class Pool:
                 self._children.append(Child(process, ours))
 
     def add(self, job: Job) -> None:
-        """Take a job, to be computed when its turn comes."""
+        """Take a job, to be computed when its turn comes; not at once, since the next may be due before it."""
         self._waiting[job.id] = job
         heapq.heappush(self._order, (job.due, job.id))
-        self._hear(0.0)
-        self._give()
 
     def withdraw(self, job: Job) -> bool:
         """Forget a job that nobody was given yet; whether there is such a one."""
@@ -98,8 +97,10 @@ class Pool:
     def answer(self, job: Job) -> Answer:
         """Return what came of a job, once. Raises Died if there is no process left."""
         while job.id not in self._answers:
+            if not self._children:
+                raise Died(f"{self._died}; no other is left")
             if job.id in self._waiting:
-                self._give_first(job)
+                self._give_first(self._waiting[job.id])
             self._give()
             self._hear(None)
         found = self._answers.pop(job.id)
@@ -151,7 +152,7 @@ class Pool:
                 self._answers[child.given.pop(0).job.id] = answer
 
     def _bury(self, child: Child) -> None:
-        """Take a process that has died out of the pool; the others compute its jobs. Raises Died if it was the last."""
+        """Take a process that has died out of the pool; the others compute its jobs."""
         self._children.remove(child)
         child.pipe.close()
         child.process.join()
@@ -159,10 +160,10 @@ class Pool:
             self._given -= 1
             self._waiting[given.job.id] = given.job
             heapq.heappush(self._order, (given.job.due, given.job.id))
-        said = f"executor parallel: process {child.process.pid} {_how(child.process.exitcode or 0)}{_of(child.given)}"
-        if not self._children:
-            raise Died(f"{said}; no other is left")
-        logger.warning("%s; the others train these again" if child.given else "%s", said)
+        self._died = f"executor parallel: process {child.process.pid} {_how(child.process.exitcode or 0)}"
+        self._died += _of(child.given)
+        if self._children:
+            logger.warning("%s; the others train these again" if child.given else "%s", self._died)
 
 
 def _how(code: int) -> str:
@@ -191,7 +192,6 @@ def _end(children: list[Child]) -> None:
 @contextmanager
 def _garbage_left_alone() -> Iterator[None]:
     """What there is now is no garbage to a process forked here: to look for it would copy every page that it is on."""
-    gc.collect()
     gc.freeze()
     try:
         yield

@@ -19,7 +19,7 @@ FIRST = 16  # slots of the first segment; each one after it has as many as there
 class Slot(NamedTuple):
     """A place, by number, and the vector that lies there."""
 
-    index: int
+    number: int
     vector: torch.Tensor  # [P]
 
 
