@@ -57,7 +57,7 @@ class Net(torch.nn.Module):
 
     def forward(self, batch):
         loss = self.theta.sum()
-        return loss if float(loss) == 0.0 else 1 / 0
+        return loss if loss.item() == 0.0 else 1 / 0
 
 @dataclass
 class Broken:
@@ -313,7 +313,7 @@ def test_auto_sends_jobs_away_where_that_pays(
 
 
 def test_hardly_anything_is_computed_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a job's steps until 100 s, and another worker's of 2 s each, ten times: the long one is due last."""
+    """Ten jobs of 2 s, one after another, and meanwhile seven of 100 s, which the run does not live to see."""
     given: list[int] = []
     pack = Parallel._pack
 
@@ -327,11 +327,11 @@ def test_hardly_anything_is_computed_that_nobody_asks_for(monkeypatch: pytest.Mo
             sim.train(worker, theta, 100)
         for _ in range(10):
             update = await sim.train(sim.workers[0], theta, 2)
-            theta = update.result
+            theta = update.params
             sim.commit(theta, [update])
 
     monkeypatch.setattr(Parallel, "_pack", noted)
     sections = tiny(cluster={"regions": [{"workers": [1.0] * 8}]}, budget={"local_steps": 20}, **TWO)
     assert len(record(sections, policy=Policy(body)).updates) == 10
     assert given.count(0) == 10
-    assert sum(worker > 0 for worker in given) <= 4  # of seven: what two processes may be ahead
+    assert sum(worker > 0 for worker in given) <= 5  # of seven: what two processes may be ahead
