@@ -142,7 +142,7 @@ class Parallel(Inline):
         """What comes of a job, in another process."""
         slots, trainer = self._slots, self._trainer
         assert slots is not None
-        job = Job(*order.job[:2], Params(trainer.layout, slots.at(order.start)), *order.job[2:])
+        job = Job._make([*order.job[:2], Params(trainer.layout, slots.at(order.start)), *order.job[2:]])
         moments = {name: slots.at(index) for name, index in order.inner.moments.items()}
         for name, index in order.moments.items():  # what it begins with stays as it is
             if name in moments:
@@ -150,7 +150,10 @@ class Parallel(Inline):
         state, trainer.skipped = trainer.new_state(), 0
         unpack(order.inner, moments, state)
         trainer.give(job.worker, state)
-        params, losses, chunks, loss = self._trained(job)
+        try:
+            params, losses, chunks, loss = self._trained(job)
+        finally:
+            trainer.forget(job.worker)  # it lives where it is written
         assert params.flat is not None, "trained"
         slots.at(order.result).copy_(params.flat)
         return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.skipped)

@@ -194,9 +194,9 @@ class Killing:
                 os.kill(pid, signal.SIGKILL)
 
 
-def killed(tmp_path: Path, kills: int, out: str) -> tuple[Path, Killing]:
-    """A run of 64 steps some of whose two processes are killed; what killed them."""
-    killing = Killing(kills)
+def make_and_kill(tmp_path: Path, kills: int, out: str) -> tuple[Path, Killing, str]:
+    """A run of 64 steps some of whose two processes are killed; what killed them, and how it ended."""
+    killing, said = Killing(kills), ""
     (tmp_path / "c.yaml").write_text(text("halos", **TWO), encoding="utf-8")
     config, plugins = load_config(
         str(tmp_path / "c.yaml"), [f"out={tmp_path / out}", "checkpoint.every_local_steps=1", "observers.results=true"]
@@ -205,34 +205,35 @@ def killed(tmp_path: Path, kills: int, out: str) -> tuple[Path, Killing]:
     try:
         run(config, plugins)
     except Died as error:
-        assert (
-            re.fullmatch(
-                rf"executor parallel: process ({killing.pids[0]}|{killing.pids[1]}) was killed by SIGKILL \(was memory"
-                r" short\?\)( with job \d+ of worker \d)?( and job \d+ of worker \d)? in hand; no other is left",
-                str(error),
-            )
-            and kills == 2
-        ), str(error)
-        assert ended(error, "halos") == FAILED
-    return tmp_path / out, killing
+        said = str(error)
+    return tmp_path / out, killing, said
 
 
 def test_what_a_process_that_is_killed_had_in_hand_another_does_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole, folder = (killed(tmp_path, kills, out)[0] for kills, out in ((0, "whole"), (1, "run")))
+    whole, folder = (make_and_kill(tmp_path, kills, out)[0] for kills, out in ((0, "whole"), (1, "run")))
     assert what_it_left(folder) == what_it_left(whole)
     (said,) = [message for message in caplog.messages if "executor parallel" in message]
     assert "was killed by SIGKILL (was memory short?) with job" in said
     assert said.endswith("in hand; the others train these again")
 
 
-def test_a_run_whose_last_process_is_killed_ends_in_a_line_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    whole, _ = killed(tmp_path, 0, "whole")
-    folder, killing = killed(tmp_path, 2, "run")
+def test_a_run_whose_last_process_is_killed_ends_in_a_line_and_goes_on_from_its_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, _, _ = make_and_kill(tmp_path, 0, "whole")
+    folder, killing, said = make_and_kill(tmp_path, 2, "run")
     assert killing.updates < 64 / 4
+    assert re.fullmatch(
+        rf"executor parallel: process ({killing.pids[0]}|{killing.pids[1]}) was killed by SIGKILL \(was memory"
+        r" short\?\)( with job \d+ of worker \d( and job \d+ of worker \d)? in hand)?; no other is left",
+        said,
+    )
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    assert summary["finished"].startswith("failed: executor parallel: process ")
+    assert summary["finished"] == f"failed: {said}"
+    assert ended(Died(said), "halos") == FAILED
+    assert capsys.readouterr().err.endswith(f"stopped: {said}; what was recorded until then is kept\n")
     assert what_it_left(go_on(folder)) == what_it_left(whole)
 
 
@@ -275,7 +276,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def of_auto(monkeypatch: pytest.MonkeyPatch, cores: int, seconds: float) -> tuple[list[int], int]:
-    """With so many cores and jobs of so many seconds: how many processes it forks, and how many jobs it trains itself."""
+    """With so many cores, and jobs of so many seconds: its pools' processes, and how many jobs it trains itself."""
     monkeypatch.setattr(parallel, "cores", lambda: cores)
     pools: list[int] = []
     here = []
