@@ -67,9 +67,7 @@ def built_in() -> tuple[str, ...]:
     """The modules of halos that register components, as any plugin does."""
     core = Path(__file__).parents[1]
     files = [file for folder in FOLDERS for file in sorted((core / folder).glob("[!_]*.py"))]
-    registering = [file.relative_to(core) for file in files if b"
-@hookimpl
-" in file.read_bytes()]
+    registering = [file.relative_to(core) for file in files if b"\n@hookimpl\n" in file.read_bytes()]
     return tuple(".".join(("halos", *file.with_suffix("").parts)) for file in registering)
 
 
