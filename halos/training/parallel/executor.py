@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
 
-from halos.errors import ConfigError, require
+from halos.errors import ConfigError, Diverged, require
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome
 from halos.training.inline import Inline
@@ -39,6 +39,7 @@ class Reply(NamedTuple):
     loss: Optional[float]
     inner: Inner  # that it ends with
     skipped: int  # local steps
+    diverged: Optional[Diverged] = None  # then there is nothing else
 
 
 class UnderWay(NamedTuple):
@@ -84,7 +85,7 @@ class Parallel(Inline):
         self._trainer.new_state()  # imports what an optimizer needs, once for all
         self._slots = Slots(self._trainer.layout.size, self._trainer.layout.dtype)
         self._under_way: dict[int, UnderWay] = {}  # by job
-        self._timed: list[float] = []  # seconds of jobs that were computed here, to see whether it pays
+        self._tries, self._spent = 0, 0.0  # jobs that were computed here, and seconds, to see whether it pays
         self._pool = Pool(self._compute, self._pack, count)
         self._ahead = self._pool.ahead
         if not self._pays:
@@ -100,6 +101,9 @@ class Parallel(Inline):
         if not self._pays:
             return self._tried(job)
         reply: Reply = value(self._pool.answer(job))
+        self._trainer.skipped += reply.skipped
+        if reply.diverged is not None:
+            raise reply.diverged
         return self._taken(job, reply)
 
     def _tried(self, job: Job) -> Outcome:
@@ -108,10 +112,11 @@ class Parallel(Inline):
         self._pool.withdraw(job)
         began = time.perf_counter()
         outcome = self._trained(job)
-        self._timed.append(time.perf_counter() - began)
-        spent = sum(self._timed[1:])  # what is done for the first time takes longer
-        if spent >= LONG and spent >= WORTH * (len(self._timed) - 1):
+        if self._tries:  # what is done for the first time takes longer
+            self._spent += time.perf_counter() - began
+        if self._spent >= LONG and self._spent >= WORTH * self._tries:
             self._pays, self._pool.ahead = True, self._ahead
+        self._tries += 1
         return outcome
 
     def _pack(self, job: Job) -> Order:
@@ -152,6 +157,8 @@ class Parallel(Inline):
         trainer.give(job.worker, state)
         try:
             params, losses, chunks, loss = self._trained(job)
+        except Diverged as error:
+            return Reply((), (), None, NEW, trainer.skipped, error)
         finally:
             trainer.forget(job.worker)  # it lives where it is written
         assert params.flat is not None, "trained"
@@ -163,7 +170,6 @@ class Parallel(Inline):
         under_way = self._under_way.pop(job.id)
         state = self._trainer.state_of(job.worker)
         unpack(reply.inner, {name: slot.vector for name, slot in under_way.moments.items()}, state)
-        self._trainer.skipped += reply.skipped
         return Outcome(Params(self._trainer.layout, under_way.result.vector), reply.losses, reply.chunks, reply.loss)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from halos.errors import Died, UserError
 from halos.training import Job
@@ -140,7 +140,7 @@ class Pool:
             self._bury(child)
         return True
 
-    def _hear(self, seconds: float | None) -> None:
+    def _hear(self, seconds: Optional[float]) -> None:
         """Take all answers there are; wait for one so long, None: until there is one."""
         ready = wait([child.pipe for child in self._children], seconds)
         for child in [child for child in self._children if child.pipe in ready]:
