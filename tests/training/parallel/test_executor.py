@@ -18,10 +18,10 @@ import pytest
 
 from halos import Update, all_of, hookimpl
 from halos.command import FAILED
-from halos.config.config import load_config, resolved
+from halos.config.config import load_config
 from halos.config.layers import merge, read
 from halos.config.yaml_text import Section
-from halos.errors import ConfigError, Died, Diverged
+from halos.errors import Died, Diverged
 from halos.run.cli import ended, main, terminate
 from halos.run.lifecycle import run
 from halos.sim.simulation import Simulation
@@ -162,21 +162,6 @@ def test_a_bug_in_a_model_is_raised_with_the_line_where_it_is(tmp_path: Path) ->
     with pytest.raises(ZeroDivisionError) as raised:
         record(tiny(**TWO) | {"model": {"name": "broken"}}, [str(tmp_path / "mine.py")])
     assert f'{tmp_path / "mine.py"}", line 13' in str(raised.value.__cause__)
-
-
-@pytest.mark.parametrize(
-    ("executor", "said"),
-    [
-        ({"processes": 0}, "executor.processes: 0 is not a positive number of processes, or auto"),
-        ({"processes": "many"}, "executor.processes: 'many' is not an integer or 'auto'"),
-        ({"threads": 2}, "executor.threads: 2 is not 1, the threads of each process; see processes"),
-        ({"device": "cuda"}, "executor.device: 'cuda' is not cpu, where parallel trains; inline trains on a GPU"),
-    ],
-)
-def test_what_it_cannot_do_is_said(executor: Section, said: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        resolved(tiny(executor={"name": "parallel", **executor}))
-    assert str(refused.value) == said
 
 
 class Killing:
