@@ -172,9 +172,7 @@ def known_or_null(found: Any, expected: Any) -> int:
     return 0
 
 
-def test_typical_steps_of_elements_begin_when_they_are_wanted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_typical_steps_of_elements_begin_when_they_are_wanted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One parameter, two workers one after the other: the only typical step is then that of the server since."""
     policy = {"name": "async_local_sgd", "outer": {"name": "sgd", "lr": 0.5}}
     sections = tiny(model=ONE, policy=policy, observers={"extra": {"drift": {}}})
