@@ -198,6 +198,7 @@ def work(comparison: Comparison) -> Table:
         ("lost_steps", "steps", "lost"),
         ("commits", "steps", "global commits"),
         ("goodput", "%", "goodput"),
+        ("expected_goodput", "%", "expected goodput"),
     ]
     return _measures(comparison, "Work per run, mean over seeds", columns)
 
