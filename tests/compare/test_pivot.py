@@ -45,7 +45,7 @@ def test_of_a_key_that_all_have_in_common_there_is_one_column(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("topic", "said"),
     [
-        ("godput:method", r"--tables godput:method: no measure 'godput' \(did you mean 'goodput'\?\); there are final_loss, "),
+        ("godput:method", r"--tables godput:method: no measure 'godput' \(did you mean 'goodput'\?\); there are f"),
         ("goodput:metod", r"no key of groups 'metod' \(did you mean 'method'\?\); there are workers, crashes, method$"),
         ("goodput:", r"--tables goodput:: no key of groups ''; there are workers, crashes, method$"),
     ],

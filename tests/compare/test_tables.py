@@ -139,7 +139,8 @@ def test_cost_work_and_staleness_are_means_over_seeds(tmp_path: Path) -> None:
         "quick": ("10.0", "8.00", "4.00", "62.5%", "25.0%", "12.5%"),
     }
     table = tables.work(found)
-    assert table.heads == ("", "tokens", "steps trained", "never committed", "global commits", "goodput", "expected goodput")
+    heads = ("", "tokens", "steps trained", "never committed", "global commits", "goodput", "expected goodput")
+    assert table.heads == heads
     assert cells(table)["quick"] == ("5,000", "500", "0", "2", "50.0%", "62.5%")
     assert cells(tables.staleness(found))["quick"] == ("1.00", "1.50", "0.500", "0.750")
 
