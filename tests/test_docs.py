@@ -38,7 +38,7 @@ MOST_LINES = {"docs/plugins.md": 300, "docs/mistakes.md": 80}
 MARKDOWN = sorted(
     path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
-NO_RUNS = {"env", "utilization", "sweeps"}  # folders of other configs
+NO_RUNS = {"env", "utilization", "sweeps", "papers"}  # folders of other configs
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not NO_RUNS & {*path.relative_to(ROOT).parts})
 QUIET = ["observers.progress=false", "observers.tensorboard=false", "observers.trace=false"]
 

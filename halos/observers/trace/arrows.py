@@ -2,8 +2,9 @@
 
 A *model* goes from the commit that made it over a link to the job that trains from it; an *update* from its push (or,
 of a job without a server, from the end of its training) over a link to the first commit that takes it in; what a policy
-*sends* from commit to commit. Which commit a transfer follows or leads to is known by the very moment, and not said
-where there are several.
+*sends* to the commit at which it arrives, from the one at which it left. What a collective brings to a commit has its
+arrow, and not one for every worker. Which commit a transfer follows or leads to is known by the very moment, and not
+said where there are several.
 """
 
 from __future__ import annotations
@@ -62,13 +63,15 @@ def arrows(
     at: dict[float, int] = {}  # the only commit of a moment; −1: there are several
     for index, commit in enumerate(commits):
         at[commit.time] = -1 if commit.time in at else index
+    # All that a collective brings comes to one commit: its own arrow says so, for every job of the round.
+    collected = {at.get(what.time, -1) for begins, ends, what in carried if begins < ends and _is_collective(what)}
     last = -1
     for begins, ends, (_, _, worker, _, _, _, job, place) in computed:
         if job > last:
             last = job
         after = taken.get(job, -1)
         if place < 0:
-            if after >= 0 and ends > begins:
+            if after >= 0 and after not in collected and ends > begins:
                 made.trained[job] = arrow = _arrow(2 * job + 2, UPDATE)
                 came[after].append(arrow)
             continue
@@ -96,13 +99,16 @@ def arrows(
             continue
         before = -1 if transfer.kind == ALL_REDUCE else at.get(transfer.start_time, -1)
         after = at.get(transfer.time, -1)
-        if before < 0 and after < 0:
+        if after < 0:  # it is followed to a commit, or not at all
             continue
         number += 1
         arrow = _arrow(number, transfer.kind)
-        links[id(transfer)] = (BEGINS if before < 0 else ENDS if after < 0 else GOES_ON), arrow
+        links[id(transfer)] = (BEGINS if before < 0 else GOES_ON), arrow
         if before >= 0:
             left[before].append(arrow)
-        if after >= 0:
-            came[after].append(arrow)
+        came[after].append(arrow)
     return made
+
+
+def _is_collective(what: object) -> bool:
+    return isinstance(what, Transfer) and what.worker is None and what.kind == ALL_REDUCE

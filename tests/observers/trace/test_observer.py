@@ -185,17 +185,32 @@ def test_an_update_s_arrow_ends_at_the_first_commit_that_has_it_and_what_is_sent
     ]
 
 
-def test_a_job_without_a_server_has_an_arrow_from_its_end_to_its_commit(tmp_path):
-    """And the collective leads there as well."""
+def test_a_collective_has_the_arrow_of_all_that_it_brings(tmp_path):
     jobs = [job(0, 0, 4), job(1, 0, 2)]
     records = [*jobs, Transfer(4, 7, None, None, 8, "all_reduce"), commit(7.0, 1, jobs)]
     picture = trace(tmp_path, records)
-    commit_1 = (7, "commits of global", "commit 1")
+    assert picture.ways("update") == []
+    assert picture.ways("all_reduce") == [[(4, "all-reduce", "all-reduce"), (7, "commits of global", "commit 1")]]
+
+
+def test_a_job_without_a_server_has_an_arrow_from_its_end_to_a_commit_that_comes_of_no_collective(tmp_path):
+    """What was collected at 7 s is merged at 8 s only."""
+    jobs = [job(0, 0, 4), job(1, 0, 2)]
+    records = [*jobs, Transfer(4, 7, None, None, 8, "all_reduce"), commit(8.0, 1, jobs)]
+    picture = trace(tmp_path, records)
+    commit_1 = (8, "commits of global", "commit 1")
     assert sorted(picture.ways("update")) == [
         [(1.999999, "worker 1 (speed 0.5)", "train 1 step"), commit_1],
         [(3.999999, "worker 0 (speed 1)", "train 1 step"), commit_1],
     ]
-    assert picture.ways("all_reduce") == [[(4, "all-reduce", "all-reduce"), commit_1]]
+    assert picture.ways("all_reduce") == []
+
+
+def test_what_is_sent_from_a_commit_and_arrives_at_none_has_no_arrow(tmp_path):
+    """At 7 s a model leaves for whoever will take it at 9 s: there is nothing to lead to."""
+    jobs = [job(0, 0, 4)]
+    records = [*jobs, commit(7.0, 1, jobs), Transfer(7.0, 9.0, 0, 1, 8, "send")]
+    assert trace(tmp_path, records).ways("send") == []
 
 
 def test_of_two_commits_at_one_moment_nobody_knows_which_was_sent(tmp_path):

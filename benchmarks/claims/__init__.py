@@ -1,0 +1,1 @@
+"""Papers against ours: what a paper claims, repeated as a sweep, judged by seeds (docs/claims.md)."""
