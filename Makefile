@@ -4,7 +4,7 @@ check:
 	ruff check .
 	ruff format --check .
 	mypy
-	OMP_NUM_THREADS=1 pytest -q -n 2
+	OMP_NUM_THREADS=1 pytest -q -n 2 --dist worksteal
 
 # Both locks, with the newest versions that setup.cfg allows.
 lock:

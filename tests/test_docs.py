@@ -192,6 +192,7 @@ def test_every_example_is_run() -> None:
     assert all(f"def register_{kind}(" in code for kind in kinds) and "def on_commit(" in code
 
 
+@pytest.mark.slow
 def test_the_documented_tests_pass(folder: Path) -> None:
     (command,) = [each for each in commands(TESTING) if "pytest" in each]
     words = [sys.executable, *shlex.split(command)[1:], "-p", "no:cacheprovider"]

@@ -1,227 +1,218 @@
-"""The quality study: what is read off its runs, checked by hand; and that its pages are those of its raw results."""
+"""The study of quality: its grids are runs that can be made, and its page says what is recorded of every run."""
 
 from __future__ import annotations
 
-import json
-import shutil
+import csv
+import math
+import re
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pytest
 import yaml
 
-from benchmarks.quality import tables
-from benchmarks.quality.__main__ import main as command
-from benchmarks.quality.curves import Curve, Spread, steps_all_reached
-from benchmarks.quality.runs import Results, execute
-from benchmarks.quality.study import METHODS, PARTS, Method, Part, runs, written
 from halos.run.cli import main as halos
+from halos.sweep.cells import Cells
+from halos.sweep.grid import asked
 
 ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-
-# Reading off curves
-
-
-def test_losses_between_two_evaluations_lie_on_the_straight_line() -> None:
-    curve = Curve(time=[0.0, 10.0, 30.0], trained_steps=[0, 100, 300], loss=[5.0, 3.0, 2.0])
-    assert [curve.at_steps(steps) for steps in (0, 50, 100, 150, 300)] == [5.0, 4.0, 3.0, 2.75, 2.0]
-
-
-def test_of_several_evaluations_after_the_same_steps_the_last_counts() -> None:
-    """A delayed method's last commits come when all has been trained."""
-    curve = Curve(time=[0.0, 10.0, 20.0], trained_steps=[0, 100, 100], loss=[5.0, 3.0, 2.0])
-    assert curve.at_steps(100) == 2.0
-    assert curve.at_steps(50) == 3.5
-
-
-def test_what_was_not_trained_cannot_be_read_off() -> None:
-    curve = Curve(time=[0.0, 10.0], trained_steps=[0, 100], loss=[5.0, 3.0])
-    with pytest.raises(ValueError, match="101 steps are not among the 0 to 100"):
-        curve.at_steps(101)
-    assert steps_all_reached([curve, Curve([0.0, 5.0], [0, 96], [5.0, 4.0])]) == 96
-
-
-def test_at_a_moment_one_has_the_model_evaluated_last() -> None:
-    curve = Curve(time=[0.0, 10.0, 30.0], trained_steps=[0, 100, 300], loss=[5.0, 3.0, 2.0])
-    assert [curve.at_time(time) for time in (0.0, 9.9, 10.0, 29.0, 1000.0)] == [5.0, 5.0, 3.0, 3.0, 2.0]
-    assert (curve.time_to(3.5), curve.time_to(2.0), curve.time_to(1.9)) == (10.0, 30.0, None)
-    assert curve.time_at_steps(101) == 30.0
-
-
-def test_the_spread_is_the_sample_standard_deviation() -> None:
-    assert Spread.of([1.0, 2.0, 3.0]).show(".2f") == "2.00 ± 1.00"
-    assert Spread.of([2.0, 2.5]).show("+.3f") == "+2.250 ± 0.354"  # half a unit over the root of two
-    assert Spread.of([2.0]).show() == "2.000"
-
-
-# Tables
-
-
-def part(*names: str) -> Part:
-    return Part("small", tuple(Method(name, name.upper(), Path()) for name in names), seeds=(1, 2))
-
-
-def result(time: list[float], steps: list[int], loss: list[float], finished: object = True) -> dict[str, Any]:
-    return {"time": time, "trained_steps": steps, "loss": loss, "finished": finished}
-
-
-RAW = {
-    "small/diloco/1": result([0.0, 10.0, 40.0], [0, 200, 400], [4.0, 3.0, 2.0]),
-    "small/diloco/2": result([0.0, 10.0, 40.0], [0, 200, 400], [6.0, 5.0, 4.0]),
-    "small/quick/1": result([0.0, 5.0, 10.0], [0, 200, 500], [4.0, 3.5, 2.3]),  # 2.7 after 400 steps
-    "small/quick/2": result([0.0, 5.0, 10.0], [0, 200, 500], [6.0, 5.5, 4.3]),  # 4.7
-    "small/lost/1": result([0.0], [0], [4.0], finished="diverged: training loss became nan"),
-    "small/lost/2": result([0.0, 5.0, 10.0], [0, 200, 500], [6.0, 5.5, 4.3]),
+GRIDS, NUMBERS = ROOT / "benchmarks/quality", ROOT / "docs/results/quality"
+PAGE = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+CONFIGS = sorted({*(GRIDS / "configs").glob("*.yaml")} - {GRIDS / "configs/common.yaml"})
+RUNS = {"main": 33, "two_workers": 12, "no_momentum": 9, "tuning": 55}  # 11 · 3, 4 · 3, 3 · 3, and as listed
+PLACES = {
+    "tokens": ("main", "DiLoCo"),
+    "time": ("main", "DiLoCo"),
+    "targets": ("main", "DiLoCo"),
+    "work": ("main", "DiLoCo"),
+    "two_workers": ("two_workers", "DiLoCo, 0.4"),
+    "no_momentum": ("no_momentum", ""),
+    "tuning": ("tuning", ""),
+}
+STUDENT = {2: 12.706205, 3: 4.302653}  # 97.5 % quantiles for so many pairs, from a printed table
+HEADS = {  # of tables of means: the measure, and its unit
+    "simulated s": ("simulated_seconds", 1.0),
+    "GB sent": ("bytes", 1e9),
+    "computing": ("compute_share", 0.01),
+    "transferring": ("transfer_share", 0.01),
+    "idle": ("idle_share", 0.01),
+    "k tokens": ("tokens", 1e3),
+    "steps trained": ("trained_steps", 1.0),
+    "never committed": ("in_flight_steps", 1.0),
+    "global commits": ("commits", 1.0),
+    "goodput": ("goodput", 0.01),
+    "staleness by hop": ("hop_staleness", 1.0),
+    "drift by hop": ("hop_drift", 1.0),
 }
 
+Runs = dict[str, dict[str, float]]  # by measure and seed; NaN: it was not reached
+Table = tuple[str, list[str], list[list[str]]]  # title, heads, rows
 
-def cells(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-
-
-def test_differences_are_taken_seed_by_seed() -> None:
-    """The seeds are two nats apart, the methods 0.5 and 0.7 for each seed: a spread of nothing."""
-    heads, _, diloco, quick = cells(tables.equal_tokens(part("diloco", "quick", "lost"), RAW))
-    assert heads[1:4] == ["100 steps", "200 steps", "400 steps"]
-    assert diloco == ["DILOCO", "4.500 ± 1.414", "4.000 ± 1.414", "3.000 ± 1.414", "–", "–"]
-    assert quick == ["QUICK", "4.750 ± 1.414", "4.500 ± 1.414", "3.700 ± 1.414", "+0.500 ± 0.000", "+0.700 ± 0.000"]
+# Grids and configurations
 
 
-def test_a_method_that_has_ended_keeps_its_last_model_and_is_in_brackets() -> None:
-    heads, _, diloco, quick = cells(tables.equal_time(part("diloco", "quick"), RAW, at=["diloco"]))
-    assert heads == ["", "has trained 400 steps after", "at 10 s", "at 40 s"]
-    assert diloco == ["DILOCO", "40 s", "4.000 ± 1.414", "3.000 ± 1.414"]
-    assert quick == ["QUICK", "10 s", "3.300 ± 1.414", "(3.300 ± 1.414)"]
+@pytest.mark.parametrize("part", RUNS)
+def test_a_grid_is_of_runs_that_can_be_made_and_all_of_them_are_recorded(part: str, tmp_path: Path) -> None:
+    cells = list(asked([str(GRIDS / f"{part}.yaml")], []).cells())
+    assert len(cells) == RUNS[part]
+    assert Cells(tmp_path).made(cells[::4])  # of every method: at least four values of each were tried
+    with (NUMBERS / f"{part}.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["run"]]
+    names = [name for name in cells[0].labels if name != "seed"]
+    known = {(*(row[name] for name in names), row["seed"]) for row in rows if row["measure"] == "final_loss"}
+    assert known == {(*(str(cell.labels[name]) for name in names), str(cell.labels.get("seed", 0))) for cell in cells}
 
 
-def test_targets_are_those_of_the_same_seed_and_who_missed_them_is_said() -> None:
-    """DiLoCo ends at 2 and at 4: a margin of 1 is a target of 3 and of 5, one of 0.3 of 2.3 and 4.3."""
-    worse = {**RAW, "small/quick/2": result([0.0, 5.0, 20.0], [0, 200, 500], [6.0, 5.5, 4.4])}
-    heads, _, diloco, quick = cells(tables.time_to(part("diloco", "quick"), worse, [1.0, 0.3, 0.1]))
-    assert heads[1] == "DILOCO's final + 1"
-    assert diloco == ["DILOCO", "10 ± 0 s", "40 ± 0 s", "40 ± 0 s"]
-    assert quick == ["QUICK", "15 ± 7 s", "10 s (1 of 2 seeds)", "not reached"]
-
-
-def test_only_what_is_between_its_markers_is_written(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- table one -->\nold\n<!-- end -->\nafter\n<!-- table two -->\n<!-- end -->\n")
-    tables.write(page, {"one": "| new |"})
-    assert page.read_text() == (
-        "before\n<!-- table one -->\n\n| new |\n\n<!-- end -->\nafter\n<!-- table two -->\n<!-- end -->\n"
-    )
-    with pytest.raises(ValueError, match="no place for the table 'three'"):
-        tables.write(page, {"three": ""})
-
-
-# A study in seconds
-
-TINY = {
-    "cluster": {"regions": [{"workers": [1.0, 1.0]}], "step_time_ms": 1000.0},
-    "network": {"bandwidth_gbps": 1.0},
-    "model": {"name": "quadratic", "size": 1, "curvature": 1.0, "optimum": 1.0, "dtype": "float64"},
-    "data": {"name": "synthetic", "samples": 256, "sequence_length": 4, "validation_samples": 8},
-    "train": {
-        "batch_size": 1,
-        "clip": 0.0,
-        "optimizer": {"name": "sgd", "lr": 0.5, "weight_decay": 0.0},
-        "schedule": {"name": "constant"},
-    },
-    "steps": {"name": "fixed", "base": 1},
-    "policy": {"name": "diloco", "outer": {"name": "sgd", "lr": 1.0}},
-    "budget": {"local_steps": 6},
-    "evaluate": {"every_local_steps": 2},
-    "observers": {"progress": False, "tensorboard": False, "trace": False},
-}
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Part:
-    """Two workers, three rounds; a local step halves the distance to the optimum: losses 1/2, 1/8, 1/32, 1/128."""
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"extends": "base.yaml", "name": "tiny"}))
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(TINY))
-    config = tmp_path / "tiny.yaml"
-    methods = (
-        Method("diloco", "DiLoCo", config),
-        Method("half", "half as far", config, ("policy.outer.lr=0.5",)),  # of each round: distances 1, 3/4, 9/16, 27/64
-    )
-    return Part("tiny", methods, (1,))
-
-
-def test_a_study_runs_gathers_and_is_not_repeated(tiny: Part, tmp_path: Path) -> None:
-    results = Results(tmp_path / "quality.json")
-    assert execute(runs(tiny), results, tmp_path / "runs", at_once=2) == []
-    saved = json.loads(results.path.read_text())
-    assert sorted(saved) == ["tiny/diloco/1", "tiny/half/1"]
-    assert saved["tiny/diloco/1"]["loss"] == pytest.approx([1 / 2, 1 / 8, 1 / 32, 1 / 128], abs=5e-6)
-    assert saved["tiny/half/1"]["loss"] == pytest.approx([1 / 2, 9 / 32, 81 / 512, 729 / 8192], abs=5e-6)
-    assert saved["tiny/diloco/1"]["trained_steps"] == [0, 2, 4, 6]
-    assert saved["tiny/diloco/1"]["time"] == [0.0, 1.0, 2.0, 3.0]  # 8 bytes take 64 ns
-    _, _, diloco, half = cells(tables.equal_tokens(tiny, saved))
-    assert diloco[3] == "0.008"
-    assert half[-1] == "+0.081"  # 729/8192 − 1/128
-
-    shutil.rmtree(tmp_path / "runs")
-    again = Results(results.path)
-    assert all(again.has(run) for run in runs(tiny))
-    assert execute(runs(tiny), again, tmp_path / "runs", at_once=2) == []
-    assert not (tmp_path / "runs").exists(), "nothing was run"
-
-
-def test_another_setting_is_another_result(tiny: Part, tmp_path: Path) -> None:
-    (before,) = runs(tiny, ["diloco"])
-    same = before.settings
-    (tmp_path / "base.yaml").write_text("# a comment\n" + yaml.safe_dump(TINY))
-    assert before.settings == same
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**TINY, "budget": {"local_steps": 8}}))
-    assert before.settings != same
-    (other,) = runs(tiny, ["half"])
-    assert other.settings != before.settings
-
-
-def test_mistakes_are_reported_and_divergence_is_a_result(tiny: Part, tmp_path: Path) -> None:
-    config = tmp_path / "tiny.yaml"
-    wrong = Method("wrong", "wrong", config, ("policy.outer.lrr=1",))
-    wild = Method("wild", "wild", config, ("train.optimizer.lr=1e30",))
-    results = Results(tmp_path / "quality.json")
-    (failure,) = execute(runs(Part("tiny", (wrong, wild), (1,))), results, tmp_path / "runs", at_once=2)
-    assert failure.startswith("tiny/wrong/1: error: policy.outer.lrr")
-    assert list(results.runs) == ["tiny/wild/1"]
-    assert results.runs["tiny/wild/1"]["finished"].startswith("diverged: training loss became")
-
-
-# The study as it is recorded
-
-
-@pytest.mark.parametrize(
-    "config", sorted({each.config for part in PARTS for each in part.methods}), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_of_the_study_runs_a_round(config: Path, tmp_path: Path) -> None:
     changes = ["executor.name=timing", "budget.local_steps=1", f"out={tmp_path / 'run'}"]
     assert halos([str(config), *changes]) == 0
 
 
-def test_every_run_of_the_study_is_recorded_as_it_is_set_today() -> None:
-    results = Results(DOCS / "results/quality.json")
-    everything = [run for part in PARTS for run in runs(part)]
-    assert [run.name for run in everything if not results.has(run)] == []
-    assert len({each["data"]["hash"] for each in results.runs.values()}) == 1, "all of one text"
+def written(config: Path, key: str) -> float:
+    """What a configuration says of a key, or what it extends does."""
+    found: Any = yaml.safe_load(config.read_text())
+    below = found.get("extends")
+    for part in key.split("."):
+        found = found.get(part, {})
+    return found or written(config.parent / below, key)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_a_method_is_compared_with_the_best_value_that_was_tried(method: Method) -> None:
-    raw = Results(DOCS / "results/quality.json").runs
-    losses = {value: raw[f"tuning/{method.name}@{value:g}/0"]["loss"][-1] for value in method.tried}
-    used: Any = written(method.config)
-    for key in method.tuned.split("."):
-        used = used[key]
-    assert losses[used] == min(losses.values())
+@pytest.mark.parametrize("measure", ["final_loss", "loss@steps=4096"])
+def test_what_was_tuned_is_the_best_of_what_was_tried_and_not_at_its_edge(measure: str) -> None:
+    known, tried = recorded("tuning"), dict[tuple[str, str], dict[float, float]]()
+    for label, each in yaml.safe_load((GRIDS / "tuning.yaml").read_text())["axes"]["tried"].items():
+        ((key, value),) = ((key, value) for key, value in each.items() if key != "config")
+        tried.setdefault((each["config"], key), {})[value] = known[label][measure]["0"]
+    assert len(tried) == 11
+    for (config, key), losses in tried.items():
+        used = written(GRIDS / config, key)
+        assert min(losses, key=losses.__getitem__) == used, config
+        assert min(losses) < used < max(losses), config
 
 
-def test_the_pages_tables_are_those_of_the_raw_results(tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
-    shutil.copy(DOCS / "results.md", tmp_path)
-    shutil.copy(DOCS / "results/quality.json", tmp_path / "results")
-    assert command(["--report-only", "--docs", str(tmp_path)]) == 0
-    assert (tmp_path / "results.md").read_text() == (DOCS / "results.md").read_text()
+# The page
+
+
+def recorded(part: str) -> dict[str, Runs]:
+    """The rows of runs, by group, measure and seed; nothing that was worked out of several."""
+    found: dict[str, Runs] = {}
+    with (NUMBERS / f"{part}.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["run"]:
+                value = float(row["value"] or math.nan)
+                found.setdefault(row["group"], {}).setdefault(row["measure"], {})[row["seed"]] = value
+    return found
+
+
+def tables(place: str) -> list[Table]:
+    (text,) = re.findall(rf"<!-- tables {place} -->\n(.*?)<!-- end -->", PAGE, re.S)
+    found = re.findall(r"^\*(.+)\*\n\n((?:\|.*\|\n)+)", text.replace("\\", ""), re.M)
+    lines = [(title, [line[2:-2].split(" | ") for line in table.splitlines()]) for title, table in found]
+    return [(title, heads, rows) for title, (heads, _, *rows) in lines]
+
+
+def shows(cell: str, *values: float) -> bool:
+    """Whether the numbers in a cell are these, to the last digit that it gives."""
+    shown = [text.replace(",", "") for text in re.findall(r"[-+]?\d[\d,]*(?:\.\d+)?", cell)]
+    digits = [len(text.partition(".")[2]) for text in shown]
+    near = [abs(float(text) - value) < 0.5000001 * 0.1**count for text, count, value in zip(shown, digits, values)]
+    return len(shown) == len(values) and all(near)
+
+
+def spread(values: list[float]) -> list[float]:
+    return [mean(values), *([stdev(values)] if len(values) > 1 else [])]
+
+
+def interval(values: list[float]) -> list[float]:
+    around, half = mean(values), STUDENT[len(values)] * stdev(values) / math.sqrt(len(values))
+    return [around - half, around + half]
+
+
+def loss(head: str, runs: Runs) -> str:
+    """The measure of a loss `2,048 steps` or `at 204 s`; the latter may be rounded."""
+    number, unit = head.removeprefix("at ").replace(",", "").split()
+    names = [name for name in runs if name.startswith({"s": "loss@seconds=", "steps": "loss@steps="}[unit])]
+    (name,) = [name for name in names if round(float(name.split("=")[1])) == int(number)]
+    return name
+
+
+def check_losses(heads: list[str], cells: list[str], ours: Runs) -> None:
+    for head, cell in zip(heads, cells):
+        if " until " in head:
+            (name,) = [name for name in ours if name.startswith("seconds@tokens=")]
+        else:
+            name = loss(head, ours)
+            at = float(name.split("=")[1])
+            over = "seconds" in name and min(ours["simulated_seconds"].values()) < at - 1e-6
+            assert cell.startswith("(") == over, "in brackets: a run had ended before"
+        assert shows(cell, *spread(list(ours[name].values()))), (head, cell)
+
+
+def check_differences(heads: list[str], cells: list[str], ours: Runs, theirs: Runs) -> None:
+    for head, cell, beside in zip(heads[::2], cells[::2], cells[1::2]):
+        name = loss(head, ours)
+        gaps = [ours[name][seed] - theirs[name][seed] for seed in ours[name]]
+        assert shows(cell, *spread(gaps)), (head, cell)
+        assert shows(beside, *interval(gaps)), (head, beside)
+
+
+def check_target(title: str, heads: list[str], cells: list[str], ours: Runs, theirs: Runs, alone: bool) -> None:
+    margin = "+" + title.split("+ ")[1].split()[0]
+    assert heads == ["simulated s", "times as fast", "k tokens"]
+    seconds, tokens = ours[f"seconds@loss={margin}"], ours[f"tokens@loss={margin}"]
+    there = [seed for seed, value in seconds.items() if value == value]
+    if not there:
+        assert cells == ["not reached", "–", "–"]
+        return
+    of_all = f" ({len(there)} of {len(seconds)} seeds)" if len(there) < len(seconds) else ""
+    assert cells[0].endswith(of_all) and ("seeds" in cells[0]) == bool(of_all)
+    assert shows(cells[0].removesuffix(of_all), *spread([seconds[seed] for seed in there])), cells[0]
+    assert shows(cells[2], *spread([tokens[seed] / 1e3 for seed in there])), cells[2]
+    if alone:
+        assert cells[1] == "–"
+        return
+    logs = [math.log(theirs[f"seconds@loss={margin}"][seed] / seconds[seed]) for seed in there]
+    faster = [math.exp(each) for each in [mean(logs), *(interval(logs) if len(logs) > 1 else [])]]
+    assert cells[1].endswith(of_all)
+    assert shows(cells[1].removesuffix(of_all), *faster), cells[1]
+
+
+def check_means(heads: list[str], cells: list[str], ours: Runs) -> None:
+    measure, unit = "", 1.0
+    for head, cell in zip(heads, cells):
+        measure, unit = HEADS.get(head, (measure.removeprefix("hop_"), unit))  # `end to end`, of what is left of it
+        assert shows(cell, mean(ours[measure].values()) / unit), (head, cell)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_pages_tables_are_what_is_recorded_of_the_runs(place: str) -> None:
+    """Means, deviations, differences, intervals and ratios are worked out again here."""
+    part, baseline = PLACES[place]
+    known, checked = recorded(part), 0
+    for title, (_, *heads), rows in tables(place):
+        if title == "To be known":
+            continue
+        of_differences = " minus " in title
+        assert [row[0] for row in rows] == [name for name in known if not (of_differences and name == baseline)]
+        for name, *cells in rows:
+            assert len(cells) == len(heads)
+            ours, theirs = known[name], known.get(baseline, {})
+            if of_differences:
+                check_differences(heads, cells, ours, theirs)
+            elif title.startswith("Validation loss"):
+                check_losses(heads, cells, ours)
+            elif title.startswith("Until"):
+                check_target(title, heads, cells, ours, theirs, alone=name == baseline)
+            else:
+                check_means(heads, cells, ours)
+        checked += 1
+    assert checked == {"tokens": 2, "time": 1, "targets": 4, "work": 3, "two_workers": 2}.get(place, 1)
+
+
+def test_all_runs_are_of_one_text_and_the_page_says_what_else_is_to_be_known() -> None:
+    """Of runs of another text a comparison says so."""
+    said = {row[0] for place in PLACES for title, _, rows in tables(place) for row in rows if title == "To be known"}
+    (one,) = said
+    assert one.startswith("every seed has a validation set of its own")

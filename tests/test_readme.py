@@ -80,7 +80,7 @@ def test_there_is_nothing_else_to_type_than_what_is_tested_here_or_by_ci() -> No
     others = [command for command in COMMANDS if command not in RUNS]
     assert [command.split(" && ")[-1] for command in others] == [
         ".venv/bin/python -m halos.run configs/quickstart.yaml",
-        ".venv/bin/python -m pytest -q -n 2",
+        ".venv/bin/python -m pytest -q -n 2 --dist worksteal",
     ]
     taken = r"^python3 -m venv "  # from the README, by CI
     assert f"grep '{taken}' README.md" in (ROOT / ".ci/run").read_text()

@@ -150,9 +150,13 @@ def _text(value: Any) -> str:
 
 
 def _seed_key(known: Sequence[_Known]) -> str:
-    """Which seed numbers the runs: the run's own, unless that is the same for all and a component's is not."""
+    """Which seed numbers the runs: the run's own, unless that is the same for all and a component's is not.
+
+    A component that some have not has numbers for none: its seed tells who has it.
+    """
     keys = dict.fromkeys(key for each in known for key in each.keys if SEED.match(key))
-    varying = [key for key in ("seed", *keys) if len({each.value(key) for each in known}) > 1]
+    values = {key: {each.value(key) for each in known} for key in ("seed", *keys)}
+    varying = [key for key, several in values.items() if len(several) > 1 and ABSENT not in several]
     return varying[0] if varying else "seed"
 
 

@@ -140,7 +140,7 @@ def differences(comparison: Comparison, at: Sequence[Amounts]) -> Table:
 
 
 def target(comparison: Comparison, target: Target) -> Table:
-    """What it took to get there, and how many times as fast as the baseline that was."""
+    """What it took to get there, and how many times as fast as the baseline that was; as far as it is known of any."""
     reached = {group.label: comparison.reaching(group, target) for group in comparison.groups}
     kinds = ("seconds", "tokens", "bytes")
     scales = {
@@ -174,7 +174,9 @@ def target(comparison: Comparison, target: Target) -> Table:
     if any(row[2] != UNKNOWN for row in rows):
         notes.append("times as fast: geometric mean over seeds where both reached it, and its 95 % interval")
     title = f"Until {target.said(_baseline(comparison))}" + " of the same seed" * target.above
-    return Table(title, heads, tuple(rows if any(one.count for one in reached.values()) else ()), tuple(notes))
+    known = [i for i in range(len(heads)) if i < 2 or any(row[i] != UNKNOWN for row in rows)]
+    lines = [tuple(row[i] for i in known) for row in rows] if any(one.count for one in reached.values()) else []
+    return Table(title, tuple(heads[i] for i in known), tuple(lines), tuple(notes))
 
 
 def cost(comparison: Comparison) -> Table:

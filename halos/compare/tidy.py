@@ -53,6 +53,9 @@ def _values(
     for amounts in at:
         for amount in amounts.at:
             yield _at(amounts.of, amount), comparison.losses(group, amounts.of, amount)
+        if amounts.of == "seconds":
+            tokens = comparison.reached("tokens")
+            yield f"seconds@tokens={tokens:.15g}", comparison.done(group, "tokens", tokens)
     for target in targets:
         reached = comparison.reaching(group, target)
         for kind in SPENT:

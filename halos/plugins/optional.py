@@ -175,6 +175,12 @@ class ExecutorMay(Protocol):
         module is in evaluation mode, as in `evaluate`, and no trace is left.
         """
 
+    def probe_gradient(self, params: Params, samples: int, seed: int) -> Params:
+        """Return the gradient of the mean loss over the samples that `predictions` is of, at any parameters.
+
+        As there, the module is in evaluation mode, and no trace is left.
+        """
+
     def second_moments(self, worker: int) -> Optional[Params]:
         """Return the mean squared gradients that the worker's optimizer keeps, without their bias (Adam's v̂), copied.
 

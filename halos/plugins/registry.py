@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -9,7 +10,7 @@ import inspect
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -60,11 +61,12 @@ KINDS: dict[str, tuple[type[Any], str]] = {
 FOLDERS = ("policies", "rules", "world", "models", "data", "training")  # some modules in them register components
 
 
-def built_in() -> list[str]:
+@functools.cache
+def built_in() -> tuple[str, ...]:
     """The modules of halos that register components, as any plugin does."""
     core = Path(__file__).parents[1]
     files = [file for folder in FOLDERS for file in sorted((core / folder).glob("[!_]*.py"))]
-    return [f"halos.{file.parent.name}.{file.stem}" for file in files if b"\n@hookimpl\n" in file.read_bytes()]
+    return tuple(f"halos.{file.parent.name}.{file.stem}" for file in files if b"\n@hookimpl\n" in file.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -302,9 +304,15 @@ def unfit(kind: str, name: Any, cls: Any) -> Optional[str]:
     return _unheard(kind, cls)
 
 
+@functools.cache
+def _events() -> dict[str, Mapping[str, inspect.Parameter]]:
+    """Return the hooks that tell what happens, and what each takes."""
+    return {name: inspect.signature(hook).parameters for name, hook in vars(hookspecs).items() if name[:3] == "on_"}
+
+
 def _unheard(kind: str, cls: type[Any]) -> Optional[str]:
     """Return the problem with the event hooks of a component, which are methods marked `@hookimpl`."""
-    hooks = {name: inspect.signature(hook).parameters for name, hook in vars(hookspecs).items() if name[:3] == "on_"}
+    hooks = _events()
     methods: dict[str, Any] = {name: getattr(cls, name, None) for name in dir(cls)}
     marked = {name: method for name, method in methods.items() if hasattr(method, "halos_impl")}
     for name, method in marked.items():

@@ -48,7 +48,7 @@ class Taped:
 
     def __getattr__(self, name: str) -> Any:
         """What is asked beside the run, never in a replay, is the executor's own matter, where it has that."""
-        if name not in ("remember", "recall", "probe", "predictions", "second_moments"):
+        if name not in ("remember", "recall", "probe", "predictions", "probe_gradient", "second_moments"):
             raise AttributeError(name)
         return getattr(self._executor, name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Optional
 
 from halos.data.order import DataOrder
@@ -15,6 +16,7 @@ from halos.values.records import Update
 from halos.world.cluster import Cluster
 
 Inner = dict[str, Any]  # an inner state, as the executor gives it
+Recall = Callable[[Update], Optional[Inner]]
 
 
 class Probes:
@@ -29,20 +31,38 @@ class Probes:
         self.lossless = lossless  # whether an asynchronous job's update is what its worker ended at, to the last bit
         self._executor: Any = executor
         self._shards = [order.shard(worker) for worker in cluster.workers]
+        self._askers: list[Callable[[int], bool]] = []  # which jobs each of them wants
+        self._owed: dict[int, tuple[Inner, set[int]]] = {}  # by job: recalled by some askers, but not yet by these
 
-    def remember(self, wanted: Callable[[int], bool]) -> bool:
-        """Keep the inner state with which every `wanted` job (by id) begins; whether it can, and train jobs again.
+    def remember(self, wanted: Callable[[int], bool]) -> Optional[Recall]:
+        """Keep the inner state with which every `wanted` job (by id, each time alike) begins, for whoever asks so.
 
-        To be called before the first job.
+        Returns what recalls it, to be called when one is told of the job's update: it gives the state (to be looked at,
+        not changed) once, and None of jobs that were not wanted. Returns None if the executor cannot, or trains no job
+        again. To be called before the first job.
         """
-        able = all(getattr(self._executor, name, None) is not None for name in ("remember", "recall", "probe"))
-        if able:
-            self._executor.remember(wanted)
-        return able
+        if any(getattr(self._executor, name, None) is None for name in ("remember", "recall", "probe")):
+            return None
+        self._askers.append(wanted)
+        self._executor.remember(lambda job: any(wanted(job) for wanted in self._askers))
+        return partial(self._recall, len(self._askers) - 1)
 
-    def recall(self, update: Update) -> Optional[Inner]:
-        """Return the inner state that an update's job began with, if it is kept; from then on it is not."""
-        inner: Optional[Inner] = self._executor.recall(update.id)
+    def _recall(self, asker: int, update: Update) -> Optional[Inner]:
+        """Return a state to one of those who want it; the last of them takes it away."""
+        job = update.id
+        if not self._askers[asker](job):
+            return None
+        if job not in self._owed:
+            inner: Optional[Inner] = self._executor.recall(job)
+            if inner is None:
+                return None
+            self._owed[job] = inner, {index for index, wanted in enumerate(self._askers) if wanted(job)}
+        inner, owed = self._owed[job]
+        if asker not in owed:
+            return None
+        owed.remove(asker)
+        if not owed:
+            del self._owed[job]
         return inner
 
     def outstanding(self, update: int) -> bool:
@@ -85,6 +105,11 @@ class Probes:
         """Yield, batch by batch, what several models make of the same samples; nothing if the executor cannot say."""
         predictions = getattr(self._executor, "predictions", None)
         return iter(()) if predictions is None else predictions(several, samples, seed)
+
+    def gradient(self, params: Params, samples: int, seed: int) -> Optional[Params]:
+        """Return the gradient of the mean loss over the samples that `predictions` is of; None: it cannot say."""
+        gradient = getattr(self._executor, "probe_gradient", None)
+        return None if gradient is None else gradient(params, samples, seed)
 
     def second_moments(self, worker: int) -> Optional[Params]:
         """Return Adam's v̂ of a worker, as it is after its latest job; None where there is none."""

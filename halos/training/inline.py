@@ -132,6 +132,11 @@ class Inline:
             with self._indexing(self._feed.section):
                 yield [self._trainer.predict(params, batch, logits) for params in several]
 
+    def probe_gradient(self, params: Params, samples: int, seed: int) -> Params:
+        """Return the gradient of the mean loss over the samples that `predictions` is of; see ExecutorMay."""
+        with self._indexing(self._feed.section):
+            return self._trainer.slope(params, tensors(self._probed(samples, seed)))
+
     def second_moments(self, worker: int) -> Optional[Params]:
         """Return Adam's v̂ of a worker, copied; None where there is none."""
         return self._trainer.second_moments(worker)

@@ -120,6 +120,12 @@ def test_a_components_own_seed_numbers_runs_whose_seed_is_the_same(runs: Runs) -
     assert grid.groups() == {"seed 3": [1, 2], "seed 4": [1, 2]}
 
 
+def test_the_seed_of_a_component_that_one_run_alone_has_numbers_no_run(runs: Runs) -> None:
+    """Both are runs of seed 1, and are paired."""
+    runs.add(seed=1, policy="diloco").add(seed=1, policy="dilocox", config={"codec": {"seed": 0}})
+    assert runs.groups() == {"diloco": [1], "dilocox": [1]}
+
+
 def test_long_values_are_numbered_and_paths_are_their_last_part(runs: Runs) -> None:
     for region in ("a", "b"):
         regions = [{"name": region * 30, "workers": [1.0]}]

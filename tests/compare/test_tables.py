@@ -121,12 +121,20 @@ def test_a_target_that_some_missed_says_of_whom_its_numbers_are(tmp_path: Path) 
 
 def test_whoever_does_not_get_there_has_no_number(tmp_path: Path) -> None:
     found = make(tmp_path, [("going", 1, QUICK[1], {"finished": None})])
-    nothing = ("–", "–", "–")
+    nothing = ("–", "–")  # of tokens and bytes; who is faster is known of none
     table = tables.target(found, Target.parse("+0.1"))
     assert cells(table)["quick"] == ("not reached", *nothing)
     assert cells(table)["going"] == ("not reached so far", *nothing)
     assert cells(table)["slow"][0] == "40.0 ± 0.0"
     assert "(2 of 3 seeds)" not in " ".join(table.notes)
+
+
+def test_what_is_known_of_no_run_that_reached_a_target_has_no_column(tmp_path: Path) -> None:
+    """Without transfers among the records, bytes until then are unknown; of a single group, who is faster."""
+    options: dict[str, Any] = {"labels": {"method": "slow"}, "config": {"observers": {"records": "commits"}}}
+    runs = [read(write_run(tmp_path / str(seed), points, seed=seed, **options)) for seed, points in SLOW.items()]
+    table = tables.target(Comparison.of(grouped(runs)[0]), Target.parse("+1"))
+    assert (table.heads, *table.rows) == (("", "simulated s", "tokens"), ("slow", "10.0 ± 0.0", "2,000 ± 0"))
 
 
 def test_cost_work_and_staleness_are_means_over_seeds(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_targets_and_what_runs_came_to_are_there_too(rows: Rows) -> None:
     assert rows["quick", "", "simulated_seconds"]["minus_baseline"] == "-30.0"
 
 
+def test_losses_at_equal_time_come_with_the_time_until_all_had_trained_as_much(tmp_path: Path) -> None:
+    """All have trained on 4,000 tokens, 400 steps: `slow` after 40 s; `quick` is seen to have them at 10 s."""
+    found = make(tmp_path / "runs")
+    tidy.write(tmp_path / "all.csv", found, amounts(found, ["seconds=10"]), [])
+    rows = written(tmp_path / "all.csv")
+    assert [rows[name, "", "seconds@tokens=4000"]["value"] for name in ("slow", "quick")] == ["40.0", "10.0"]
+
+
 def test_seeds_that_missed_a_target_are_censored_and_in_no_mean(tmp_path: Path) -> None:
     """`slow` ends at 2 and 4; `new` is at 3 after 5 s with one seed, and never at 5 with the other."""
     points: dict[int, Points] = {1: [(0.0, 0, 4.0), (5.0, 100, 3.0)], 2: [(0.0, 0, 6.0), (5.0, 100, 5.5)]}

@@ -51,6 +51,7 @@ def test_analytic_parameters_agree_to_1e9_wherever_they_were_recorded(policy: st
     assert compared >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "updates"), [("diloco", 1), ("diloco_dynupd", 1), ("async_local_sgd", 10), ("halos", 2)]
 )

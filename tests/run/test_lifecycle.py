@@ -87,7 +87,7 @@ def test_a_policy_that_raises_shows_its_own_frame_with_code_1(tmp_path, tiny_yam
     body = "updates = await all_of([sim.train(w, sim.params) for w in sim.workers])\nself.merge(updates)"
     more = "    def merge(self, updates):\n        return updates[2]\n"
     (tmp_path / "mine.py").write_text(plugin(body, more))
-    (tmp_path / "c.yaml").write_text(tiny_yaml(policy={"name": "mine"}))
+    (tmp_path / "c.yaml").write_text(tiny_yaml(policy={"name": "mine"}, executor={"name": "timing"}))
     got = python("-m", "halos.run", "c.yaml", "--plugin", "mine.py", folder=tmp_path)
     assert (got.returncode, got.stdout) == (1, "")
     tail = [line.strip() for line in got.stderr.splitlines()[-6:]]
@@ -133,6 +133,7 @@ def heeds_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_running_command_with_130(tmp_path, tiny_yaml):
     (tmp_path / "c.yaml").write_text(tiny_yaml(observers={"progress": True}))
     command = [sys.executable, "-m", "halos.run", "c.yaml", "budget.local_steps=1e12"]

@@ -503,6 +503,7 @@ def test_a_run_killed_for_real_is_resumed(
     assert len(list((folder / "checkpoints").iterdir())) == 2, "nothing is left of what was not finished"
 
 
+@pytest.mark.slow
 def test_the_command_killed_and_resumed_is_the_command_undisturbed(tmp_path: Path) -> None:
     # Killed by a plugin at its seventh update; in the resumed run, which tells it all again, it has done that already.
     (tmp_path / "killer.py").write_text(

@@ -15,7 +15,7 @@ from halos.data.order import DataOrder
 from halos.hooks import hookimpl
 from halos.run.assembly import assemble
 from halos.sim.ledger import Ledger
-from halos.sim.probes import Probes
+from halos.sim.probes import Probes, Recall
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 from halos.testing.conformance.networks import small_cluster
@@ -24,7 +24,7 @@ from halos.testing.recording import UNWRITTEN
 from halos.testing.resuming import CHECKPOINTED
 from halos.testing.situations import QuadraticProblem
 from halos.training import Job
-from halos.values.params import Params
+from halos.values.params import Layout, Params
 from halos.values.records import Update
 
 KEEPING = {
@@ -43,13 +43,15 @@ class Again:
 
     def prepare(self, sim: Simulation) -> None:
         self.sim = sim
-        assert sim.probes.remember(lambda job: True)
+        recall = sim.probes.remember(lambda job: True)
+        assert recall is not None
+        self.recall: Recall = recall
 
     @hookimpl
     def on_update(self, update: Update) -> None:
         probes = self.sim.probes
-        inner = probes.recall(update)
-        assert inner is not None and probes.recall(update) is None, "kept once"
+        inner = self.recall(update)
+        assert inner is not None and self.recall(update) is None, "kept once"
         job = probes.job(update)
         if self.elsewhere is not None:
             job = job._replace(start=update.start.map(lambda flat: torch.full_like(flat, self.elsewhere or 0.0)))
@@ -60,6 +62,7 @@ class Again:
         self.deltas.append((update.params, ended))
         self.moments.append(probes.second_moments(update.worker))
         list(probes.predictions([update.start, update.params], 4, seed=0))
+        assert probes.gradient(update.params, 4, seed=0) is not None
 
 
 def watched(sections: Section, again: Again) -> Params:
@@ -146,10 +149,68 @@ def test_there_are_no_other_samples_where_there_is_no_room_for_them(size: int, f
 
 def test_an_executor_without_the_methods_says_nothing() -> None:
     asked = probes(object())
-    assert not asked.remember(lambda job: True)
+    assert asked.remember(lambda job: True) is None
+    assert asked.gradient(Params(Layout({"theta": (1,)}), None), 1, 0) is None
     assert asked.second_moments(0) is None
     assert list(asked.predictions([], 1, 0)) == []
     assert asked.elsewhere(job(0, 1), 0) is None
+
+
+class Remembering:
+    """An executor that keeps states of jobs 0 to 5, each named after its job, as it is told; `kept` are those left."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, dict[str, Any]] = {}
+
+    def remember(self, wanted: Any) -> None:
+        self.kept = {job: {"of": job} for job in range(6) if wanted(job)}
+
+    def recall(self, job: int) -> Optional[dict[str, Any]]:
+        return self.kept.pop(job, None)
+
+    def probe(self, job: Job, inner: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+
+def update(id: int) -> Update:
+    params = Params(Layout({"theta": (1,)}), None)
+    return Update(id, 0, 0, params, params, 1, 0.0, 1.0, 0, (0, 1), 0, (), (), (0.0, 1.0))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_each_of_two_who_remember_recalls_what_it_would_alone(first: int) -> None:
+    """Even jobs for one, and every third for the other, whoever comes first; both ask for every job, and twice."""
+    wanted = [lambda job: job % 2 == 0, lambda job: job % 3 == 0]
+    expected = [[0, 2, 4], [0, 3]]
+    executor = Remembering()
+    asked = probes(executor)
+    several = [asked.remember(each) for each in wanted]
+    assert sorted(executor.kept) == [0, 2, 3, 4]
+    found: list[list[int]] = [[], []]
+    for id in range(6):
+        for asker in (first, 1 - first, first, 1 - first):
+            recall = several[asker]
+            assert recall is not None
+            inner = recall(update(id))
+            if inner is not None:
+                assert inner == {"of": id}
+                found[asker].append(id)
+        assert id not in executor.kept and asked._owed == {}, "what all have recalled is kept no longer"
+    assert found == expected
+
+
+def test_two_who_remember_do_every_job_again_in_a_run() -> None:
+    """Of which one is there as well when a run goes on from a checkpoint: it would not be another run either."""
+    sections = merge(merge(tiny(budget={"local_steps": 12}), KEEPING), CHECKPOINTED)
+    config, found = resolved(sections, [JITTER])
+    both = Again(), Again()
+    with closing(assemble(config, found)) as run:
+        for again in both:
+            again.prepare(run.simulation)
+            found.manager.register(again)
+        run.train()
+    for again in both:
+        assert len(again.deltas) == 6 and all(same(*each) for each in again.deltas)
 
 
 def test_a_job_that_diverges_elsewhere_ends_nowhere() -> None:

@@ -78,6 +78,28 @@ def test_predictions_are_of_what_is_held_out_or_of_samples_drawn_by_the_seed(
         assert sum(one.loss * one.samples for one, _ in made[0]) / samples == pytest.approx(found)
 
 
+@pytest.mark.parametrize(("held_out", "micro"), [(6, 1), (6, 2), (0, 2)])
+def test_the_gradient_of_the_probe_batch_is_the_mean_of_its_samples(held_out: int, micro: int) -> None:
+    """Of a linear regression: mean (x·w − y) x, worked out sample by sample; in fp32 also where training is in bf16."""
+    sections = tiny(
+        model={"name": "linear_regression", "features": 3, "noise": 0.5},
+        data={"validation_samples": held_out},
+        train={"batch_size": 2, "micro_batch_size": micro, "precision": "bf16"},
+    )
+    config, _ = resolved(sections)
+    executor: Any = config.executor
+    start = executor.open(Task(config.model, config.data, config.train, small_cluster(1), 0, {}))
+    at = start.map(lambda flat: flat + torch.tensor([1.0, -2.0, 0.5]))
+    found, module = executor.probe_gradient(at, 5, seed=0), config.model.build(None, 0)
+    several = []
+    for batch in executor._probed(5, 0):
+        x, y = module.examples(batch)
+        several.extend((x @ at.flat - y)[:, None] * x)
+    assert len(several) == 5
+    assert found.flat.tolist() == pytest.approx(torch.stack(several).mean(0).tolist(), rel=1e-5)
+    assert torch.equal(found.flat, executor.probe_gradient(at, 5, seed=0).flat)
+
+
 @pytest.mark.parametrize(("optimizer", "vectors"), [("adamw", 2 * 16 + 4), ("momentum", 16 + 4), ("sgd", 4)])
 def test_what_needs_more_memory_than_is_free_is_refused(
     optimizer: str, vectors: int, monkeypatch: pytest.MonkeyPatch

@@ -64,7 +64,11 @@ def arrows(
     for index, commit in enumerate(commits):
         at[commit.time] = -1 if commit.time in at else index
     # All that a collective brings comes to one commit: its own arrow says so, for every job of the round.
-    collected = {at.get(what.time, -1) for begins, ends, what in carried if begins < ends and _is_collective(what)}
+    collected = {
+        at.get(what.time, -1)
+        for begins, ends, what in carried
+        if begins < ends and isinstance(what, Transfer) and what.kind == ALL_REDUCE
+    }
     last = -1
     for begins, ends, (_, _, worker, _, _, _, job, place) in computed:
         if job > last:
@@ -108,7 +112,3 @@ def arrows(
             left[before].append(arrow)
         came[after].append(arrow)
     return made
-
-
-def _is_collective(what: object) -> bool:
-    return isinstance(what, Transfer) and what.worker is None and what.kind == ALL_REDUCE

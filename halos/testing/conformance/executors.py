@@ -85,6 +85,31 @@ class ExecutorConformance(Suite):
             self.check(probing.recall(2) is None, section, "it remembers a job that was recalled")
         self.check(found == expected, section, "with probes in between, jobs come out otherwise")
 
+    def test_the_gradient_of_the_probe_batch_is_that_of_its_loss(self, section: Section) -> None:
+        """Where it has `probe_gradient`: against differences of `predictions`, exact of a quadratic; and no trace."""
+        with self.opened(section) as (executor, start):
+            probing: Any = executor
+            if not all(hasattr(executor, name) for name in ("predictions", "probe_gradient")):
+                pytest.skip("gives no gradient of the probe batch")
+            jobs = [job(index, index % 2, start, 3) for index in range(3)]
+            expected = [fingerprint(self.result(executor, given)) for given in jobs]
+        with self.opened(section) as (executor, start):
+            probing, found = executor, []
+            for given in jobs:
+                outcome = self.result(executor, given._replace(start=start))
+                found.append(fingerprint(outcome))
+                slope = probing.probe_gradient(outcome.params, 3, 0)
+                for along in (slope, start + slope):
+                    ends = [outcome.params + along, outcome.params - along]
+                    sums, samples = [0.0, 0.0], 0
+                    for batch in probing.predictions(ends, 3, 0):  # of so many, or of as many as there are
+                        sums = [total + each.loss * each.samples for total, each in zip(sums, batch)]
+                        samples += batch[0].samples
+                    rise, said = (sums[0] - sums[1]) / samples / 2, slope.dot(along)
+                    words = f"along a direction the loss rises by {rise}, by its gradient {said}"
+                    self.check(abs(rise - said) <= 1e-4 * (abs(rise) + slope.norm() * along.norm()), section, words)
+        self.check(found == expected, section, "with gradients in between, jobs come out otherwise")
+
     def test_evaluates_alike_each_time(self, section: Section) -> None:
         with self.opened(section) as (executor, start):
             one = executor.evaluate(start, "validation")

@@ -19,8 +19,10 @@ Sums = dict[str, list[float]]  # by measure: how many, their sum, the largest
 class Books:
     """Adds numbers up; `sums` is all of it, plain, for checkpoints too. Keys are `hop of …` and `way of …`."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: tuple[str, ...] = ()) -> None:
+        """`more` measures than there are always."""
         self.sums: dict[str, Sums] = {}
+        self._hop, self._way = (*HOP, *more), (*WAY, *more)
 
     def add(self, line: dict[str, Any]) -> None:
         """A line of drift.jsonl: under its server, its worker and its region, where there is one of each."""
@@ -34,7 +36,7 @@ class Books:
         sums = self.sums.setdefault(key, {"": [0.0, 0.0, 0.0]})
         sums[""][0] += 1.0
         for name, value in (*numbers.items(), *(numbers["probe"] or {}).items()):
-            if name in HOP and value is not None:
+            if name in self._hop and value is not None:
                 known = sums.get(name)
                 if known is None:
                     sums[name] = [1.0, value, value]
@@ -53,7 +55,7 @@ class Books:
                 {
                     "server": server,
                     "contributions": self._number(f"hop of server {server}"),
-                    "hop": self._measures(f"hop of server {server}", HOP),
+                    "hop": self._measures(f"hop of server {server}", self._hop),
                 }
                 for server in servers
             ],
@@ -62,7 +64,10 @@ class Books:
         }
 
     def _both(self, key: str) -> dict[str, Any]:
-        return {"hop": self._measures(f"hop of {key}", HOP), "end_to_end": self._measures(f"way of {key}", WAY)}
+        return {
+            "hop": self._measures(f"hop of {key}", self._hop),
+            "end_to_end": self._measures(f"way of {key}", self._way),
+        }
 
     def _number(self, key: str) -> int:
         return int(self.sums.get(key, {"": [0.0]})[""][0])

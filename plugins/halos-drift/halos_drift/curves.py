@@ -18,6 +18,7 @@ TITLES = {
     "drift_by_norm": "‖d‖ / ‖θ‖",
     "drift_by_delta": "‖d‖ / ‖Δ‖",
     "gap": "gap (typical steps)",
+    "gap_elementwise": "gap, element by element (typical steps)",
     "redundancy": "redundancy (cosine)",
     "alignment": "alignment with the outer momentum (cosine)",
     "spread": "spread within a round (mean cosine)",
@@ -26,6 +27,7 @@ TITLES = {
     "noise_floor": "noise floor of the staleness error",
     "kl": "function drift (KL, nats per token)",
     "loss_change": "function drift (loss)",
+    "curvature": "curvature along d",
 }
 
 

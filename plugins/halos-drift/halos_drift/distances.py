@@ -10,12 +10,12 @@ import torch
 
 from halos import Commit, Merge, Params, Share
 
+from .elements import Elements, Part
 from .kept import Kept
 from .measures import Together, TypicalStep, cosine, dot, norm, ratio, slices
 
 PENDING = 16  # merges of which no commit has come yet, the latest so many
 Numbers = dict[str, Any]
-Part = tuple[str, tuple[tuple[int, int], ...]]  # a server, and the pieces of its model that are a fragment; (): all
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Distances:
 
     blocks: bool  # whether each tensor is measured by itself as well
     kept: Kept
+    elements: Optional[Elements] = None  # where the gap is wanted element by element as well
     merges: list[Merged] = field(default_factory=list)  # those not committed yet
     typical: dict[Part, TypicalStep] = field(default_factory=dict)
     models: dict[str, tuple[int, float]] = field(default_factory=dict)  # by server, its model's serial number and norm
@@ -63,10 +64,13 @@ class Distances:
         if merge is not None and not stepped:
             fits = merge.params.layout.fragment is not None or merge.after.serial == commit.params.serial
             stepped = [merge.params] if fits else []
-        if not stepped or not math.isfinite(commit.step_norm):
-            return
-        for of, size in {part_of(commit.server, each): each.size for each in (commit.params, stepped[0])}.items():
+        parts: dict[Part, int] = {}
+        if stepped and math.isfinite(commit.step_norm):
+            parts = {part_of(commit.server, each): each.size for each in (commit.params, stepped[0])}
+        for of, size in parts.items():
             self.typical.setdefault(of, TypicalStep()).add(commit.step_norm, size)
+        if self.elements is not None:
+            self.elements.commit(commit, parts)
 
     def gap(self, server: str, drift: Optional[float], target: Params) -> Optional[float]:
         """Return how many typical steps of the server so far (of a fragment, of that) a distance to `target` is."""
@@ -131,6 +135,8 @@ class Distances:
             "delta_of": of,
             **angles(d, delta, momentum, weights, drift, delta_norm, self._length(merged)),
         }
+        if self.elements is not None:
+            numbers["gap_elementwise"] = self.elements.gap(part_of(commit.server, share.target), drift, d)
         if self.blocks:
             numbers["blocks"] = {
                 name: block(piece, d, target, delta, momentum, weights, drift)

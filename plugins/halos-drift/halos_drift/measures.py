@@ -97,6 +97,39 @@ class TypicalStep:
         return ratio(drift / math.sqrt(size), typical)
 
 
+class TypicalElements:
+    """C_j of the same, element by element: the size of a server's typical step in each parameter.
+
+    C_j = √(e_j / (1 − .999^n)) over n steps, e_j ← .999 e_j + .001 step_j².
+    """
+
+    def __init__(self, mean: Optional[torch.Tensor] = None, steps: int = 0) -> None:
+        self.mean = mean  # e, float64 [P]
+        self.steps = steps  # n
+
+    def add(self, step: torch.Tensor) -> None:
+        """One more step of the server, [P]."""
+        if self.mean is None:
+            self.mean = torch.zeros(len(step), dtype=torch.float64, device=step.device)
+        for first in range(0, len(step), BLOCK):
+            block = step[first : first + BLOCK].double()
+            self.mean[first : first + BLOCK].mul_(GAP_DECAY).addcmul_(block, block, value=1.0 - GAP_DECAY)
+        self.steps += 1
+
+    def gap(self, d: torch.Tensor) -> Optional[float]:
+        """Return the mean of |d_j| / C_j over those elements that any step has moved; None if none has."""
+        if self.mean is None:
+            return None
+        total, moved, unbiased = 0.0, 0, 1.0 - GAP_DECAY**self.steps
+        for first in range(0, len(d), BLOCK):
+            squares = self.mean[first : first + BLOCK] / unbiased
+            several = d[first : first + BLOCK].double().abs() / squares.sqrt()
+            counted = squares > 0.0
+            total += float(torch.where(counted, several, 0.0).sum())
+            moved += int(counted.sum())
+        return ratio(total, moved)
+
+
 class Together:
     """Vectors of one commit, by sums alone, so without pairs and without holding them."""
 

@@ -14,7 +14,8 @@ from halos import GLOBAL, Commit, Experiment, Lines, Merge, Share, Simulation, U
 from .ages import Age, Ages
 from .books import Books
 from .curves import Curves
-from .distances import PENDING, Distances, Merged, own_delta
+from .distances import PENDING, Distances, Merged, own_delta, part_of
+from .elements import Elements
 from .kept import Kept
 from .measures import norm, ratio
 from .probing import Probing, Step, alone
@@ -38,6 +39,8 @@ class Drift:
     shift: bool = False  # of sampled jobs, also the expected shift: one more job to be done again
     adam: bool = True  # Adam-weighted drift: keeps a vector per update in flight
     blocks: bool = False  # the same measures for every tensor by itself
+    elementwise: bool = False  # also the gap element by element: keeps a vector per server (of fragments, two)
+    curvature: bool = False  # of sampled jobs, also the loss's curvature along the drift: two gradients more
 
     def __post_init__(self) -> None:
         require(0.0 <= self.probed <= 1.0, "probed", self.probed, "a share, 0 to 1")
@@ -48,17 +51,20 @@ class Drift:
         self._sim = sim
         self._ages = Ages(sim.params.serial)
         self._kept = Kept(len(sim.workers))
-        self._distances = Distances(self.blocks, self._kept)
-        self._probing = Probing(self.probed, self.probe_seed, self.probe_samples, self.shift)
+        self._elements = Elements(sim.params, sim.probes.outstanding) if self.elementwise else None
+        self._distances = Distances(self.blocks, self._kept, self._elements)
+        self._probing = Probing(self.probed, self.probe_seed, self.probe_samples, self.shift, self.curvature)
         self._able = self._probing.prepare(sim.probes, sim.params.layout)
 
     @hookimpl
     def on_start(self, experiment: Experiment) -> None:
         self._experiment = experiment
-        self._books, self._curves = Books(), Curves()
+        wanted = {"gap_elementwise": self.elementwise, "curvature": self.curvature}
+        self._books, self._curves = Books(tuple(name for name, on in wanted.items() if on)), Curves()
         self._replaying = experiment.resumed_at is not None
         self._lines = Lines(experiment.folder / "drift.jsonl", resumed=self._replaying)
         self._flushed = time.monotonic()
+        self._missed, self._restored = 0, False  # contributions heard of in the replay; whether their lines are there
         self._before: Optional[torch.Tensor] = None  # the global model, as last committed
         self._heard: list[Merge] = []  # until their commit, which follows at once, or anything else
         if experiment.real and not self._able:
@@ -70,6 +76,8 @@ class Drift:
     def on_resume(self, time: float) -> None:
         self._replaying = False
         self._before = self._sim.params.flat
+        if self._missed:
+            self._say_late(time)
         self._lines.go_on()
 
     @hookimpl
@@ -81,6 +89,8 @@ class Drift:
         self._probing.update(update)
         moments = self._sim.probes.second_moments(update.worker) if self.adam and update.gradient is None else None
         self._kept.add(update, None if moments is None or moments.flat is None else moments.flat.sqrt_())
+        if self._elements is not None and self._experiment.config["record"]["end_to_end_drift"]:
+            self._elements.update(update)
 
     @hookimpl
     def on_merge(self, merge: Merge) -> None:
@@ -90,7 +100,9 @@ class Drift:
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        if not self._replaying:
+        if self._replaying:
+            self._missed += len(commit.shares)
+        else:
             self._commit(commit)
         self._ages.commit(commit)
         self._distances.step(commit, self._made(commit) or next(iter(self._heard[-1:]), None))
@@ -118,10 +130,12 @@ class Drift:
             "probing": self._probing.state(),
             "kept": self._kept.state(),
             "merges": [vars(merged) for merged in self._distances.merges],
+            **({} if self._elements is None else {"elements": self._elements.state()}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
+        self._restored = True
         flat = self._sim.params.flat
         state = state if flat is None else moved(state, flat.device)
         self._lines.restore(state["lines"])
@@ -130,6 +144,28 @@ class Drift:
         self._probing.restore(state["probing"])
         self._kept.restore(state["kept"])
         self._distances.merges = [Merged(**each) for each in state["merges"]]
+        if self._elements is not None and "elements" in state:
+            self._elements.restore(state["elements"])
+
+    def _say_late(self, time: float) -> None:
+        """Say what is not known where the run went on until `time` without this, or without typical steps by element.
+
+        Ages and the gap follow from what a replay tells, so that they are as they would have been.
+        """
+        since = f"{time:.6g} simulated seconds"
+        late = self._elements is not None and not self._elements.restored
+        if not self._restored:
+            steps = ", gap_elementwise knows no steps before" if late else ""
+            logger.warning(
+                f"observers.extra.drift: turned on at {since}: lines, curves and means begin there, without the"
+                f" {self._missed} contributions merged before{steps}; of updates that had arrived and wait, what their"
+                " vectors or inner state would tell is null"
+            )
+        elif late:
+            logger.warning(
+                f"observers.extra.drift.elementwise: turned on at {since}: gap_elementwise knows no steps before; of"
+                " updates that had arrived and wait, it is null end to end"
+            )
 
     def _commit(self, commit: Commit) -> None:
         measured, earlier = self._distances.of(commit), 0
@@ -206,6 +242,9 @@ class Drift:
                     "probe": probe if same and probe is not None else self._probing.probe(update.id, self._before),
                 }
             )
+            if self._elements is not None:
+                part = part_of(commit.server, commit.params)
+                found[-1]["gap_elementwise"] = self._elements.way(part, drift, update, self._before)
             earlier += update.steps
         return found
 

@@ -68,13 +68,15 @@ class Probing:
     seed: int
     samples: int  # of the probe batch
     shift: bool  # whether to do the fourth: other samples, from the target
+    curvature: bool = False  # whether to take the probe batch's gradients
     waiting: dict[int, Sampled] = field(default_factory=dict)  # by update
     count: int = 0  # of jobs that were done again
 
     def prepare(self, probes: Probes, layout: Layout) -> bool:
         """Tell the executor of whom to remember how they began; whether it can."""
         self._probes, self._layout = probes, layout
-        return self.share == 0.0 or probes.remember(self.wanted)
+        self._recall = probes.remember(self.wanted) if self.share else None
+        return self.share == 0.0 or self._recall is not None
 
     def wanted(self, job: int) -> bool:
         """Whether a job is sampled: by (seed, its number), so known when it is dispatched."""
@@ -82,9 +84,9 @@ class Probing:
 
     def update(self, update: Update) -> None:
         """An update has arrived; keep it if it was sampled."""
-        if not self.share or not self.wanted(update.id):
+        if self._recall is None or not self.wanted(update.id):
             return
-        inner = self._probes.recall(update)
+        inner = self._recall(update)
         start, end = update.start.flat, update.params.flat
         if inner is None or start is None or end is None or update.gradient is not None:
             return
@@ -126,7 +128,8 @@ class Probing:
                 found["stepped_loss"], found["stepped_loss_fresh"] = losses
         if noise is not None:
             found["noise_floor"] = ratio(norm(delta - noise), length)
-        return found | self._function(sampled.start, target)
+        found |= self._function(sampled.start, target)
+        return {**found, "curvature": self._curvature(sampled.start, target)} if self.curvature else found
 
     def _delta(self, sampled: Sampled, start: torch.Tensor, other: bool = False) -> Optional[torch.Tensor]:
         """Δ of the job from `start`, on its own samples or others; None: there are not so many, or it diverges."""
@@ -160,6 +163,12 @@ class Probing:
             "js": js / positions if positions else None,
             "loss_change": change / samples if samples else None,
         }
+
+    def _curvature(self, base: torch.Tensor, target: torch.Tensor) -> Optional[float]:
+        """dᵀ(∇L(t) − ∇L(b)) on the probe batch, d = t − b; None if the executor gives no gradients of it."""
+        ends = [self._probes.gradient(Params(self._layout, flat), self.samples, self.seed) for flat in (base, target)]
+        before, after = [None if each is None else each.flat for each in ends]
+        return None if before is None or after is None else dot(target - base, after - before)
 
     def state(self) -> dict[str, Any]:
         """Return those that wait, for a checkpoint."""

@@ -15,6 +15,7 @@ from halos.testing import tiny
 
 Vector = list[float]
 A = [1.0, 2.0, 3.0]  # curvatures
+ALL = {"probed": 1.0, "elementwise": True, "curvature": True}
 
 
 def bowl(size: int = 2, **changes: Any) -> dict[str, Any]:
@@ -64,22 +65,32 @@ class Typical:
     """C, by its definition."""
 
     def __init__(self) -> None:
-        self.steps: list[float] = []  # ‖step‖² / P
+        self.steps: list[Vector] = []
 
     def add(self, step: Vector) -> None:
-        self.steps.append(dot(step, step) / len(step))
+        self.steps.append(step)
 
-    def gap(self, d: Vector) -> Optional[float]:
+    def gaps(self, d: Vector) -> dict[str, Optional[float]]:
+        """‖d‖ / √P in units of C, and the mean of |d_j| in units of C_j, where there is one."""
         if norm(d) == 0.0:
-            return 0.0
-        n = len(self.steps)
-        if not n:
-            return None
-        e = sum(0.001 * 0.999 ** (n - 1 - i) * square for i, square in enumerate(self.steps))
-        return norm(d) / math.sqrt(len(d)) / math.sqrt(e / (1 - 0.999**n))
+            return {"gap": 0.0, "gap_elementwise": 0.0}
+        if not self.steps:
+            return {"gap": None, "gap_elementwise": None}
+        size = self.typical([dot(step, step) / len(step) for step in self.steps])
+        each = [self.typical([step[j] ** 2 for step in self.steps]) for j in range(len(d))]
+        several = [abs(x) / c for x, c in zip(d, each) if c]
+        return {
+            "gap": norm(d) / math.sqrt(len(d)) / size,
+            "gap_elementwise": sum(several) / len(several),
+        }
+
+    def typical(self, squares: list[float]) -> float:
+        n = len(squares)
+        e = sum(0.001 * 0.999 ** (n - 1 - i) * square for i, square in enumerate(squares))
+        return math.sqrt(e / (1 - 0.999**n))
 
 
-def distances(base: Vector, target: Vector, delta: Vector, gap: Optional[float]) -> dict[str, Any]:
+def distances(base: Vector, target: Vector, delta: Vector, typical: Typical) -> dict[str, Any]:
     """What a line says of d and Δ."""
     d = add(target, base, -1.0)
     return {
@@ -88,7 +99,7 @@ def distances(base: Vector, target: Vector, delta: Vector, gap: Optional[float])
         "drift_by_norm": norm(d) / norm(target) if norm(target) else None,
         "drift_by_delta": norm(d) / norm(delta),
         "drift_rms": norm(d) / math.sqrt(len(d)),
-        "gap": gap,
+        **typical.gaps(d),
         "delta_norm": norm(delta),
         "redundancy": cos(delta, times(-1.0, d)),
     }
@@ -102,6 +113,7 @@ def staleness(base: Vector, target: Vector, steps: int) -> dict[str, Any]:
         "staleness_cosine": cos(delta, fresh),
         "noise_floor": 0.0,
         "loss_change": loss(target) - loss(base),
+        "curvature": sum(a * (t - b) ** 2 for a, b, t in zip(A, base, target)),
     }
 
 
@@ -126,7 +138,7 @@ def test_diloco_weighted_by_unequal_steps(drifting: Any) -> None:
             policy={"name": "diloco", "outer": {"name": "nesterov", "lr": 0.5, "momentum": 0.5}},
             budget={"local_steps": 9},
         ),
-        probed=1.0,
+        **ALL,
     )
     theta, outer = [0.0, 0.0], Nesterov()
     assert len(lines) == 6
@@ -135,7 +147,7 @@ def test_diloco_weighted_by_unequal_steps(drifting: Any) -> None:
         mean = add(times(2 / 3, first), second, 1 / 3)
         for index, (delta, steps) in enumerate([(first, 2), (second, 1)]):
             line = lines[2 * round + index]
-            same(line, distances(theta, theta, delta, 0.0))
+            same(line, distances(theta, theta, delta, Typical()))
             same(
                 line,
                 {
@@ -163,7 +175,7 @@ def test_one_step_delay_with_momentum_that_is_no_multiple_of_the_difference(drif
             policy={"name": "one_step_delay", "outer": {"name": "nesterov", "lr": 0.5, "momentum": 0.5}},
             budget={"local_steps": 12},
         ),
-        probed=1.0,
+        **ALL,
     )
     thetas, outer, typical = [[0.0, 0.0]], Nesterov(), Typical()
     assert len(lines) == 8
@@ -172,7 +184,7 @@ def test_one_step_delay_with_momentum_that_is_no_multiple_of_the_difference(drif
         first, second = trained(base, 2), trained(base, 1)
         for index, (delta, steps) in enumerate([(first, 2), (second, 1)]):
             line = lines[2 * round + index]
-            same(line, distances(base, target, delta, typical.gap(add(target, base, -1.0))))
+            same(line, distances(base, target, delta, typical))
             same(
                 line,
                 {
@@ -186,7 +198,13 @@ def test_one_step_delay_with_momentum_that_is_no_multiple_of_the_difference(drif
             )
             same(line["probe"], {**staleness(base, target, steps), "stepped_loss": None})
             (way,) = line["end_to_end"]
-            same(way, {key: line[key] for key in ("drift", "gap", "steps", "tree_distance", "drift_by_norm")})
+            same(
+                way,
+                {
+                    key: line[key]
+                    for key in ("drift", "gap", "gap_elementwise", "steps", "tree_distance", "drift_by_norm")
+                },
+            )
         after = outer.step(target, times(0.5, add(first, second)))
         typical.add(add(after, target, -1.0))
         thetas.append(after)
@@ -200,7 +218,7 @@ def test_eager_among_three(drifting: Any) -> None:
             policy={"name": "eager_diloco", "outer": {"name": "nesterov", "lr": 0.5, "momentum": 0.5}},
             budget={"local_steps": 18},
         ),
-        probed=1.0,
+        **ALL,
     )
     rounds, steps = 3, [3, 2, 1]
     replicas, outers = [[[0.0, 0.0]] for _ in range(3)], [Nesterov() for _ in range(3)]
@@ -221,7 +239,7 @@ def test_eager_among_three(drifting: Any) -> None:
             version = max(0, index - 1)  # of the global model, which the base is nearest to
             since = 6 * (index - version)
             apart = steps[m] * (index - version)
-            same(line, distances(base, target, several[m], typical.gap(add(target, base, -1.0))))
+            same(line, distances(base, target, several[m], typical))
             same(
                 line,
                 {
@@ -243,7 +261,7 @@ def test_eager_among_three(drifting: Any) -> None:
         deltas.append([trained(replicas[m][-1], steps[m]) for m in range(3)])
         for m in range(3):
             line, delta, base = next(at), deltas[-1][m], replicas[m][-1]
-            same(line, distances(base, base, delta, 0.0))
+            same(line, distances(base, base, delta, Typical()))
             same(
                 line,
                 {
@@ -287,7 +305,7 @@ def test_overlap_with_momentum(drifting: Any) -> None:
             policy={"name": "overlap_local_sgd", "pullback": alpha, "momentum": beta},
             budget={"local_steps": 12},
         ),
-        probed=1.0,
+        **ALL,
     )
     x, v, z, steps = [[0.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[0.0, 0.0]], [2, 1]
     typical = Typical()
@@ -297,7 +315,7 @@ def test_overlap_with_momentum(drifting: Any) -> None:
         several = [trained(x[m], steps[m]) for m in range(2)]
         for m in range(2):
             line = lines[2 * round + m]
-            same(line, distances(x[m], target, several[m], typical.gap(add(target, x[m], -1.0))))
+            same(line, distances(x[m], target, several[m], typical))
             same(
                 line,
                 {
@@ -348,7 +366,7 @@ def test_async_with_delayed_nesterov(drifting: Any) -> None:
             policy={"name": "async_local_sgd", "outer": DELAYED},
             budget={"local_steps": 16},
         ),
-        probed=1.0,
+        **ALL,
     )
     # Jobs of 2 s and of 4.44 s: arrivals at 2, 4, 4.44, 6, 8, 8.89, 10, 12.
     order = [0, 0, 1, 0, 0, 1, 0, 0]
@@ -357,7 +375,7 @@ def test_async_with_delayed_nesterov(drifting: Any) -> None:
     for version, (worker, line) in enumerate(zip(order, lines)):
         base, target = thetas[began[worker]], thetas[-1]
         delta = trained(base, 2)
-        same(line, distances(base, target, delta, typical.gap(add(target, base, -1.0))))
+        same(line, distances(base, target, delta, typical))
         age = version - began[worker]
         momentum, state = outer.m, (outer.m, outer.gathered, outer.count)
         after = outer.step(target, delta)
@@ -397,7 +415,7 @@ def test_halos_over_several_exchanges(drifting: Any) -> None:
             },
             budget={"local_steps": 10},
         ),
-        probed=1.0,
+        **ALL,
     )
     # Jobs of 1 s and of 2.22 s: arrivals 1, 2, 2.22, 3, 4, 4.44, 5, 6, 6.67, 7, 8, 8.89.
     at = iter(lines)
@@ -412,7 +430,7 @@ def test_halos_over_several_exchanges(drifting: Any) -> None:
     for worker in [0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1]:
         line, base, target = next(at), start[worker], local[worker]
         delta = trained(base, 1)
-        same(line, distances(base, target, delta, own[worker].gap(add(target, base, -1.0))))
+        same(line, distances(base, target, delta, own[worker]))
         same(
             line,
             {
@@ -435,7 +453,7 @@ def test_halos_over_several_exchanges(drifting: Any) -> None:
         if len(waiting[worker]) == 2:
             line, base, target = next(at), theta[taken[worker]], theta[-1]
             delta = add(merged[worker], local[worker], -1.0)
-            same(line, distances(base, target, delta, typical.gap(add(target, base, -1.0))))
+            same(line, distances(base, target, delta, typical))
             since = contains[-1] - contains[taken[worker]]
             same(
                 line,
@@ -461,7 +479,7 @@ def test_halos_over_several_exchanges(drifting: Any) -> None:
                         "drift_rms": norm(d) / math.sqrt(2),
                         "drift_by_norm": norm(d) / norm(target) if norm(target) else None,
                         "drift_by_delta": norm(d) / norm(trained(began, 1)),
-                        "gap": typical.gap(d),
+                        **typical.gaps(d),
                         "ancestor": initial,
                         "steps": contains[-1] - contains[version],
                     },
@@ -496,7 +514,7 @@ def test_streaming_is_measured_fragment_by_fragment_and_the_whole_model_end_to_e
             },
             budget={"local_steps": 12},
         ),
-        probed=1.0,
+        **ALL,
     )
     pieces = [slice(0, 1), slice(1, 3)]
     outers, whole = [Nesterov(size=1), Nesterov(size=2)], Typical()
@@ -516,7 +534,7 @@ def test_streaming_is_measured_fragment_by_fragment_and_the_whole_model_end_to_e
         for m in range(2):
             for index, (stop, began, since, _) in enumerate(several):
                 line = next(at)
-                same(line, distances(target[piece], target[piece], delta, 0.0))
+                same(line, distances(target[piece], target[piece], delta, Typical()))
                 same(
                     line,
                     {
@@ -540,7 +558,7 @@ def test_streaming_is_measured_fragment_by_fragment_and_the_whole_model_end_to_e
                         "drift_by_norm": norm(d) / norm(target),
                         "drift_by_delta": norm(d) / norm(trained(began, 1)),
                         "drift_rms": norm(d) / math.sqrt(3),
-                        "gap": whole.gap(d),
+                        **whole.gaps(d),
                         "steps": contains[-1] - contains[since],
                         "ancestor": stop == 1,
                     },
@@ -583,6 +601,7 @@ def test_the_gap_of_a_fragment_is_in_steps_of_that_fragment(drifting: Any) -> No
             budget={"local_steps": 12},
         ),
         probed=0.0,
+        elementwise=True,
     )
     # Fragment {1, 2} is sent after steps 1, 3 and 5, fragment {0} after 2, 4 and 6. M = 2 and SGD of rate 1: a sync
     # takes ½ Δ and the ½ Δ' of the one before.
@@ -609,7 +628,7 @@ def test_the_gap_of_a_fragment_is_in_steps_of_that_fragment(drifting: Any) -> No
         typical = Typical()
         for step in steps[: before[0] + 1]:
             typical.add(step)
-        assert line["gap"] == pytest.approx(typical.gap(steps[before[0]]))
+        same(line, typical.gaps(steps[before[0]]))
         seen += 1
     assert seen == 4  # {0}: one sync, {1, 2}: one, of two workers; what comes at the end is left out
 

@@ -18,7 +18,7 @@ from halos.testing.conformance import ObserverConformance
 
 from .conftest import begin, lines
 
-ALL = {"probed": 1.0, "shift": True, "blocks": True}
+ALL = {"probed": 1.0, "shift": True, "blocks": True, "elementwise": True, "curvature": True}
 ONE = {"dtype": "float64", "size": 1}
 ADAM = {"optimizer": {"name": "adamw", "lr": 0.05, "betas": [0.9, 0.5], "weight_decay": 0.0}}
 
@@ -69,7 +69,7 @@ def test_killed_and_resumed_the_lines_are_those_of_a_run_never_interrupted(polic
         **LANGUAGE,
         policy=POLICIES[policy],
         budget={"local_steps": 32},
-        observers={"extra": {"drift": {"probed": 0.3, "shift": True}}},
+        observers={"extra": {"drift": {"probed": 0.3, "shift": True, "elementwise": True, "curvature": True}}},
         checkpoint={"every_minutes": None, "every_local_steps": 4},
     )
     plugins = [str(tmp_path / "killer.py")]
@@ -77,6 +77,7 @@ def test_killed_and_resumed_the_lines_are_those_of_a_run_never_interrupted(polic
     assert begin(whole, sections, (), plugins) == 0
     expected, curves = (whole / "drift.jsonl").read_bytes(), points(whole)
     assert sum(b'"kl": 0' in line or b'"kl": ' in line for line in expected.splitlines()) > 0
+    assert b'"gap_elementwise": ' in expected and b'"curvature": ' in expected
     for at in (7, 13):
         folder = tmp_path / f"killed{at}"
         child = os.fork()
@@ -118,6 +119,101 @@ def test_a_file_that_was_changed_is_refused(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert main(["--resume", str(folder), "budget.local_steps=16"]) == 2
     assert "drift.jsonl is not what this run wrote" in capsys.readouterr().err
+
+
+# Turned on late
+
+
+def test_turned_on_late_it_says_once_from_when_it_counts_and_then_is_as_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HALoS: jobs of 2 s and 4.44 s, three an exchange, so at 6 s and 12 s, where two of the slower worker's wait."""
+    cluster = {"regions": [{"workers": [1.0]}, {"workers": [0.45]}]}
+    sections = tiny(**LANGUAGE, cluster=cluster, policy=POLICIES["halos"], budget={"local_steps": 12})
+    late, whole = tmp_path / "late", tmp_path / "whole"
+    observers = {"extra": {"drift": {**ALL, "elementwise": False}}}
+    assert begin(whole, {**sections, "observers": observers, "budget": {"local_steps": 32}}) == 0
+    assert begin(late, sections) == 0
+    commits = [json.loads(line) for line in (late / "commits.jsonl").read_text(encoding="utf-8").splitlines()]
+    ended, missed = commits[-1]["time"], sum(len(commit["contributions"]) for commit in commits)
+    options = json.dumps(observers["extra"]["drift"])
+    caplog.clear()
+    assert main(["--resume", str(late), "budget.local_steps=32", f"observers.extra.drift={options}"]) == 0
+    expected = lines(whole)
+    said = caplog.text
+    caplog.clear()
+    assert said.count("observers.extra.drift") == 1 and ended == 12.0
+    assert f"turned on at {ended:.6g} simulated seconds: lines, curves and means begin there" in said
+    assert f"without the {missed} contributions merged before;" in said
+    found, rest = lines(late), expected[missed:]
+    assert len(found) == len(rest) == summary(late)["contributions"] > 4
+    unknown = 0
+    for line, other in zip(found, rest):
+        for key in ("gap", "steps", "versions", "tree_distance", "drift", "merges"):
+            assert line[key] == other[key], key
+        unknown += known_or_null(line, other)
+    assert found[-1] == rest[-1] and unknown > 0
+    # From its own checkpoints it goes on as ever, and says nothing any more.
+    assert main(["--resume", str(late), "budget.local_steps=48"]) == 0
+    assert "observers.extra.drift" not in caplog.text
+    assert lines(late)[: len(found)] == found and len(lines(late)) > len(found)
+
+
+def known_or_null(found: Any, expected: Any) -> int:
+    """How many numbers are null that are known in a run that was watched from its start; none may be another."""
+    if found is None and expected is not None:
+        return 1
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        return sum(known_or_null(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return sum(known_or_null(*pair) for pair in zip(found, expected, strict=True))
+    assert found == expected
+    return 0
+
+
+def test_typical_steps_of_elements_begin_when_they_are_wanted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One parameter, two workers one after the other: the only typical step is then that of the server since."""
+    policy = {"name": "async_local_sgd", "outer": {"name": "sgd", "lr": 0.5}}
+    sections = tiny(model=ONE, policy=policy, observers={"extra": {"drift": {}}})
+    folder = tmp_path / "run"
+    assert begin(folder, sections) == 0
+    commits = (folder / "commits.jsonl").read_text(encoding="utf-8").splitlines()
+    caplog.clear()
+    more = ["budget.local_steps=16", "observers.extra.drift.elementwise=true"]
+    assert main(["--resume", str(folder), *more]) == 0
+    said = caplog.text
+    caplog.clear()
+    assert said.count("observers.extra.drift") == 1 and "drift.elementwise: turned on at 4 simulated seconds" in said
+    steps: list[float] = []
+    moves = [json.loads(line) for line in (folder / "commits.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = lines(folder)
+    assert all("gap_elementwise" not in line for line in found[: len(commits)])
+    for line, commit in list(zip(found, moves))[len(commits) :]:
+        n, expected = len(steps), None if line["drift"] else 0.0
+        if line["drift"] and n:
+            squares = sum(0.001 * 0.999 ** (n - 1 - i) * each**2 for i, each in enumerate(steps))
+            expected = pytest.approx(line["drift"] / math.sqrt(squares / (1 - 0.999**n)))
+        assert line["gap_elementwise"] == expected
+        steps.append(commit["step_norm"])
+    assert len(steps) == 4 and line["gap_elementwise"] != pytest.approx(line["gap"])
+
+
+def test_a_timing_run_that_drift_is_turned_on_in_later_is_complete(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is computed again from its beginning, which takes no longer."""
+    sections = tiny(executor={"name": "timing"}, policy={"name": "halos", "local_updates": 2})
+    late, whole = tmp_path / "late", tmp_path / "whole"
+    observers = {"extra": {"drift": {}}}
+    assert begin(whole, {**sections, "observers": observers, "budget": {"local_steps": 16}}) == 0
+    assert begin(late, sections) == 0
+    caplog.clear()
+    assert main(["--resume", str(late), "budget.local_steps=16", "observers.extra.drift={}"]) == 0
+    assert "observers.extra.drift" not in caplog.text
+    assert lines(late) == lines(whole)
 
 
 # What is not known

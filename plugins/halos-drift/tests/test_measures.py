@@ -8,6 +8,7 @@ import pytest
 import torch
 from halos_drift.measures import (
     Together,
+    TypicalElements,
     TypicalStep,
     cosine,
     divergences,
@@ -102,6 +103,28 @@ def test_the_typical_step_is_an_average_without_its_bias() -> None:
     still = TypicalStep()
     still.add(0.0, 4)
     assert still.gap(1.0, 4) is None  # no step that moved: nothing to compare with
+
+
+def test_the_typical_step_of_each_element_is_its_own() -> None:
+    typical = TypicalElements()
+    assert typical.gap(vector(1.0, 1.0, 1.0)) is None
+    typical.add(vector(3.0, 0.0, -4.0))  # of one step, C_j is its size: 3, 0 and 4
+    assert typical.gap(vector(6.0, 5.0, -4.0)) == pytest.approx((6 / 3 + 4 / 4) / 2, rel=1e-12)  # who stood is no one
+    typical.add(vector(1.0, 2.0, 0.0))  # e_j = .001 · (.999 · 9 + 1, 4, .999 · 16), over 1 − .999² = .001 · 1.999
+    c = [math.sqrt(each / 1.999) for each in (9.991, 4.0, 15.984)]
+    expected = (6 / c[0] + 5 / c[1] + 4 / c[2]) / 3
+    assert typical.gap(vector(6.0, 5.0, -4.0)) == pytest.approx(expected, rel=1e-12)
+    still = TypicalElements()
+    still.add(vector(0.0, 0.0))
+    assert still.gap(vector(1.0, 0.0)) is None
+
+
+def test_elements_are_counted_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Steps of 1, …, 7 and a distance of 2 in each: 2 · (1 + 1/2 + … + 1/7) / 7, however they are cut.
+    monkeypatch.setattr("halos_drift.measures.BLOCK", 3)
+    typical = TypicalElements()
+    typical.add(torch.arange(1.0, 8.0))
+    assert typical.gap(torch.full((7,), 2.0)) == pytest.approx(2 * sum(1 / n for n in range(1, 8)) / 7, rel=1e-12)
 
 
 def together(*vectors: torch.Tensor) -> Together:

@@ -195,6 +195,9 @@ class Dropping:
     def __init__(self) -> None:
         self.latest = -1
 
+    def remember(self, wanted: Any) -> Any:
+        return self.recall
+
     def recall(self, update: Any) -> dict[str, Any]:
         self.latest = update.id
         return {}
@@ -209,7 +212,7 @@ class Dropping:
 def test_what_is_dropped_is_not_kept() -> None:
     layout = Layout({"theta": (1,)})
     probing, probes = Probing(1.0, 0, 1, False), Dropping()
-    probing._probes, probing._layout = probes, layout  # type: ignore[assignment]
+    assert probing.prepare(probes, layout)  # type: ignore[arg-type]
     params = Params(layout, torch.zeros(1))
     for id in range(5):
         probing.update(Update(id, 0, 0, params, params, 1, 0.0, 1.0, 0, (0, 1), 0, (), (), (0.0, 1.0)))

@@ -319,6 +319,7 @@ def on_commit(commit):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_is_one_there_and_has_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
     Path("killed.py").write_text(KILLED)
@@ -442,6 +443,7 @@ def service_of(process: subprocess.Popen[str]) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes there")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_its_process_ends_with_the_run(number: int, code: int) -> None:
