@@ -140,7 +140,7 @@ def test_a_claim_is_run_judged_recorded_and_written(place: Path) -> None:
     assert target["of"] == {"1": pytest.approx(3.0), "2": pytest.approx(3.0)}
     assert early["of"]["1"] == pytest.approx(1 / 8)
     page = (place / "claims.md").read_text()
-    assert "1 claims: 1 does not hold." in page, "three halves as long is not 2.9 times"
+    assert "Of 1 claims: 1 do not hold." in page, "three halves as long is not 2.9 times"
     assert "| Half as far is too short. *Eq. 1* | 81 thousandths (second-hand: no agreement" in page
     assert (
         "final_loss: lr 0.5 − lr 1: +0.081 (+0.081 to +0.081, 2 seeds)<br>seconds@loss=+0.1: lr 0.5 / lr 1: 1.5" in page
@@ -151,7 +151,7 @@ def test_a_claim_is_run_judged_recorded_and_written(place: Path) -> None:
 def test_numbers_of_other_settings_are_not_those_of_the_claim(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "papers/0000.00000/base.yaml").write_text(yaml.safe_dump({**TINY, "budget": {"local_steps": 8}}))
     assert command(place, "--report-only") == 0
-    assert "1 claims: 1 not measured." in (place / "claims.md").read_text()
+    assert "Of 1 claims: 1 not measured." in (place / "claims.md").read_text()
     bounds = yaml.safe_load((place / "papers/0000.00000/claims.yaml").read_text())
     bounds["claims"][0]["checks"][1]["between"] = [1.4, 1.6]
     (place / "papers/0000.00000/base.yaml").write_text(yaml.safe_dump(TINY))

@@ -60,8 +60,9 @@ def table(claims: Sequence[Claim], recorded: Recorded) -> str:
 def summed(claims: Sequence[Claim], recorded: Recorded) -> str:
     """How many claims hold."""
     found = [judged(claim, recorded)[0] for claim in claims]
-    counts = [f"{found.count(each)} {each}" for each in (HOLDS, CONTRADICTED, UNDECIDED, MISSING) if each in found]
-    return f"{len(claims)} claims: {', '.join(counts)}."
+    said = {HOLDS: "hold", CONTRADICTED: "do not hold", UNDECIDED: "undecided", MISSING: "not measured"}
+    counts = [f"{found.count(each)} {words}" for each, words in said.items() if each in found]
+    return f"Of {len(claims)} claims: {', '.join(counts)}."
 
 
 def _number(check: Check, found: Optional[Paired]) -> str:
@@ -75,7 +76,9 @@ def _number(check: Check, found: Optional[Paired]) -> str:
 
 
 def _bounds(check: Check) -> str:
-    low, high = ("" if each is None else f"{each:+g}" if check.minus else f"{each:g}" for each in check.between)
+    low, high = (
+        "" if each is None else f"{each:+g}" if check.minus and each else f"{each:g}" for each in check.between
+    )
     return f"{low} to {high}" if low and high else f"≥ {low}" if low else f"≤ {high}" if high else "–"
 
 

@@ -49,6 +49,9 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
         "lost": simulation.faults.lost(),
         "data": {**data, "epochs": dealt / data["train_samples"]} if "train_samples" in data else data,
         "goodput": tally.goodput(simulation.now),
+        "expected_goodput": tally.expected_goodput(
+            simulation.now, ledger.dropped_seconds, ledger.pending_seconds, running
+        ),
         "policy_report": _own(config.policy, "report", "policy_report", finished),
         "observers": {
             name: _own(observer, "summary", f"observers.{name}", finished)

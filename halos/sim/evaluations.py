@@ -10,7 +10,7 @@ from halos.errors import ConfigError, Diverged, did_you_mean, shown
 from halos.sim.clock import Clock
 from halos.sim.jobs import Jobs
 from halos.sim.ledger import Ledger
-from halos.sim.limits import LOCAL_SERVERS, WORKERS
+from halos.sim.limits import FIRST_WORKER, LOCAL_SERVERS, WORKERS
 from halos.sim.listeners import Listeners
 from halos.sim.parts import Parts
 from halos.sim.servers import Servers
@@ -20,7 +20,7 @@ from halos.values.records import GLOBAL, Evaluation
 from halos.values.rounding import latest
 
 Measures = dict[str, dict[str, float]]  # by set, the loss and other means
-KNOWN = (GLOBAL, LOCAL_SERVERS, WORKERS)
+KNOWN = (GLOBAL, LOCAL_SERVERS, WORKERS, FIRST_WORKER)
 
 
 class Evaluations:
@@ -59,7 +59,7 @@ class Evaluations:
         for name in self.of:
             if name not in known:
                 raise ConfigError("of", f"{shown(name)} is none of {', '.join(known)}{did_you_mean(name, known)}")
-        self._jobs.keep_places(WORKERS in self.of and WORKERS not in self.offered)
+        self._jobs.keep_places(any(name in self.of and name not in self.offered for name in (WORKERS, FIRST_WORKER)))
 
     def now(self, again: bool = True) -> Optional[dict[str, float]]:
         """Evaluate all models; return the global one's losses by set, None if that is not evaluated.
@@ -149,5 +149,7 @@ class Evaluations:
             if self._mean is None or self._mean[0] != serials:
                 self._mean = serials, several[0] if len(set(serials)) == 1 else mean(several)
             yield name, self._mean[1]
+        elif name == FIRST_WORKER:
+            yield name, self._jobs.places(self._servers.initial)[0]
         else:
             yield GLOBAL, self._servers.main.params

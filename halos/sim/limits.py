@@ -16,7 +16,8 @@ from halos.sim.ledger import Ledger
 logger = logging.getLogger(__name__)
 
 GENEROUS = 4  # times the budget: what may be trained before it is asked whether anything comes of it
-LOCAL_SERVERS, WORKERS = "local_servers", "workers"  # what `evaluate.of` may name beside the global model
+# What `evaluate.of` may name beside the global model.
+LOCAL_SERVERS, WORKERS, FIRST_WORKER = "local_servers", "workers", "first_worker"
 FIRST_ROUND = 64  # jobs per worker before that is asked at all
 
 
@@ -80,8 +81,8 @@ class EvaluateOptions:
     # happened; null: none. Both intervals at once are fine.
     every_seconds: Optional[float] = None
     # `global`; `local_servers`, each by its name, from its first commit on; `workers`, the mean of the parameters where
-    # each last was (where it began, if it is training); a name that the policy offers. A policy that has no such models
-    # goes without. null: `global`, and what the policy offers.
+    # each last was (where it began, if it is training); `first_worker`, those of worker 0 alone; a name that the policy
+    # offers. A policy that has no such models goes without. null: `global`, and what the policy offers.
     of: Optional[list[str]] = None
     # Beside the data's own tail, which is called `validation`: `{wiki: {name: text, path: wiki}}`; of each, its
     # `validation_samples`. What makes a loss (`sequence_length` and the like) is as in `data`, unless said otherwise.

@@ -5,6 +5,7 @@ A local step of 0.1 takes θ a tenth of the way to 1, so that after t of them fr
 
 from __future__ import annotations
 
+import re
 from typing import Any, Optional
 
 import pytest
@@ -81,7 +82,7 @@ def test_a_run_that_trains_nothing_is_not_evaluated_for_ever() -> None:
     assert timing(body, evaluate={"every_seconds": 1e-3, "of": ["global", "workers"]}).evaluations == []
 
 
-def test_the_workers_mean_is_of_where_each_last_was() -> None:
+def test_the_workers_mean_is_of_where_each_last_was_and_the_first_worker_by_itself_where_that_was() -> None:
     # The fast one's 2 steps take 2 s, the slow one's 4 s. The fast one brings 0.19 at 2 s and goes on from there; the
     # slow one began from 0. At 4 s the slow one's 0.19 is added, 0.38, from which it goes on, and then the fast one's
     # 0.1539.
@@ -91,14 +92,15 @@ def test_the_workers_mean_is_of_where_each_last_was() -> None:
             cluster=FAST_AND_SLOW,
             policy=ASYNC,
             budget={"local_steps": 6},
-            evaluate={"every_seconds": 3.0, "of": ["global", "workers"]},
+            evaluate={"every_seconds": 3.0, "of": ["global", "workers", "first_worker"]},
         )
     )
     assert evaluated(run) == [(0.0, 1.0), (3.0, 0.81), (4.0, 1 - 0.5339)]
     # At the start both are where the model is; at 3 s at 0.19 and 0; at 4 s the fast one has come to 0.3439.
     means = [(0.0, 1.0), (3.0, 1 - (0.19 + 0.0) / 2), (4.0, 1 - (0.3439 + 0.38) / 2)]
     assert evaluated(run, "workers") == means
-    assert [each.of for each in run.evaluations] == ["global", "workers"] * 3
+    assert evaluated(run, "first_worker") == [(0.0, 1.0), (3.0, 1 - 0.19), (4.0, 1 - 0.3439)]  # the fast one
+    assert [each.of for each in run.evaluations] == ["global", "workers", "first_worker"] * 3
 
 
 def test_local_servers_are_evaluated_by_name_from_their_first_commit_on() -> None:
@@ -164,8 +166,8 @@ def test_a_model_that_the_policy_offers_is_evaluated_unless_it_is_left_out() -> 
 def test_a_model_that_nobody_has_is_refused_and_one_that_this_policy_lacks_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    said = r"^evaluate\.of: 'halv' is none of global, local_servers, workers, half \(did you mean 'half'\?\)$"
-    with pytest.raises(ConfigError, match=said):
+    said = "evaluate.of: 'halv' is none of global, local_servers, workers, first_worker, half (did you mean 'half'?)"
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
         record(tiny(evaluate={"of": ["global", "halv"]}), policy=Offering())
     run = record(tiny(evaluate={"of": ["global", "local_servers"]}))
     assert {each.of for each in run.evaluations} == {"global"}
