@@ -72,7 +72,8 @@ def parser() -> Parser:
         type=parts,
         default=[],
         metavar="TOPIC,TOPIC",
-        help="only these: losses, differences, targets, cost, work, staleness, front",
+        help="only these: losses, differences, targets, cost, work, staleness, front; MEASURE:KEY is one measure, the "
+        "key's values side by side",
     )
     made.add_argument("--wall", action="store_true", help="also the real seconds that runs took")
     made.add_argument("--csv", type=path, metavar="FILE", help="all numbers, unrounded, a row per run and measure")

@@ -44,6 +44,8 @@ class Comparison:
         remarks: list[str] = []
         first = next((group for group in groups if against.get(group.label) is group), groups[0])
         barred = obstacles(groups, first)
+        count = sum(len(group.runs) for group in groups)
+        all_alike = count == len(barred) > 1 and len({*barred.values()}) == 1
         curves: dict[str, dict[int, Curve]] = {}
         for group in groups:
             runs = {seed: run for seed, run in group.runs.items() if run.folder not in barred}
@@ -51,7 +53,9 @@ class Comparison:
             for run in group.runs.values():
                 state = progress(run)
                 remarks += [f"{from_here(run.folder)}: {state}"] if state else []
-                remarks += [f"{from_here(run.folder)}: {barred[run.folder]}"] if run.folder in barred else []
+                alone = run.folder in barred and not all_alike
+                remarks += [f"{from_here(run.folder)}: {barred[run.folder]}"] if alone else []
+        remarks += [f"each of the {count} runs: {next(iter(barred.values()))}"] if all_alike else []
         measures = {
             group.label: {seed: measured(run, prices, wall) for seed, run in group.runs.items()} for group in groups
         }
@@ -124,6 +128,10 @@ class Comparison:
             else:
                 spent[seed] = {name: float(values[row]) for name, values in curve.spent.items()}
         return Reached(spent, tuple(missed), tuple(running))
+
+    def names(self, group: Group) -> list[str]:
+        """The measures that the group's runs have."""
+        return list(dict.fromkeys(name for run in self.measures[group.label].values() for name in run))
 
     def measure(self, group: Group, name: str) -> dict[int, float]:
         """What the group's runs came to, where it is known; a final loss only where it can be compared."""

@@ -37,6 +37,7 @@ def measured(run: RunRecords, prices: Optional[Prices], wall: bool = False) -> d
         **({"dollars": math.nan if sent is None else prices.dollars(run, sent)} if prices else {}),
         **{f"{name}_share": _mean([worker.get(name) for worker in workers]) for name in SHARES},
         "goodput": _number(summary.get("goodput")),
+        "expected_goodput": _number(summary.get("expected_goodput")),
         **_ways("staleness", summary),
         **_ways("drift", summary),
         "hop_drift_in_updates": drifts(run, "hop").mean,

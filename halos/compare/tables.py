@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from halos.compare.amounts import Amounts
 from halos.compare.comparable import losses_known
 from halos.compare.comparison import Comparison
 from halos.compare.curve import STRAIGHT
 from halos.compare.groups import Group
+from halos.compare.pivot import SEPARATOR, pivoted
 from halos.compare.scale import UNKNOWN, Scale, amount
 from halos.compare.statistics import Paired, Spread, ratio
 from halos.compare.targets import Target
@@ -38,7 +40,7 @@ def tables(
 ) -> list[Table]:
     """Those of these topics, in this order (none given: all there are); those that would be empty are left out.
 
-    UserError for a topic that there is not.
+    A topic `MEASURE:KEY` is a pivot. UserError for a topic that there is not.
     """
     made: dict[str, Callable[[], list[Table]]] = {
         "losses": lambda: [losses(comparison, each) for each in at],
@@ -50,8 +52,12 @@ def tables(
         "front": lambda: [front(comparison)],
     }
     for topic in topics:
-        if topic not in made:
-            raise UserError(f"--tables: {topic!r} is none of {', '.join(made)}{did_you_mean(topic, made)}")
+        if SEPARATOR in topic:
+            made[topic] = partial(lambda topic: [pivot(comparison, topic)], topic)
+        elif topic not in made:
+            raise UserError(
+                f"--tables: {topic!r} is none of {', '.join(made)}, nor MEASURE:KEY{did_you_mean(topic, made)}"
+            )
     return [table for topic in topics or made for table in made[topic]() if table.rows]
 
 
@@ -200,6 +206,7 @@ def work(comparison: Comparison) -> Table:
         ("lost_steps", "steps", "lost"),
         ("commits", "steps", "global commits"),
         ("goodput", "%", "goodput"),
+        ("expected_goodput", "%", "expected goodput"),
     ]
     return _measures(comparison, "Work per run, mean over seeds", columns)
 
@@ -219,6 +226,13 @@ def staleness(comparison: Comparison) -> Table:
         "drift in parameters, and in units of the update's own ‖Δ‖; docs/measures.md",
     )
     return _measures(comparison, "Staleness and drift, mean over seeds", columns, notes)
+
+
+def pivot(comparison: Comparison, topic: str) -> Table:
+    """One measure, the values of one key side by side: `MEASURE:KEY`."""
+    title, heads, rows = pivoted(comparison, topic)
+    several = any(len(group.runs) > 1 for group in comparison.groups)
+    return Table(title, heads, rows, (SPREAD,) if several else ())
 
 
 def front(comparison: Comparison) -> Table:

@@ -60,7 +60,7 @@ def _values(
         reached = comparison.reaching(group, target)
         for kind in SPENT:
             yield f"{kind}@loss={target.key}", {**reached.of(kind), **dict.fromkeys(reached.missed, math.nan)}
-    for name in dict.fromkeys(name for run in comparison.measures[group.label].values() for name in run):
+    for name in comparison.names(group):
         yield name, comparison.measure(group, name)
 
 

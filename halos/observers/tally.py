@@ -101,6 +101,23 @@ class Tally:
         """Useful compute over allocated compute: seconds of computing what was committed, over workers · seconds."""
         return self._useful / (len(self._workers) * now) if now > 0 else None
 
+    def expected_goodput(
+        self, now: float, dropped: float, pending: float, running: Iterable[CutShort] = ()
+    ) -> Optional[float]:
+        """Goodput, if of what the end left undecided the same share had been committed as of what was decided.
+
+        `dropped` and `pending` are the seconds of computing what was dropped, and what had arrived and may still have
+        been committed; `running` are the jobs under way, of which counts what was computed until `now`. None if nothing
+        was decided, but something is undecided.
+        """
+        goodput, decided = self.goodput(now), self._useful + dropped
+        for job in running:
+            if job.lost > now:
+                pending += max(0.0, min(now, job.until) - job.computes)
+        if goodput is None or not pending:
+            return goodput
+        return goodput + pending / (len(self._workers) * now) * self._useful / decided if decided else None
+
     def finish(
         self,
         now: float,

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any, Union
 
-from halos.errors import Diverged, Lost, UserError
+from halos.errors import Died, Diverged, Lost, UserError
 from halos.observers.lines import plain
 from halos.observers.tally import Tally
 from halos.plugins.optional import call, has
@@ -49,6 +49,9 @@ def summarise(run: Run, tally: Tally, wall_seconds: float, finished: Union[bool,
         "lost": simulation.faults.lost(),
         "data": {**data, "epochs": dealt / data["train_samples"]} if "train_samples" in data else data,
         "goodput": tally.goodput(simulation.now),
+        "expected_goodput": tally.expected_goodput(
+            simulation.now, ledger.dropped_seconds, ledger.pending_seconds, running
+        ),
         "policy_report": _own(config.policy, "report", "policy_report", finished),
         "observers": {
             name: _own(observer, "summary", f"observers.{name}", finished)
@@ -66,7 +69,7 @@ def ended_by(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, Diverged):
         return f"{DIVERGED}{error}"
-    expected = isinstance(error, (UserError, Deadlock, Lost))
+    expected = isinstance(error, (UserError, Deadlock, Lost, Died))
     return f"failed: {error}" if expected else f"failed: {type(error).__name__}: {error}"
 
 

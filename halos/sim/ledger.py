@@ -15,18 +15,25 @@ class Ledger:
         self.committed = 0
         self.dropped = 0
         self.lost = 0  # dispatched, but the job never arrived: not among the trained
+        self.dropped_seconds = 0.0  # of computing what was dropped
         self._undelivered: set[int] = set()  # updates whose message was lost
-        self._open: dict[int, int] = {}  # update id → steps, of what is neither committed nor dropped
+        # By update id, of what is neither committed nor dropped: steps, and the seconds of computing them.
+        self._open: dict[int, tuple[int, float]] = {}
 
     @property
     def in_flight(self) -> int:
         """Local steps trained, but neither committed nor dropped."""
-        return sum(self._open.values())
+        return sum([steps for steps, _ in self._open.values()])
 
     @property
     def undelivered(self) -> int:
         """Local steps in flight whose message was lost, and that have not been committed or dropped since."""
-        return sum(self._open[id] for id in self._undelivered)
+        return sum([self._open[id][0] for id in self._undelivered])
+
+    @property
+    def pending_seconds(self) -> float:
+        """Seconds of computing what is in flight, but the undelivered."""
+        return sum([seconds for id, (_, seconds) in self._open.items() if id not in self._undelivered])
 
     def outstanding(self, update: int) -> bool:
         """Return whether an update (by id) has arrived and is neither committed nor dropped."""
@@ -39,23 +46,28 @@ class Ledger:
     def add(self, update: Update) -> None:
         """Count the steps of an update that has arrived as trained."""
         self.trained += update.steps
-        self._open[update.id] = update.steps
+        self._open[update.id] = update.steps, update.compute[1] - update.compute[0]
 
     def commit(self, updates: Iterable[Update]) -> None:
         """Count the updates' steps as committed. Raises RuntimeError for one that was committed or dropped before."""
-        self.committed += self._settle(updates, "committed")
+        self.committed += self._settle(updates, "committed")[0]
 
     def drop(self, updates: Iterable[Update]) -> None:
         """Count the updates' steps as dropped. Raises RuntimeError for one that was committed or dropped before."""
-        self.dropped += self._settle(updates, "dropped")
+        steps, seconds = self._settle(updates, "dropped")
+        self.dropped += steps
+        self.dropped_seconds += seconds
 
-    def _settle(self, updates: Iterable[Update], what: str) -> int:
-        steps = 0
+    def _settle(self, updates: Iterable[Update], what: str) -> tuple[int, float]:
+        """Return how many steps these are, and the seconds of computing them."""
+        steps, seconds = 0, 0.0
         for update in updates:
             if update.id not in self._open:
                 raise RuntimeError(
                     f"update {update.id} of worker {update.worker} is {what}, but it was committed or dropped before"
                 )
-            steps += self._open.pop(update.id)
+            its_steps, its_seconds = self._open.pop(update.id)
+            steps += its_steps
+            seconds += its_seconds
             self._undelivered.discard(update.id)
-        return steps
+        return steps, seconds

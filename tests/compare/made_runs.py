@@ -96,6 +96,7 @@ def write_run(
             "steps": {"trained": steps, "committed": steps, "dropped": 0, "in_flight": 0, "lost": 0},
             "data": {} if executor == "timing" else {"hash": corpus},
             "goodput": 0.5,
+            "expected_goodput": 0.625,
             "wall_seconds": 3.0,
             "finished": finished,
             **(summary or {}),

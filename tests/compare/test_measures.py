@@ -76,6 +76,7 @@ def test_what_a_summary_says_and_drift_in_units_of_the_updates(tmp_path: Path) -
         "idle_share": 0.125,
         "down_share": 0.0,
         "goodput": 0.5,
+        "expected_goodput": 0.625,
         "hop_staleness": 1.0,
         "hop_staleness_max": 2.0,
         "staleness": 1.5,
@@ -123,11 +124,13 @@ def test_a_run_still_going_is_as_far_as_its_records_are(tmp_path: Path) -> None:
 def test_what_timing_does_not_know_stays_unknown_and_wall_time_has_to_be_asked_for(tmp_path: Path) -> None:
     nothing = {"mean": None, "max": None}
     summary = {"drift": {"hop": nothing, "end_to_end": nothing}, "goodput": None, "staleness": None}
+    summary["expected_goodput"] = None
     timed = [{**update(7, 0.0), "delta_norm": None}]
     hollow = commit(1, "global", [{**share([7], 0.0, [(0, 0.0)]), "hop_drift": None}])
     folder = write_run(tmp_path / "run", [], executor="timing", summary=summary, updates=timed, commits=[hollow])
     found = measured(read(folder), None)
-    unknown = {"final_loss", "goodput", *(name for name in found if "drift" in name or "staleness" in name)}
+    ways = [name for name in found if "drift" in name or "staleness" in name]
+    unknown = {"final_loss", "goodput", "expected_goodput", *ways}
     assert {name for name, value in found.items() if math.isnan(value)} == unknown
     assert "wall_seconds" not in found
     assert measured(read(folder), None, wall=True)["wall_seconds"] == 3.0

@@ -147,8 +147,9 @@ def test_cost_work_and_staleness_are_means_over_seeds(tmp_path: Path) -> None:
         "quick": ("10.0", "8.00", "4.00", "62.5%", "25.0%", "12.5%"),
     }
     table = tables.work(found)
-    assert table.heads == ("", "tokens", "steps trained", "never committed", "global commits", "goodput")
-    assert cells(table)["quick"] == ("5,000", "500", "0", "2", "50.0%")
+    heads = ("", "tokens", "steps trained", "never committed", "global commits", "goodput", "expected goodput")
+    assert table.heads == heads
+    assert cells(table)["quick"] == ("5,000", "500", "0", "2", "50.0%", "62.5%")
     assert cells(tables.staleness(found))["quick"] == ("1.00", "1.50", "0.500", "0.750")
 
 
@@ -159,6 +160,16 @@ def test_what_never_happened_has_no_column_whoever_is_still_going(tmp_path: Path
     said = "runs that are not finished count as far as they came"
     assert tables.cost(found).notes == ("shares are of the workers' time", said)
     assert said in tables.work(found).notes and said not in tables.work(make(tmp_path / "done")).notes
+
+
+def test_a_pivot_is_a_topic(tmp_path: Path) -> None:
+    """The seeds end at 2 and 4, and at 2.3 and 4.3."""
+    found = make(tmp_path)
+    (work, pivot) = tables.tables(found, [], [], ["work", "final_loss:method"])
+    assert work.title == "Work per run, mean over seeds"
+    assert (pivot.title, pivot.heads) == ("Final loss", ("", "slow", "quick"))
+    assert pivot.rows == (("", "3.000 ± 1.414", "3.300 ± 1.414"),)
+    assert pivot.notes == ("mean ± sample standard deviation over seeds",)
 
 
 def test_the_front_says_by_whom(tmp_path: Path) -> None:

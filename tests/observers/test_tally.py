@@ -129,6 +129,24 @@ def test_goodput_is_the_compute_of_what_was_committed_over_all_workers_time():
     assert Tally(cluster(2)).goodput(0.0) is None
 
 
+def test_what_is_undecided_at_the_end_is_expected_to_come_to_what_was_decided():
+    """Three workers for 10 s: 7 s of computing were committed and 1 s was dropped, 4 s have arrived since."""
+    tally, committed = Tally(cluster(3)), [job(0, 0, 4), job(1, 0, 3)]
+    assert tally.expected_goodput(10.0, 0.0, 0.0) == 0.0
+    assert tally.expected_goodput(10.0, 0.0, 4.0) is None  # nothing was decided that would tell
+    assert tally.expected_goodput(10.0, 1.0, 4.0) == 0.0  # all of it was dropped
+    tally.on_commit(commit(committed))
+    assert tally.expected_goodput(10.0, 1.0, 0.0) == tally.goodput(10.0) == pytest.approx(7 / 30)
+    assert tally.expected_goodput(10.0, 1.0, 4.0) == pytest.approx((7 + 4 * 7 / 8) / 30)
+    running = [
+        CutShort(0, 9.0, 9.5, 12.0, inf),  # computes for half a second
+        CutShort(1, 5.0, 6.0, 9.0, 11.0),  # has computed for 3 s, and pushes: that it will be lost nobody knows yet
+        CutShort(2, 6.0, 7.0, 15.0, 8.0),  # was lost, though nobody has been told
+    ]
+    assert tally.expected_goodput(10.0, 1.0, 4.0, running) == pytest.approx((7 + 7.5 * 7 / 8) / 30)
+    assert Tally(cluster(3)).expected_goodput(0.0, 0.0, 0.0) is None
+
+
 def test_a_run_without_time_is_all_idle():
     assert shares(Tally(cluster(1)).finish(0.0), 0) == (0, 0, 1)
 

@@ -42,6 +42,17 @@ def test_the_summary_and_the_trace_say_what_was_lost(
     assert "8 committed, 4 lost" in said and "goodput 66.7%" in said and "2 jobs, 0 messages" in said
 
 
+def test_what_the_end_of_a_run_cuts_off_counts_as_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same until 5 s: worker 0 has done the first half of its third job; of 10 s, 6 were committed."""
+    monkeypatch.chdir(tmp_path)
+    budget = {"simulated_hours": 5.0 / 3600.0, "local_steps": None}
+    config = written(tmp_path, network={"bandwidth_gbps": 1000.0}, faults=crash(1, 3.0, 2.0), budget=budget)
+    assert main([config, "observers.progress=false"]) == 0
+    found = summary(tmp_path / "runs/run")
+    assert (found["simulated_seconds"], found["steps"]["committed"]) == (pytest.approx(5.0), 6)
+    assert (found["goodput"], found["expected_goodput"]) == (pytest.approx(0.6), pytest.approx(0.7))
+
+
 def test_a_policys_own_numbers_are_in_the_summary(command, tiny_yaml, tmp_path, caplog):
     files = {"c.yaml": tiny_yaml(policy={"name": "mine"})}
     for name, more in (("good", "{'lost': 3}"), ("bad", "1 / 0")):

@@ -59,6 +59,20 @@ def test_what_was_not_delivered_is_unheard_until_it_is_settled() -> None:
     assert ledger.undelivered == 0
 
 
+def test_seconds_of_computing_go_where_the_steps_go() -> None:
+    ledger = Ledger()
+    two, three, seven = update(0, compute=(0.0, 2.0)), update(1, compute=(1.0, 4.0)), update(2, compute=(1.0, 8.0))
+    for each in (two, three, seven):
+        ledger.add(each)
+    assert (ledger.pending_seconds, ledger.dropped_seconds) == (12.0, 0.0)
+    ledger.miss(seven)  # its message was lost: nobody is going to commit it
+    assert ledger.pending_seconds == 5.0
+    ledger.drop([three])
+    assert (ledger.pending_seconds, ledger.dropped_seconds) == (2.0, 3.0)
+    ledger.commit([two])
+    assert (ledger.pending_seconds, ledger.dropped_seconds) == (0.0, 3.0)
+
+
 def test_an_update_that_never_arrived_cannot_be_committed() -> None:
     with pytest.raises(RuntimeError, match="update 7 of worker 1 is committed, but it was committed or dropped before"):
         Ledger().commit([update(7)])
