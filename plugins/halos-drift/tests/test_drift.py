@@ -271,6 +271,16 @@ def test_curvature_that_an_executor_cannot_tell_is_said_once_and_null(
     assert "drift" not in caplog.text
 
 
+def test_lines_are_the_same_whichever_executor_trains(drifting: Any) -> None:
+    """Of parallel, which gives models another place in memory once they have been committed."""
+    policy = {"name": "async_local_sgd", "outer": {"name": "sgd", "lr": 0.5}}
+    found = [
+        drifting(tiny(model=ONE, policy=policy, budget={"local_steps": 16}, executor=executor), **ALL)
+        for executor in ({"name": "inline"}, {"name": "parallel", "processes": 2})
+    ]
+    assert found[0] == found[1] and found[0][-1]["end_to_end"][0]["probe"]["stepped_loss"] is not None
+
+
 def test_the_only_fragment_is_one_and_has_no_probe_of_its_own(drifting: Any) -> None:
     """What is merged is a fragment's difference; whose job it was is looked at end to end."""
     policy = {"name": "streaming_diloco", "fragments": 1, "tau": 1, "alpha": 0.5}
