@@ -39,7 +39,7 @@ class Drift:
     shift: bool = False  # of sampled jobs, also the expected shift: one more job to be done again
     adam: bool = True  # Adam-weighted drift: keeps a vector per update in flight
     blocks: bool = False  # the same measures for every tensor by itself
-    elementwise: bool = False  # also the gap element by element: keeps a vector per server (of fragments, two), and update
+    elementwise: bool = False  # also the gap by element: keeps a vector per server (of fragments, two), and update
     curvature: bool = False  # of sampled jobs, also the loss's curvature along the drift: two gradients more
 
     def __post_init__(self) -> None:
