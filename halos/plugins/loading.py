@@ -9,8 +9,9 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from halos.errors import UserError, from_here
@@ -42,14 +43,28 @@ def load_plugin(name: str) -> ModuleType:
         raise UserError(f"plugin {name} cannot be loaded: {reason(error)}") from error
 
 
+class Fresh(SourceFileLoader):
+    """Compiles a file as it is now.
+
+    Python would take what it compiled before if the file is as long and was written in the same second, as one is that
+    a notebook or a script has just changed a number in; and the run's records would name the source that was not run.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return it."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _load_file(path: Path) -> ModuleType:
     package = path.name == PACKAGE
     stem = path.resolve().parent.name if package else path.stem
     # Two files of one name, in different folders, are two modules.
     module_name = f"halos_plugin_{stem}_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]}"
     inside = [str(path.resolve().parent)] if package else None
-    spec = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=inside)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    loader = Fresh(module_name, str(path))
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader, submodule_search_locations=inside)
+    assert spec is not None and spec.loader is not None, "there is the one just given"
     module = importlib.util.module_from_spec(spec)
     _unload(module_name)  # or a package would find its modules as they were
     sys.modules[module_name] = module  # dataclasses look their module up
@@ -58,8 +73,10 @@ def _load_file(path: Path) -> ModuleType:
     except BaseException:
         _unload(module_name)
         raise
-    if stem.isidentifier() and stem not in sys.modules and importlib.util.find_spec(stem) is None:
-        sys.modules[stem] = module  # a plugin file named after it may import it
+    known = sys.modules.get(stem)
+    again = known is not None and known.__name__ == module_name
+    if again or (stem.isidentifier() and stem not in sys.modules and importlib.util.find_spec(stem) is None):
+        sys.modules[stem] = module  # a plugin file named after it may import it, and as it is now
     return module
 
 

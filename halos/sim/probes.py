@@ -106,6 +106,11 @@ class Probes:
         predictions = getattr(self._executor, "predictions", None)
         return iter(()) if predictions is None else predictions(several, samples, seed)
 
+    @property
+    def differentiates(self) -> bool:
+        """Whether `gradient` says anything."""
+        return getattr(self._executor, "probe_gradient", None) is not None
+
     def gradient(self, params: Params, samples: int, seed: int) -> Optional[Params]:
         """Return the gradient of the mean loss over the samples that `predictions` is of; None: it cannot say."""
         gradient = getattr(self._executor, "probe_gradient", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +30,21 @@ def test_two_files_of_one_name_are_two_modules_and_the_first_can_be_imported_by_
         assert sys.modules["rainy_plugin"] is loaded[0]
     finally:
         for name in ("rainy_plugin", *(module.__name__ for module in loaded)):
+            del sys.modules[name]
+
+
+def test_a_file_is_loaded_as_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changed at once and as long as before, which is what Python would not see; also for whoever imports it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file, before = tmp_path / "snowy_plugin.py", set(sys.modules)
+    try:
+        for number in (1, 2):
+            file.write_text(f"NUMBER = {number}\n")
+            os.utime(file, (1e9, 1e9))
+            module = load_plugin(str(file))
+            assert number == module.NUMBER and sys.modules["snowy_plugin"] is module
+    finally:
+        for name in set(sys.modules) - before:
             del sys.modules[name]
 
 

@@ -150,7 +150,7 @@ def test_there_are_no_other_samples_where_there_is_no_room_for_them(size: int, f
 def test_an_executor_without_the_methods_says_nothing() -> None:
     asked = probes(object())
     assert asked.remember(lambda job: True) is None
-    assert asked.gradient(Params(Layout({"theta": (1,)}), None), 1, 0) is None
+    assert asked.gradient(Params(Layout({"theta": (1,)}), None), 1, 0) is None and not asked.differentiates
     assert asked.second_moments(0) is None
     assert list(asked.predictions([], 1, 0)) == []
     assert asked.elsewhere(job(0, 1), 0) is None

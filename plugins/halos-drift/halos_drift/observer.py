@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import torch
 
-from halos import GLOBAL, Commit, Experiment, Lines, Merge, Share, Simulation, Update, hookimpl, require
+from halos import GLOBAL, Commit, Experiment, Lines, Merge, Params, Share, Simulation, Update, hookimpl, require
 
 from .ages import Age, Ages
 from .books import Books
@@ -39,7 +39,7 @@ class Drift:
     shift: bool = False  # of sampled jobs, also the expected shift: one more job to be done again
     adam: bool = True  # Adam-weighted drift: keeps a vector per update in flight
     blocks: bool = False  # the same measures for every tensor by itself
-    elementwise: bool = False  # also the gap element by element: keeps a vector per server (of fragments, two)
+    elementwise: bool = False  # also the gap by element: keeps a vector per server (of fragments, two), and update
     curvature: bool = False  # of sampled jobs, also the loss's curvature along the drift: two gradients more
 
     def __post_init__(self) -> None:
@@ -65,17 +65,22 @@ class Drift:
         self._lines = Lines(experiment.folder / "drift.jsonl", resumed=self._replaying)
         self._flushed = time.monotonic()
         self._missed, self._restored = 0, False  # contributions heard of in the replay; whether their lines are there
-        self._before: Optional[torch.Tensor] = None  # the global model, as last committed
+        self._before: Optional[Params] = None  # the global model, as last committed
         self._heard: list[Merge] = []  # until their commit, which follows at once, or anything else
         if experiment.real and not self._able:
             logger.warning("observers.extra.drift: this executor does no job again; no probes (inline does)")
+        elif experiment.real and self.curvature and not self._sim.probes.differentiates:
+            logger.warning(
+                "observers.extra.drift.curvature: this executor gives no gradient of the probe batch, so it is null"
+                " (inline does)"
+            )
         if not self._replaying:
-            self._before = self._sim.params.flat
+            self._before = self._sim.params
 
     @hookimpl
     def on_resume(self, time: float) -> None:
         self._replaying = False
-        self._before = self._sim.params.flat
+        self._before = self._sim.params
         if self._missed:
             self._say_late(time)
         self._lines.go_on()
@@ -181,14 +186,14 @@ class Drift:
             for share in commit.shares:
                 for update in share.updates:
                     self._probing.waiting.pop(update.id, None)
-            self._before = commit.params.flat
+            self._before = commit.params
             if commit.shares:
                 self._curves.point(commit.local_steps, commit.time)
 
     def _line(self, commit: Commit, index: int, share: Share, numbers: dict[str, Any], earlier: int) -> dict[str, Any]:
         age = self._ages.hop(commit, share, earlier)
         probe = None
-        if len(share.updates) == 1:
+        if len(share.updates) == 1 and share.target.layout.fragment is None:  # a job is never of a fragment
             probe = self._probing.probe(share.updates[0].id, share.target.flat, self._step(commit, share))
         return {
             "time": commit.time,
@@ -221,12 +226,13 @@ class Drift:
         """Of each of a share's updates, its whole way; only the global server's have one."""
         found = []
         size = commit.params.size
-        length = None
+        length, before = None, None if self._before is None else self._before.flat
         for update, way in zip(share.updates, share.end_to_end):
             drift = way.drift if way.drift == way.drift else None
-            if drift is not None and length is None and self._before is not None:
-                length = norm(self._before)
-            same = share.target.flat is self._before
+            if drift is not None and length is None and before is not None:
+                length = norm(before)
+            # By its number: an executor may give a model's tensor another place.
+            same = self._before is not None and share.target.serial == self._before.serial
             found.append(
                 {
                     "update": update.id,
@@ -239,12 +245,12 @@ class Drift:
                     "drift_by_delta": ratio(drift, update.delta_norm),
                     "drift_rms": None if drift is None else drift / size**0.5,
                     "gap": self._distances.gap(commit.server, drift, commit.params),
-                    "probe": probe if same and probe is not None else self._probing.probe(update.id, self._before),
+                    "probe": probe if same and probe is not None else self._probing.probe(update.id, before),
                 }
             )
             if self._elements is not None:
                 part = part_of(commit.server, commit.params)
-                found[-1]["gap_elementwise"] = self._elements.way(part, drift, update, self._before)
+                found[-1]["gap_elementwise"] = self._elements.way(part, drift, update, before)
             earlier += update.steps
         return found
 

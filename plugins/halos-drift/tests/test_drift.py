@@ -242,6 +242,53 @@ def test_momentum_free_rules_and_optimizers_without_moments_say_null(drifting: A
     assert all(line["probe"] is None for line in drifting(tiny(model=ONE), probed=0.0))
 
 
+UNTAUGHT = """
+from dataclasses import dataclass
+from halos import hookimpl
+from halos.training.inline import Inline
+
+@dataclass
+class Untaught(Inline):
+    probe_gradient = None
+
+@hookimpl
+def register_executors(register):
+    register("untaught", Untaught)
+"""
+
+
+def test_curvature_that_an_executor_cannot_tell_is_said_once_and_null(
+    tmp_path: Path, drifting: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "untaught.py").write_text(UNTAUGHT, encoding="utf-8")
+    sections, plugins = tiny(model=ONE, executor={"name": "untaught"}), [str(tmp_path / "untaught.py")]
+    found = drifting(sections, plugins, probed=1.0, curvature=True)
+    assert {line["probe"]["curvature"] for line in found} == {None} and found[0]["probe"]["staleness_error"] == 0.0
+    assert caplog.text.count("drift.curvature: this executor gives no gradient of the probe batch") == 1
+    caplog.clear()
+    drifting(sections, plugins, probed=1.0)
+    drifting(tiny(model=ONE), probed=1.0, curvature=True)
+    assert "drift" not in caplog.text
+
+
+def test_lines_are_the_same_whichever_executor_trains(drifting: Any) -> None:
+    """Of parallel, which gives models another place in memory once they have been committed."""
+    policy = {"name": "async_local_sgd", "outer": {"name": "sgd", "lr": 0.5}}
+    found = [
+        drifting(tiny(model=ONE, policy=policy, budget={"local_steps": 16}, executor=executor), **ALL)
+        for executor in ({"name": "inline"}, {"name": "parallel", "processes": 2})
+    ]
+    assert found[0] == found[1] and found[0][-1]["end_to_end"][0]["probe"]["stepped_loss"] is not None
+
+
+def test_the_only_fragment_is_one_and_has_no_probe_of_its_own(drifting: Any) -> None:
+    """What is merged is a fragment's difference; whose job it was is looked at end to end."""
+    policy = {"name": "streaming_diloco", "fragments": 1, "tau": 1, "alpha": 0.5}
+    found = drifting(tiny(model=ONE, policy=policy, budget={"local_steps": 12}), probed=1.0)
+    assert {line["probe"] for line in found} == {None}
+    assert all(way["probe"] for line in found for way in line["end_to_end"])
+
+
 # Sampled jobs
 
 
