@@ -184,13 +184,13 @@ def _runs_asked(grid: Path) -> str:
     sections = [cell.section for cell in asked([str(grid)], []).cells()]
     if not sections:
         raise UserError(f"{grid}: without: leaves no cell")
-    named = {str(text): text.folder / expanded(text) for section in sections for text in _named(section)}
-    read_ = {
-        text: hashlib.sha256(path.read_bytes()).hexdigest()
-        for text, path in sorted(named.items())
+    named = {(str(text), text.folder / expanded(text)) for section in sections for text in _named(section)}
+    contents = sorted(
+        (text, hashlib.sha256(path.read_bytes()).hexdigest())  # and not the path, which is another on each machine
+        for text, path in named
         if path.suffix != ".py" or grid.parent.resolve() in path.resolve().parents
-    }
-    return repr((plain(sections), read_))
+    )
+    return repr((plain(sections), contents))
 
 
 def _named(value: Any) -> Iterator[Written]:

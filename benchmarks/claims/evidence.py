@@ -61,7 +61,9 @@ def _of_group(comparison: Comparison, check: Check, name: str) -> dict[str, Opti
     others = (measured(comparison, group, check.measure) for group in comparison.groups)
     if not found and not any(others) and not all(map(diverged, labels[name].runs.values())):
         raise UserError(f"{check.said()}: {name} has no {check.measure}")
-    values = {seed: found.get(seed, math.nan) for seed in labels[name].runs}
+    values = {
+        seed: found.get(seed, math.nan) if run.finished is True else math.nan for seed, run in labels[name].runs.items()
+    }
     return {str(seed): value if math.isfinite(value) else None for seed, value in values.items()}
 
 
