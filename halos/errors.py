@@ -34,6 +34,9 @@ class ConfigError(UserError, ValueError):
         self.key = key
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        return type(self), (self.key, self.problem)
+
     def under(self, section: str) -> ConfigError:
         """Return the same mistake, with its key seen from the section's parent."""
         key = ".".join(part for part in (section, self.key) if part)
@@ -68,6 +71,10 @@ class Lost(Exception):
 
 class Diverged(Exception):
     """A loss that is no finite number any more; the run stops, keeping what it recorded."""
+
+
+class Died(Exception):
+    """Processes that a run needs were ended by somebody else; the run stops, keeping what it recorded."""
 
 
 def in_a_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from halos.config.config import Config, load_config, named_plugins
 from halos.config.paths import expanded
 from halos.config.sections import to_sections
 from halos.config.yaml_text import to_yaml
-from halos.errors import Diverged, Lost, UserError, shown
+from halos.errors import Died, Diverged, Lost, UserError, shown
 from halos.plugins.registry import Plugins
 from halos.resume.checkpoint import Checkpoint
 from halos.run import resuming
@@ -65,7 +65,7 @@ def ended(error: BaseException, policy: Optional[str]) -> Optional[int]:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted; what was recorded until then is kept", file=sys.stderr)
         return INTERRUPTED
-    if isinstance(error, Diverged):
+    if isinstance(error, (Diverged, Died)):
         said = f"{error}; what was recorded until then is kept"
     elif isinstance(error, Deadlock):
         said = f"{'' if isinstance(error, Hopeless) else 'the policy is stuck: '}{error}"

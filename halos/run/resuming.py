@@ -22,7 +22,7 @@ from halos.resume.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
-FREE = ("labels", "observers", "checkpoint", "executor.device", "executor.threads")  # may change
+FREE = ("labels", "observers", "checkpoint", "executor.device", "executor.threads", "executor.processes")  # may change
 # May grow.
 LIMITS = tuple(
     f"budget.{key}" for key in ("local_steps", "tokens", "trained_steps", "trained_tokens", "simulated_hours")
@@ -58,9 +58,19 @@ def load_run(
     sources = {"data": config.data, **{f"evaluate.sets.{name}": each for name, each in config.evaluate.sets.items()}}
     paths = [f"{key}.{name}" for key, source in sources.items() for name in path_fields(type(source))]
     free = (*FREE, *paths)  # the data's hash decides
-    _check_keys(checkpoint.config, to_sections(config, found), free)
+    after = to_sections(config, found)
+    if _alike(checkpoint.config, after, found):
+        free = (*free, "executor")
+    _check_keys(checkpoint.config, after, free)
     _check_versions(checkpoint.versions, versions(found, watching=False))
     return config, found, checkpoint
+
+
+def _alike(before: Section, after: Section, plugins: Plugins) -> bool:
+    """Whether the run goes on with another executor, which would have come to the same."""
+    names = [str(each["executor"]["name"]) for each in (before, after)]
+    kinds: list[str] = [getattr(plugins.find("executor", name), "alike", name) for name in names]
+    return names[0] != names[1] and kinds[0] == kinds[1]
 
 
 def _check_place(before: Section) -> None:
@@ -89,8 +99,8 @@ def _check_keys(before: Section, after: Section, free: Sequence[str]) -> None:
             raise ConfigError(
                 key,
                 f"is {shown(theirs.get(key))} in this run and cannot become {shown(ours.get(key))}; what may change is"
-                " the budget (to a larger one), labels, observers, checkpoint, executor.device, executor.threads and"
-                " where the data lie",
+                " the budget (to a larger one), labels, observers, checkpoint, executor.device, executor.threads,"
+                " executor.processes and where the data lie",
             )
 
 

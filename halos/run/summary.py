@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any, Union
 
-from halos.errors import Diverged, Lost, UserError
+from halos.errors import Died, Diverged, Lost, UserError
 from halos.observers.lines import plain
 from halos.observers.tally import Tally
 from halos.plugins.optional import call, has
@@ -69,7 +69,7 @@ def ended_by(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, Diverged):
         return f"{DIVERGED}{error}"
-    expected = isinstance(error, (UserError, Deadlock, Lost))
+    expected = isinstance(error, (UserError, Deadlock, Lost, Died))
     return f"failed: {error}" if expected else f"failed: {type(error).__name__}: {error}"
 
 

@@ -97,11 +97,10 @@ class Jobs:
             raise RuntimeError(f"worker {worker.id} already has a job (one at a time)")
         if steps < 1:
             raise ValueError(f"worker {worker.id} is to take {steps} local steps; a job has at least one")
-        parts, wire, now = self._parts, self._wire, self._clock.now
+        parts, wire, now, id = self._parts, self._wire, self._clock.now, self.count
         counted = parts.order.taken - self._ledger.lost * parts.batch_size
         lr_step = self._lr_clock.job(worker.id, counted, lr_step)
         dealt = parts.order.take(worker, steps * parts.batch_size)
-        job = Job(self.count, worker.id, start, steps, dealt.shard, dealt.first, dealt.end, lr_step, now, gradient)
         self.count += 1
         if self._places is not None:
             self._places[worker.id] = start
@@ -112,10 +111,12 @@ class Jobs:
         if region is not None:
             pull, push = parts.network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, now)
             tie = worker.id * parts.cluster.tie_break
-        course = plan(parts.compute, worker, steps, job.id, now, pull, push, tie)
+        course = plan(parts.compute, worker, steps, id, now, pull, push, tie)
+        due, shard, first, end = course.ends, *dealt
+        job = Job(id, worker.id, start, steps, shard, first, end, lr_step, now, gradient, due)
         course = self.running[worker.id] = self._losses.meet(course, worker, job, region, pull)
         if course.trained:
-            parts.executor.submit(job)
+            parts.executor.submit(job if course.ends == due else job._replace(due=course.ends))
         ends = partial(self._end, worker, job, region, (version, global_version), round)
         return self._clock.at(course.ends, ends)
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 from halos.command import FAILED, INTERRUPTED, Parser, mistake
 from halos.compare import cli as compare
@@ -26,6 +26,7 @@ from halos.sweep.folder import TIMING, Place, list_cells, opened, places, summar
 from halos.sweep.grid import asked
 from halos.sweep.pool import Ended, Pool
 from halos.sweep.timing import front, pair
+from halos.training.parallel.executor import cores
 
 MANY = 60  # cells, of more than which nobody reads all differences to one of them
 
@@ -166,9 +167,14 @@ def _work(place: Place) -> float:
 
 
 def _jobs(cells: Sequence[Cell]) -> int:
-    """As many processes as there are cores for this one, by the most threads that a cell has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(getattr(cell.config.executor, "threads", 1) for cell in cells))
+    """As many processes as there are cores for this one, by the most threads, or processes, that a cell has."""
+    return max(1, cores() // max(_cores_of(cell.config.executor) for cell in cells))
+
+
+def _cores_of(executor: Any) -> int:
+    processes = getattr(executor, "processes", 1)
+    several: int = getattr(executor, "threads", 1) * (cores() if processes == "auto" else processes)
+    return several
 
 
 def _parser() -> Parser:

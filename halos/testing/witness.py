@@ -52,7 +52,7 @@ def watching() -> Iterator[Witness]:
 
 def content(tensor: torch.Tensor) -> bytes:
     """Its bits."""
-    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    return tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def maker() -> str:

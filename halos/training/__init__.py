@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional, Protocol, Union
 
@@ -52,6 +53,7 @@ class Job(NamedTuple):
     lr_step: int  # learning-rate steps before the first local step
     time: float  # virtual, of its start: for messages
     gradient: bool = False  # only the gradient at `start` is asked for
+    due: float = math.inf  # virtual, when its result will be asked for; infinite: that is not known
 
 
 class Outcome(NamedTuple):

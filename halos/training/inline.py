@@ -55,9 +55,13 @@ class Inline:
                 extra = source.open(task.split_seed(source))
                 refuse_other_tokens((source, extra), (task.data, corpus))
                 self._sets[name] = Feed(extra, source, task.cluster, task.seed, f"evaluate.sets.{name}")
+        self._opened()
         with self._indexing("data"):
             self._trainer.look(task.model, tensors(self._first_batches()))
         return self._trainer.initial()
+
+    def _opened(self) -> None:
+        """Called when everything is open, and before anything is computed."""
 
     def submit(self, job: Job) -> None:
         pass  # computed when its result is due: nothing else runs meanwhile
@@ -65,6 +69,10 @@ class Inline:
     def result(self, job: Job) -> Outcome:
         if self._wanted is not None and self._wanted(job.id):
             self._begun[job.id] = self._trainer.copied(job.worker)
+        return self._computed(job)
+
+    def _computed(self, job: Job) -> Outcome:
+        """What comes of a submitted job."""
         return self._trained(job)
 
     def _trained(self, job: Job) -> Outcome:

@@ -103,10 +103,19 @@ class Trainer:
     def state_of(self, worker: int) -> WorkerState:
         """Return a worker's own state, made at its first job."""
         if worker not in self._states:
-            self._states[worker] = self._new()
+            self._states[worker] = self.new_state()
         return self._states[worker]
 
-    def _new(self) -> WorkerState:
+    def known(self, worker: int) -> Optional[WorkerState]:
+        """Return a worker's own state; None before its first job."""
+        return self._states.get(worker)
+
+    def give(self, worker: int, state: WorkerState) -> None:
+        """Let a worker have this very state."""
+        self._states[worker] = state
+
+    def new_state(self) -> WorkerState:
+        """Return the state that a worker begins with."""
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
         return WorkerState(self._optimizer(), scaler)
 
@@ -145,7 +154,7 @@ class Trainer:
 
         Afterwards it has the very state that it had, and as many steps are skipped. Raises as `restore` does.
         """
-        mine, skipped, other = self._states.get(worker), self.skipped, self._new()
+        mine, skipped, other = self._states.get(worker), self.skipped, self.new_state()
         self._load(other, _copied(inner))
         self._states[worker] = other
         try:

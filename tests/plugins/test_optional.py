@@ -12,7 +12,7 @@ from halos.plugins.registry import KINDS, Plugins
 
 ROOT = Path(__file__).parents[2]
 # What is looked up by name and is nothing of a component's: of errors, libraries, modules, pluggy, coroutines, tensors,
-# datasets, tokenizers and corpora; how many threads an executor's configuration asks for.
+# datasets, tokenizers and corpora; how many threads and processes an executor's configuration asks for.
 OTHERS = {
     "strerror",
     "CSafeLoader",
@@ -31,7 +31,9 @@ OTHERS = {
     "bytes_per_token",
     "tokenizer",
     "sched_getaffinity",
+    "memfd_create",
     "threads",
+    "processes",
 }
 
 

@@ -194,6 +194,8 @@ def test_there_are_as_many_processes_as_cores_by_the_threads_of_each(
     for change, jobs in (("executor.threads=1", 8), ("executor.threads=3", 2), ("executor.threads=9", 1)):
         assert _jobs(cells(config, change, "seed=1,2", out=tmp_path)) == jobs
     assert _jobs(cells(config, "executor.name=timing", out=tmp_path)) == 8
+    for processes, jobs in (("3", 2), ("auto", 1)):
+        assert _jobs(cells(config, "executor.name=parallel", f"executor.processes={processes}", out=tmp_path)) == jobs
 
 
 def test_the_longest_runs_come_first(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Jobs in flight at once, in processes of their own: the same bits as `inline`, sooner."""
