@@ -11,6 +11,7 @@ from benchmarks.claims.claim import KNOWN, Check, Claim
 from benchmarks.claims.verdict import CONTRADICTED, HOLDS, UNDECIDED, estimate, verdict
 from halos.compare.statistics import Paired
 from halos.errors import UserError
+from halos.observers.files import replacing
 
 MISSING = "not measured"
 MARKS = {HOLDS: "**holds**", CONTRADICTED: "**does not hold**", UNDECIDED: "undecided"}
@@ -29,10 +30,15 @@ def judged(claim: Claim, recorded: Recorded) -> tuple[str, list[Optional[Paired]
 
 def write(path: Path, claims: Sequence[Claim], recorded: Recorded) -> None:
     """Put a table per paper between its `<!-- claims PAPER -->` and `<!-- end -->`, and the sum of verdicts."""
-    page = path.read_text(encoding="utf-8")
+    try:
+        page = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     for paper in dict.fromkeys(claim.folder.name for claim in claims):
-        page = _placed(page, paper, table([claim for claim in claims if claim.folder.name == paper], recorded))
-    path.write_text(_placed(page, "all", summed(claims, recorded)), encoding="utf-8")
+        page = _placed(path, page, paper, table([claim for claim in claims if claim.folder.name == paper], recorded))
+    page = _placed(path, page, "all", summed(claims, recorded))
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def table(claims: Sequence[Claim], recorded: Recorded) -> str:
@@ -58,18 +64,25 @@ def table(claims: Sequence[Claim], recorded: Recorded) -> str:
 
 
 def summed(claims: Sequence[Claim], recorded: Recorded) -> str:
-    """How many claims hold."""
-    found = [judged(claim, recorded)[0] for claim in claims]
+    """How many claims hold, apart by how well they are known: what is our own is no agreement with a paper."""
+    found: dict[str, list[str]] = {}
+    for claim in claims:
+        found.setdefault(claim.known, []).append(judged(claim, recorded)[0])
     said = {HOLDS: "hold", CONTRADICTED: "do not hold", UNDECIDED: "undecided", MISSING: "not measured"}
-    counts = [f"{found.count(each)} {words}" for each, words in said.items() if each in found]
-    return f"Of {len(claims)} claims: {', '.join(counts)}."
+    called = {"read": "read in papers", "second-hand": "second-hand", "derived": "derived by us"}
+    return "\n".join(
+        f"* Of {len(found[known])} {called[known]}: "
+        + ", ".join(f"{found[known].count(each)} {words}" for each, words in said.items() if each in found[known])
+        for known in KNOWN
+        if known in found
+    )
 
 
 def _number(check: Check, found: Optional[Paired]) -> str:
     """`H 80 − H 4: +0.031 (+0.012 to +0.050, 5 seeds)`"""
     if found is None:
-        return f"{check.said()}: not reached by every seed, or diverged"
-    sign, digits = ("+", ".3f") if check.minus else ("", ".3g")
+        return f"{check.said()}: not known of every seed: diverged, or not reached"
+    sign, digits = ("+", ".3f") if check.minus else ("", ".4g" if check.over else ".3g")
     mean, low, high = (format(value, sign + digits) for value in (found.mean, found.low, found.high))
     several = f" ({low} to {high}, {found.count} seeds)" if found.count > 1 else ""
     return f"{check.said()}: {mean}{several}"
@@ -82,10 +95,10 @@ def _bounds(check: Check) -> str:
     return f"{low} to {high}" if low and high else f"≥ {low}" if low else f"≤ {high}" if high else "–"
 
 
-def _placed(page: str, place: str, text: str) -> str:
+def _placed(path: Path, page: str, place: str, text: str) -> str:
     """The page with the text in its place. Raises UserError if it has none."""
     mark = f"<!-- claims {place} -->"
     found = re.search(re.escape(mark) + r"\n.*?<!-- end -->", page, re.S)
     if found is None:
-        raise UserError(f"docs/claims.md has no place `{mark}` … `<!-- end -->`")
+        raise UserError(f"{path} has no place for a table: write there `{mark}`, and `<!-- end -->` in a line below")
     return f"{page[: found.start()]}{mark}\n\n{text}\n\n<!-- end -->{page[found.end() :]}"

@@ -13,9 +13,14 @@ HOLDS, CONTRADICTED, UNDECIDED = "holds", "does not hold", "undecided"
 
 
 def estimate(check: Check, numbers: Mapping[str, Any]) -> Optional[Paired]:
-    """Mean and 95 % interval over seeds; null if it is not known of every seed: one diverged, or missed its target."""
+    """Mean and 95 % interval over seeds; null if it is not known of every seed.
+
+    One has diverged, has missed its target, has no other of its seed, or is no positive number, of which ratios are.
+    """
     of, other = numbers["of"], numbers.get("other", {})
-    if None in of.values() or None in other.values():
+    if None in of.values() or None in other.values() or (check.other and of.keys() != other.keys()):
+        return None
+    if check.over and min(*of.values(), *other.values()) <= 0.0:
         return None
     if check.over:
         return ratio(of, other)
