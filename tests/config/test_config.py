@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = [
     file
     for file in sorted(ROOT.glob("configs/**/*.yaml"))
-    if file.name != "common.yaml" and file.parent.name not in ("env", "utilization", "sweeps")
+    if file.name != "common.yaml" and not {"env", "utilization", "sweeps", "papers"} & {*file.relative_to(ROOT).parts}
 ]
 
 FULL = """
