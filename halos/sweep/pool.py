@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -22,6 +22,7 @@ from halos.command import INTERRUPTED
 from halos.errors import UserError
 from halos.sweep.folder import Place, state
 from halos.sweep.process import work
+from halos.training.parallel.child import signals_waiting
 
 GLANCE = 0.1  # seconds between two looks at how far they are
 # What a run imports, as far as it is known beforehand: most of a start's seconds. The rest the first runs tell.
@@ -105,7 +106,7 @@ class Pool:
         ours, theirs = self._context.Pipe(duplex=False)
         tell = partial(self._shares.__setitem__, index)
         process = self._context.Process(target=work, args=(place, tell, theirs, self._alive, self._held))
-        with _signals_waiting():
+        with signals_waiting():
             process.start()
         theirs.close()
         return Running(place, index, process, ours, time.monotonic())
@@ -136,16 +137,6 @@ class Pool:
             raise
         finally:
             self._held.close()  # and so does one that began in the very moment of an interrupt
-
-
-@contextmanager
-def _signals_waiting() -> Iterator[None]:
-    """Ctrl-C and SIGTERM come afterwards: a process that has just begun has no handlers of its own yet."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _heard(running: Running) -> list[str]:

@@ -8,8 +8,8 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, NoReturn, Optional
 
@@ -65,6 +65,16 @@ def value(given: Answer) -> Any:
     if given.error is not None:
         raise given.error from Elsewhere(given.trace)
     return given.value
+
+
+@contextmanager
+def signals_waiting() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come afterwards: a process that has just begun has no handlers of its own yet."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _portable(error: BaseException) -> BaseException:

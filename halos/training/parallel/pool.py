@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Optional
 
 from halos.errors import Died, UserError
 from halos.training import Job
-from halos.training.parallel.child import Answer, serve
+from halos.training.parallel.child import Answer, serve, signals_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Pool:
         self._died = ""  # how the last one did
         self._end = weakref.finalize(self, _end, self._children)  # whatever happens
         context = multiprocessing.get_context("fork")
-        with _garbage_left_alone(), _signals_waiting():
+        with _garbage_left_alone(), signals_waiting():
             for _ in range(processes):
                 ours, theirs = context.Pipe()
                 others = [child.pipe for child in self._children] + [ours]
@@ -197,13 +197,3 @@ def _garbage_left_alone() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextmanager
-def _signals_waiting() -> Iterator[None]:
-    """Ctrl-C and SIGTERM come afterwards: a process that has just begun has no handlers of its own yet."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
