@@ -50,6 +50,22 @@ class Stopwatch:
         self.seconds = time.perf_counter() - self.began
 
 
+def trained(size: dict[str, int]) -> dict[str, Any]:
+    """The sections of a run that trains what the bare loop does."""
+    return {
+        "network": {"bandwidth_gbps": 1.0},
+        "model": {"name": "gpt_neox", **{key: size[key] for key in ("hidden_size", "layers", "heads")}},
+        "data": {
+            "name": "synthetic",
+            "vocab_size": VOCABULARY,
+            "samples": 4096,
+            "sequence_length": size["length"],
+            "validation_samples": 0,
+        },
+        "train": {"batch_size": size["batch"]},
+    }
+
+
 def simulated(size: dict[str, int], steps: int) -> float:
     """Local steps per second of a whole run (DiLoCo, all records, trace and TensorBoard; no evaluation)."""
     with tempfile.TemporaryDirectory() as folder:
@@ -58,16 +74,7 @@ def simulated(size: dict[str, int], steps: int) -> float:
             json.dumps(
                 {
                     "cluster": {"regions": [{"workers": [1.0] * WORKERS}]},
-                    "network": {"bandwidth_gbps": 1.0},
-                    "model": {"name": "gpt_neox", **{key: size[key] for key in ("hidden_size", "layers", "heads")}},
-                    "data": {
-                        "name": "synthetic",
-                        "vocab_size": VOCABULARY,
-                        "samples": 4096,
-                        "sequence_length": size["length"],
-                        "validation_samples": 0,
-                    },
-                    "train": {"batch_size": size["batch"]},
+                    **trained(size),
                     "steps": {"name": "fixed", "base": H},
                     "policy": {"name": "diloco"},
                     "budget": {"local_steps": steps},

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.bare_loop import VOCABULARY, Stopwatch, bare
+from benchmarks.bare_loop import Stopwatch, bare, trained
 from halos import Inline, hookimpl
 from halos.config.config import load_config
 from halos.run.lifecycle import run
@@ -70,31 +70,34 @@ def proportional(pid: str) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
+def counted(cls: type, name: str) -> list[int]:
+    """Count the calls of a method that takes a job, from now on; in the list's one number."""
+    calls, method = [0], getattr(cls, name)
+
+    def call(self: Any, job: Any) -> Any:
+        calls[0] += 1
+        return method(self, job)
+
+    setattr(cls, name, call)
+    return calls
+
+
 def simulated(options: argparse.Namespace) -> dict[str, float]:
     """A run of the policy by the executor; what it came to."""
     size = LARGE if options.memory else SMALL
-    computed, asked = [0], [0]
-    pack, result = Parallel._pack, Inline.result
-    # Counted on the way; a job given twice was in the hands of a process that died.
-    Parallel._pack = lambda self, job: (computed.__setitem__(0, computed[0] + 1), pack(self, job))[1]  # type: ignore[method-assign,func-returns-value]
-    Inline.result = lambda self, job: (asked.__setitem__(0, asked[0] + 1), result(self, job))[1]  # type: ignore[method-assign,func-returns-value]
+    # A job that is packed twice was in the hands of a process that died.
+    computed, asked = counted(Parallel, "_pack"), counted(Inline, "result")
     executor = {"name": options.executor} | ({"processes": options.processes} if options.executor == "parallel" else {})
-    sections = POLICIES[options.policy] | {
-        "cluster": {"regions": [{"workers": speeds} for speeds in SPEEDS]},
-        "network": {"bandwidth_gbps": 1.0},
-        "model": {"name": "gpt_neox", **{key: size[key] for key in ("hidden_size", "layers", "heads")}},
-        "data": {
-            "name": "synthetic",
-            "vocab_size": VOCABULARY,
-            "samples": 4096,
-            "sequence_length": size["length"],
-            "validation_samples": 0,
-        },
-        "train": {"batch_size": size["batch"]},
-        "budget": {"local_steps": options.steps},
-        "executor": executor,
-        "observers": {"progress": False, "tensorboard": not options.memory, "trace": not options.memory},
-    }
+    sections = (
+        POLICIES[options.policy]
+        | trained(size)
+        | {
+            "cluster": {"regions": [{"workers": speeds} for speeds in SPEEDS]},
+            "budget": {"local_steps": options.steps},
+            "executor": executor,
+            "observers": {"progress": False, "tensorboard": not options.memory, "trace": not options.memory},
+        }
+    )
     if options.memory:
         sections["steps"] = {"name": "fixed", "base": 1}
     memory = Memory()

@@ -53,7 +53,7 @@ def tables(
     }
     for topic in topics:
         if SEPARATOR in topic:
-            made[topic] = partial(lambda topic: [pivot(comparison, topic)], topic)
+            made[topic] = partial(pivot, comparison, topic)
         elif topic not in made:
             raise UserError(
                 f"--tables: {topic!r} is none of {', '.join(made)}, nor MEASURE:KEY{did_you_mean(topic, made)}"
@@ -228,11 +228,11 @@ def staleness(comparison: Comparison) -> Table:
     return _measures(comparison, "Staleness and drift, mean over seeds", columns, notes)
 
 
-def pivot(comparison: Comparison, topic: str) -> Table:
+def pivot(comparison: Comparison, topic: str) -> list[Table]:
     """One measure, the values of one key side by side: `MEASURE:KEY`."""
     title, heads, rows = pivoted(comparison, topic)
     several = any(len(group.runs) > 1 for group in comparison.groups)
-    return Table(title, heads, rows, (SPREAD,) if several else ())
+    return [Table(title, heads, rows, (SPREAD,) if several else ())]
 
 
 def front(comparison: Comparison) -> Table:

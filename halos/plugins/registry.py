@@ -58,15 +58,14 @@ KINDS: dict[str, tuple[type[Any], str]] = {
     "executor": (Executor, "register_executors"),
     "observer": (Observer, "register_observers"),
 }
-# Some modules in them register components.
-FOLDERS = ("policies", "rules", "world", "models", "data", "training", "training/parallel")
+FOLDERS = ("policies", "rules", "world", "models", "data", "training")  # some modules in them register components
 
 
 @functools.cache
 def built_in() -> tuple[str, ...]:
     """The modules of halos that register components, as any plugin does."""
     core = Path(__file__).parents[1]
-    files = [file for folder in FOLDERS for file in sorted((core / folder).glob("[!_]*.py"))]
+    files = [file for folder in FOLDERS for file in sorted((core / folder).rglob("[!_]*.py"))]
     registering = [file.relative_to(core) for file in files if b"\n@hookimpl\n" in file.read_bytes()]
     return tuple(".".join(("halos", *file.with_suffix("").parts)) for file in registering)
 
