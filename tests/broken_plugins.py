@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
@@ -18,7 +18,7 @@ from halos.data.synthetic import Synthetic
 from halos.models.toy import Quadratic
 from halos.models.toy_modules import QuadraticModule
 from halos.rules.codecs import Fp32
-from halos.rules.merge import SGD
+from halos.rules.merge import SGD, MergeRule
 from halos.sim.simulation import Simulation
 from halos.training import Job, Outcome
 from halos.training.inline import Inline
@@ -136,6 +136,20 @@ class KeepsTensors(Sound):
 class Uphill(Sound):
     def merge(self, theta: Params, delta: Params) -> Params:
         return theta + delta
+
+
+@dataclass
+class Inattentive(Sound):
+    """Has a merge rule, and does not ask it where workers begin."""
+
+    outer: MergeRule = field(default_factory=SGD)
+
+    def begin(self, sim: Simulation) -> None:
+        self._state = self.outer.init(sim.params)
+
+    def merge(self, theta: Params, delta: Params) -> Params:
+        theta, self._state = self.outer.step(theta, delta, self._state)
+        return theta
 
 
 class Raises(Sound):
@@ -460,7 +474,7 @@ class Reuses(Inline):
 @hookimpl
 def register_sync_policies(register: Register) -> None:
     several = (Weightless, InPlace, NoCommit, NeverEnds, Forgets, Twice, StopsEarly, Draws, Remembers, KeepsTensors)
-    for cls in (Sound, *several, TurnsBack, LooksAtValues, Uphill, Raises):
+    for cls in (Sound, *several, TurnsBack, LooksAtValues, Uphill, Inattentive, Raises):
         register(cls.__name__, cls)
 
 

@@ -75,6 +75,12 @@ class MergeRuleMay(Protocol):
     def momentum_of(self, state: Any) -> Optional[Params]:
         """Return the outer momentum in a state, for those who measure; what the next step adds to, or its like."""
 
+    def start(self, params: Params, state: Any) -> Params:
+        """Return what workers that train on `params` begin from, in the state after the step that made `params`.
+
+        Without it `params`. Policies ask by `start_of`. Neither argument is modified.
+        """
+
 
 class NetworkMay(Protocol):
     """A network model (halos.NetworkModel)."""

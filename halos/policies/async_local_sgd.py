@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from halos.errors import Lost, require
 from halos.hooks import Register, hookimpl
-from halos.rules.merge import DelayedNesterov, MergeRule
+from halos.rules.merge import DelayedNesterov, MergeRule, start_of
 from halos.sim.clock import Event
 from halos.sim.simulation import Simulation
 from halos.values.records import Update
@@ -45,12 +45,15 @@ class AsyncLocalSGD:
     async def _work(self, sim: Simulation, worker: Worker) -> None:
         while not sim.done:
             try:
-                self._merge(sim, sim.version, await sim.train(worker, sim.params, server=self.server_region))
+                self._merge(sim, sim.version, await self._train(sim, worker))
             except Lost:  # an update less
                 await sim.faults.returned(worker, self.server_region)
                 continue
             if self.grace_seconds > 0.0:
                 await self._restart(sim)
+
+    def _train(self, sim: Simulation, worker: Worker) -> Event[Update]:
+        return sim.train(worker, start_of(self.outer, sim.params, self._state), server=self.server_region)
 
     def _merge(self, sim: Simulation, started_at: int, update: Update) -> None:
         """Apply one update, at once (a function of its own, so that nobody holds the update any longer)."""

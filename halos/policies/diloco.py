@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from halos.errors import require
 from halos.hooks import Register, hookimpl
-from halos.rules.merge import MergeRule, Nesterov
+from halos.rules.merge import MergeRule, Nesterov, start_of
 from halos.sim.backlog import Backlog
 from halos.sim.simulation import Simulation
 
@@ -32,8 +32,9 @@ class DiLoCo:
     async def run(self, sim: Simulation) -> None:
         theta, state, backlog = sim.params, self.outer.init(sim.params), Backlog(sim)
         for r in sim.rounds(self.fraction):  # for outer step t = 1 … T
-            await backlog.train(theta, r)  # θ_i ← InnerOpt(θ), H steps each
-            delta = await backlog.all_reduce(theta)  # Δ ← 1/k Σ (θ − θ_i), over those who are heard
+            start = start_of(self.outer, theta, state)  # θ, with most rules
+            await backlog.train(start, r)  # θ_i ← InnerOpt(θ), H steps each
+            delta = await backlog.all_reduce(start)  # Δ ← 1/k Σ (θ − θ_i), over those who are heard
             if delta is not None:
                 theta, state = self.outer.step(theta, delta, state)  # θ ← OuterOpt(θ, Δ)
                 sim.commit(theta, backlog.contributions())

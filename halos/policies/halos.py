@@ -9,7 +9,8 @@ from typing import Any, Optional
 from halos.errors import ConfigError, Lost, require
 from halos.hooks import Register, hookimpl
 from halos.rules.codecs import FP32
-from halos.rules.merge import DelayedNesterov, MergeRule
+from halos.rules.merge import DelayedNesterov, MergeRule, start_of
+from halos.sim.clock import Event
 from halos.sim.simulation import Simulation
 from halos.values.params import Params
 from halos.values.records import Contribution, Update
@@ -65,9 +66,12 @@ class Halos:
     async def _work(self, sim: Simulation, server: LocalServer, worker: Worker) -> None:
         while not sim.done:
             try:
-                self._merge(sim, server, server.version, await sim.train(worker, server.params, server=server.region))
+                self._merge(sim, server, server.version, await self._train(sim, server, worker))
             except Lost:  # an update less
                 await sim.faults.returned(worker, server.region)
+
+    def _train(self, sim: Simulation, server: LocalServer, worker: Worker) -> Event[Update]:
+        return sim.train(worker, start_of(self.local, server.params, server.state), server=server.region)
 
     def _merge(self, sim: Simulation, server: LocalServer, started_at: int, update: Update) -> None:
         """One update into the local server's model, and off to the global one after K since it last took that over."""
@@ -96,14 +100,14 @@ class Halos:
         theta, self._state = self.outer.step(target, delta, self._state, base=base, staleness=staleness)
         sim.commit(theta, [Contribution(updates, base, target)])
         while True:
+            start = start_of(self.outer, sim.params, self._state)
             try:
-                received = await sim.send(theta, self.server_region, server.region, codec=FP32)
+                received = await sim.send(start, self.server_region, server.region, codec=FP32)
                 break
             except Lost:
                 await sim.faults.reachable(self.server_region, server.region)
-                theta = sim.params
         self._take_over(server, received, sent, sent_version)
-        server.taken_over = theta
+        server.taken_over = start
         sim.commit(server.params, [], server=server.name)
 
     def _take_over(self, server: LocalServer, theta: Params, sent: Params, sent_version: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 
@@ -17,7 +18,7 @@ class MergeRule(Protocol):
 
     A policy may keep several states of one rule (one per server, replica or fragment), and passes
     parameters or parts of them alike. A method `momentum_of(state)` may return the momentum in a state, for those who
-    measure.
+    measure; a method `start(params, state)` what workers that train on `params` are to begin from (see `start_of`).
     """
 
     def init(self, params: Params) -> Any:
@@ -32,6 +33,19 @@ class MergeRule(Protocol):
         `delta` was computed from `base` (None: unknown), `staleness` versions ago; subtracting it goes downhill.
         """
         ...
+
+
+def start_of(rule: MergeRule, params: Params, state: Any) -> Params:
+    """Return what a worker that trains on `params` begins from: what the rule's `start` says, or `params` themselves.
+
+    To be asked by a policy, with the state that goes with `params`, whenever it gives a worker a model that `rule`
+    steps. Differences are counted from where the worker began; staleness is that of `params`.
+    """
+    start: Optional[Callable[[Params, Any], Params]] = getattr(rule, "start", None)
+    begun = params if start is None else start(params, state)
+    if not begun.versions:
+        begun.versions = params.versions
+    return begun
 
 
 @dataclass(frozen=True)

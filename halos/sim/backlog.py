@@ -27,8 +27,8 @@ class Backlog:
         self._updates: list[Update] = []  # of this round
         self._averaged: list[Union[Update, Contribution]] = []  # in the latest mean
 
-    async def train(self, theta: Params, r: Round) -> None:
-        """Give all in round `r` a job, from `theta` or from where they stand; wait until all are done or lost.
+    async def train(self, start: Params, r: Round) -> None:
+        """Give all in round `r` a job, from `start` or from where they stand; wait until all are done or lost.
 
         What a worker did in earlier rounds and had not delivered is dropped if it was down since.
         """
@@ -39,10 +39,10 @@ class Backlog:
         starts = {worker: several[-1].params for worker, several in self._undelivered.items()}
         members = [sim.workers[id] for id in r.members]
         self._members = r.members
-        self._updates = await arrived(sim.train(w, starts.get(w.id, theta), round=r) for w in members)
+        self._updates = await arrived(sim.train(w, starts.get(w.id, start), round=r) for w in members)
 
-    async def all_reduce(self, theta: Params) -> Optional[Params]:
-        """Return the mean pseudo-gradient, from `theta`, of what the workers heard now did since they were last heard.
+    async def all_reduce(self, start: Params) -> Optional[Params]:
+        """Return the mean pseudo-gradient, from `start`, of what the workers heard now did since they were last heard.
 
         A worker is heard if it is up and its message arrives. Returns None if nobody is heard, or if the collective
         is lost; if no job was done, not before the first worker is back.
@@ -60,12 +60,14 @@ class Backlog:
         ]
         workers = [sim.workers[several[-1].worker] for several in heard]
         try:
-            delta = await sim.all_reduce((several[-1].since(theta) for several in heard), workers=workers)
+            delta = await sim.all_reduce((several[-1].since(start) for several in heard), workers=workers)
         except Lost:  # a link is down for ever: nobody hears of anybody
             self._undelivered.update((several[-1].worker, several) for several in heard)
             return None
-        # What a worker did since it was last heard of all goes into θ.
-        self._averaged = [several[0] if len(several) == 1 else Contribution(several, theta, theta) for several in heard]
+        # What a worker did since it was last heard of all goes into the global model.
+        self._averaged = [
+            several[0] if len(several) == 1 else Contribution(several, start, sim.params) for several in heard
+        ]
         return delta
 
     def contributions(self) -> list[Union[Update, Contribution]]:

@@ -20,6 +20,7 @@ from halos import (
     hookimpl,
     mean,
     require,
+    start_of,
 )
 
 
@@ -50,7 +51,7 @@ class EagerDiLoCo:
         under_way: deque[tuple[Event[Params], Params]] = deque()  # means of the last k rounds, its own Δ in them
         last: tuple[Params, Any, Params] | None = None  # before the last outer step: θ, its state, and the step's Δ̃
         for r in sim.rounds():
-            update = await sim.train(worker, theta, round=r)
+            update = await sim.train(worker, start_of(self.outer, theta, state), round=r)
             delta, average = update.delta, sim.collective(r.index)  # Δ_m^r
             if not self._averages or self._averages[-1][0] < r.index:
                 self._averages.append((r.index, average))

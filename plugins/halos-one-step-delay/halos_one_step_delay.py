@@ -8,11 +8,13 @@ from halos import (
     Collective,
     MergeRule,
     Nesterov,
+    Params,
     Register,
     Simulation,
     Worker,
     hookimpl,
     require,
+    start_of,
 )
 
 
@@ -33,19 +35,18 @@ class OneStepDelay:
         require(self.outer_delay >= 0, "outer_delay", self.outer_delay, "zero or a positive number of rounds")
 
     async def run(self, sim: Simulation) -> None:
-        for worker in sim.workers:
-            sim.spawn(self._work(sim, worker))
         theta, state = sim.params, self.outer.init(sim.params)
+        for worker in sim.workers:
+            sim.spawn(self._work(sim, worker, start_of(self.outer, theta, state)))
         for r in sim.rounds():
             average = self.collective(sim, r.index)
             delta = await average.arrival
             sim.forget(r.index - 1 - self.outer_delay)  # everybody has begun this round from it
             before, (theta, state) = theta, self.outer.step(theta, delta, state)  # θ^{r+1} ← Outer(θ^r, Δ̄^r)
-            sim.event(r.index).succeed(theta)
             sim.commit(theta, average.contributions(before))
+            sim.event(r.index).succeed(start_of(self.outer, theta, state))
 
-    async def _work(self, sim: Simulation, worker: Worker) -> None:
-        theta = sim.params
+    async def _work(self, sim: Simulation, worker: Worker, theta: Params) -> None:
         for r in sim.rounds():
             late = r.index - 1 - self.outer_delay
             if late >= 0:  # block until that round's mean is applied

@@ -30,6 +30,7 @@ from halos import (
     hookimpl,
     mean,
     require,
+    start_of,
     under,
 )
 
@@ -145,7 +146,7 @@ class Streaming:
 
     async def work(self, worker: Worker) -> None:
         """A worker's whole run."""
-        sim, schedule, theta, t = self.sim, self.schedules[worker.id], self.sim.params, 0
+        sim, schedule, theta, t = self.sim, self.schedules[worker.id], self.begun(), 0
         ahead = sim.rounds()
         next(ahead)
         for r in sim.rounds():
@@ -162,6 +163,20 @@ class Streaming:
                     theta = await self.receive(worker, p, t, theta)
         await self.end(worker, t, theta, [p for p in range(len(self.fragments)) if p not in schedule.sends(t)])
 
+    def start(self, p: int) -> Params:
+        """Θ_p, as workers are to have it."""
+        return start_of(self.outer, self.sim.params[self.fragments[p]], self.states[p])
+
+    def begun(self) -> Params:
+        """Return the parameters that all workers begin with: Θ, with those fragments that are to be had otherwise."""
+        theta = self.sim.params
+        for p, fragment in enumerate(self.fragments):
+            part = theta[fragment]
+            start = start_of(self.outer, part, self.states[p])
+            if start is not part:
+                theta = theta.replace(fragment, start)
+        return theta
+
     def trained(self, update: Update, stop: int) -> Params:
         """Note an update that ends at local step `stop`, without its tensors; its parameters."""
         self.chunks.append((stop, update.receipt()))
@@ -169,12 +184,12 @@ class Streaming:
 
     def send(self, worker: Worker, p: int, t: int, theta: Params) -> None:
         """Join the averaging of fragment p, do not wait."""
-        fragment, collective = self.fragments[p], self.sim.collective((p, t))
+        collective = self.sim.collective((p, t))
         if (p, t) not in self.waiting:
             self.waiting[p, t] = {}
             self.sim.spawn(self._merge(p, t, collective.arrival))
         self.under_way[worker.id, p] = self.waiting[p, t][worker.id] = Event(self.sim.clock)
-        collective.join(worker, self.sim.params[fragment] - theta[fragment])  # Δ_{m,p} ← Θ_p − θ_{m,p}
+        collective.join(worker, self.start(p) - theta[self.fragments[p]])  # Δ_{m,p} ← Θ_p − θ_{m,p}
 
     async def _merge(self, p: int, t: int, arrival: Event[Params]) -> None:
         """The outer step of fragment p, once for all workers; they go on in their order, as in DiLoCo."""
@@ -188,7 +203,7 @@ class Streaming:
     async def receive(self, worker: Worker, p: int, t: int, theta: Params) -> Params:
         """θ_m with fragment p mixed, as soon as its Θ_p is there."""
         await self.under_way.pop((worker.id, p))
-        own, outer = theta[self.fragments[p]], self.sim.params[self.fragments[p]]
+        own, outer = theta[self.fragments[p]], self.start(p)
         mixed = Params.combine(lambda o, m: torch.lerp(o, m, self.alpha), outer, own)  # θ ← α θ_{m,p} + (1 − α) Θ_p
         self.moved += mixed.distance(own)
         self.mixes += 1
@@ -257,7 +272,7 @@ class Eager(Streaming):
 
     def send(self, worker: Worker, p: int, t: int, theta: Params) -> None:
         mine = self.replicas[worker.id][p]
-        delta = mine.theta - theta[self.fragments[p]]  # Δ_{m,p} ← Θ_{m,p} − θ_{m,p}
+        delta = self._start(mine) - theta[self.fragments[p]]  # Δ_{m,p} ← Θ_{m,p} − θ_{m,p}
         mine.terms.append((self.sim.collective((p, t)).join(worker, delta), delta))
 
     async def receive(self, worker: Worker, p: int, t: int, theta: Params) -> Params:
@@ -269,7 +284,7 @@ class Eager(Streaming):
             arrival, old = mine.terms.popleft()
             mixed = await arrival + (delta - old) / members  # Δ̃ ← Δ̄' + (Δ_{m,p} − Δ'_{m,p}) / M
         self._step(worker, p, t, mine.theta, mine.state, mixed)
-        return theta.replace(self.fragments[p], mine.theta)
+        return theta.replace(self.fragments[p], self._start(mine))
 
     async def end(self, worker: Worker, t: int, theta: Params, unsent: list[int]) -> None:
         for p in unsent:
@@ -279,6 +294,10 @@ class Eager(Streaming):
             assert mine.last is not None, "every fragment was sent"
             (arrival, delta), (before, state, mixed) = mine.terms.pop(), mine.last
             self._step(worker, p, t + 1, before, state, mixed + (await arrival - delta / len(self.sim.workers)))
+
+    def _start(self, mine: Replica) -> Params:
+        """Θ_{m,p}, as the worker is to have it."""
+        return start_of(self.outer, mine.theta, mine.state)
 
     def _step(self, worker: Worker, p: int, t: int, before: Params, state: Any, mixed: Params) -> None:
         """Θ_{m,p} ← Outer_{m,p}(Θ_{m,p}, Δ̃); the last to do so makes the mean of all the global model's."""

@@ -61,6 +61,7 @@ class Policies(PolicyConformance):
         ("LooksAtValues", "takes_the_same_time_without_training", {}, r"with and without training, the times differ"),
         ("KeepsTensors", "resumes_exactly", {}, r"resumed after event \d+ of \d+: .*broken_plugins\.py:\d+"),
         ("Uphill", "reaches_the_optimum", {"workers": 2}, r"2 workers.*: (still|Diverged)"),
+        ("Inattentive", "asks_its_merge_rules_where_workers_begin", {}, r"it steps SGD, and does not ask start_of\(\)"),
         ("Raises", "spends_the_budget", {"situation": SIXTEEN}, r"16 workers, free: IndexError: sixteen are too many"),
     ],
 )

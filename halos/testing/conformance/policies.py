@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Optional
 
 import pytest
+import torch
 
 from halos.config.yaml_text import Section
 from halos.errors import ConfigError
+from halos.rules.telling import merge_rules
 from halos.testing.conformance.suite import JITTER, Suite
 from halos.testing.recording import Recording, record, tiny
 from halos.testing.resuming import problem
 from halos.testing.situations import SITUATIONS, QuadraticProblem, Situation
 from halos.testing.witness import everything, first_difference, timeline, watching
+from halos.values.params import Params
 from halos.values.records import Commit, Update
 
 MEGABYTE = 1_000_000
@@ -163,6 +166,31 @@ class PolicyConformance(Suite):
         weighed = self.run_of(section, situation, weights=weights).simulation.params
         message = "`weights:` make no difference; it should use update.delta, end or since, or say weighs = False"
         self.check(without.distance(weighed) > 0.0, section, f"{situation}: {message}")
+
+    @pytest.mark.parametrize("situation", [Situation(2, "slow")], ids=str)
+    def test_asks_its_merge_rules_where_workers_begin(self, section: Section, situation: Situation) -> None:
+        """Each of them that it uses, by `start_of`; one that answers with equal parameters changes nothing."""
+        policy, plain = self.build(section), self.observe(section, situation).recording
+        rules, asked, stepped = [*merge_rules(policy)], set(), set()
+        if not rules:
+            pytest.skip("has no merge rule")
+        for index, rule in enumerate(rules):
+
+            def start(params: Params, state: Any, index: int = index) -> Params:
+                asked.add(index)
+                return params.map(torch.Tensor.clone)
+
+            def step(*given: Any, index: int = index, own: Any = rule.step, **more: Any) -> Any:
+                stepped.add(index)
+                return own(*given, **more)
+
+            object.__setattr__(rule, "start", start)  # as most are frozen
+            object.__setattr__(rule, "step", step)
+        run = self.run_of(section, situation, policy=policy)
+        fields = ", ".join(sorted(type(rules[index]).__name__ for index in stepped - asked))
+        self.check(stepped <= asked, section, f"{situation}: it steps {fields}, and does not ask start_of() of it")
+        what = first_difference(everything(plain), everything(run))
+        self.check(what is None, section, f"{situation}: workers that begin from a copy make another run: {what}")
 
     @pytest.mark.parametrize("workers", [1, 2, 16])
     def test_reaches_the_optimum(self, section: Section, workers: int) -> None:

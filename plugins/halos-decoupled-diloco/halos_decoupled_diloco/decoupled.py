@@ -32,7 +32,7 @@ class Decoupled:
 
     async def work(self, worker: Worker) -> None:
         """A worker's whole run, of as many lives as it takes."""
-        learner = Learner(worker, self.sim.params, [syncer.theta for syncer in self.syncers])
+        learner = Learner(worker, self._start(), [syncer.start for syncer in self.syncers])
         while True:
             self.up += 1
             for syncer in self.syncers:
@@ -151,9 +151,19 @@ class Decoupled:
         self._left += sum(update.steps for update in updates)
         self._deal()
 
+    def _start(self) -> Params:
+        """Θ, as learners are to have it."""
+        theta = self.sim.params
+        for syncer in self.syncers:
+            start = syncer.start
+            if start is not syncer.theta:
+                theta = theta.replace(syncer.fragment, start)
+        theta.versions = self.sim.params.versions
+        return theta
+
     async def _join(self, worker: Worker) -> Learner:
         """A new life of a worker, from Θ."""
-        theta = await deliver(self.sim, lambda: self.sim.params, self.options.server_region, worker.region, model=True)
+        theta = await deliver(self.sim, self._start, self.options.server_region, worker.region, model=True)
         assert theta is not None, "wanted by all means"
         outer = [theta[syncer.fragment] for syncer in self.syncers]
         for part in outer:

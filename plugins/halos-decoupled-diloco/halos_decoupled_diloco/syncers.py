@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from halos import Contribution, Fragment, Params, Simulation
+from halos import Contribution, Fragment, Params, Simulation, start_of
 
 from .averaging import average
 from .delivery import deliver
@@ -42,6 +42,11 @@ class Syncer:
         self.awaited = 0  # how many may come before Θ_p has changed
         self.in_grace = False
         self.merges = self.merged = 0  # syncs, and contributions in them
+
+    @property
+    def start(self) -> Params:
+        """Θ_p, as learners are to have it."""
+        return start_of(self.options.outer, self.theta, self.state)
 
     def expect(self, learner: Learner, comes: bool) -> None:
         """Whether a contribution of `learner` may come before Θ_p has changed."""
@@ -115,7 +120,7 @@ class Syncer:
 
     async def _answer(self, learner: Learner) -> None:
         here, there = self.options.server_region, learner.worker.region
-        theta = await deliver(self.sim, lambda: self.theta, here, there, lambda: learner.up, model=True)
+        theta = await deliver(self.sim, lambda: self.start, here, there, lambda: learner.up, model=True)
         learner.parts[self.p].answer = theta
         if learner.news is not None and not learner.news.done:
             learner.news.succeed()
