@@ -1,6 +1,6 @@
 """The run folder's record files: every record one line of JSON, and `summary.json` at the end.
 
-What a line holds is the records' own matter (`as_json`), and how files stay whole that of lines.py.
+What a line holds is the records' own matter (`as_line`), and how files stay whole that of lines.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
 from halos.observers.lines import Lines, plain
+from halos.values.lines import encoded
 from halos.values.records import Commit, Evaluation, Summary, Transfer, Update
 
 FLUSH_SECONDS = 1.0  # of wall time, at most this often unless a batch is full
@@ -38,7 +39,7 @@ class Recorder:
     def on_start(self, experiment: Experiment) -> None:
         self._folder = experiment.folder
         for name in self.names:
-            self.files[name] = Lines(self._folder / name, resumed=experiment.resumed_at is not None)
+            self.files[name] = Lines(self._folder / name, experiment.resumed_at is not None, encoded)
 
     @hookimpl
     def on_resume(self, time: float) -> None:
@@ -49,7 +50,7 @@ class Recorder:
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        self.files[EVALUATIONS].add(evaluation.as_json())
+        self.files[EVALUATIONS].add(evaluation.as_line())
         self.flush_now_and_then()
 
     @hookimpl(tryfirst=True)  # the summary is there, whatever happens to the others
@@ -93,7 +94,7 @@ class CommitRecorder(Recorder):
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        self._add_commit(commit.as_json())
+        self._add_commit(commit.as_line())
         self.flush_now_and_then()
 
 
@@ -114,14 +115,14 @@ class FullRecorder(CommitRecorder):
 
     @hookimpl
     def on_update(self, update: Update) -> None:
-        self._add_update(update.as_json())
+        self._add_update(update.as_line())
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
-        self._add_transfer(transfer.as_json())
+        self._add_transfer(transfer.as_line())
 
 
-def _unopened(line: str) -> None:
+def _unopened(line: Any) -> None:
     raise AssertionError(f"a record before on_start: {line}")
 
 
