@@ -15,7 +15,7 @@ from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
 from halos.observers.lines import Lines, plain
-from halos.values.lines import encoded
+from halos.values.lines import encoded, written
 from halos.values.records import Commit, Evaluation, Summary, Transfer, Update
 
 FLUSH_SECONDS = 1.0  # of wall time, at most this often unless a batch is full
@@ -50,7 +50,7 @@ class Recorder:
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        self.files[EVALUATIONS].add(evaluation.as_line())
+        self.files[EVALUATIONS].add(written(evaluation.as_line()))
         self.flush_now_and_then()
 
     @hookimpl(tryfirst=True)  # the summary is there, whatever happens to the others
@@ -94,7 +94,7 @@ class CommitRecorder(Recorder):
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        self._add_commit(commit.as_line())
+        self._add_commit(written(commit.as_line()))
         self.flush_now_and_then()
 
 
@@ -119,7 +119,7 @@ class FullRecorder(CommitRecorder):
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
-        self._add_transfer(transfer.as_line())
+        self._add_transfer(transfer)  # its own line
 
 
 def _unopened(line: Any) -> None:

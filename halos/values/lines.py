@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.json import Encoder
 
 # Nothing here holds anything that could hold it in turn (`gc`): a timing run makes a million of them.
@@ -76,6 +76,14 @@ _ENCODER = Encoder(enc_hook=_plain)
 def encoded(lines: Sequence[Any]) -> bytes:
     """Return one line for each, ended by a line feed."""
     return _ENCODER.encode_lines(lines)
+
+
+def written(line: Any) -> Raw:
+    """Return one line as it is to be written, for `encoded`: what it was made of may be gone by then.
+
+    A line that holds lists is better not kept: of many, Python's garbage collector looks through everything there is.
+    """
+    return Raw(_ENCODER.encode(line))
 
 
 def text_of(line: Any) -> str:
