@@ -81,10 +81,11 @@ class Tally:
             return
         self.commits += 1
         self.committed_steps = commit.local_steps
+        hop, end_to_end = self._hop.add, self._end_to_end.add
         for share in commit.shares:
-            self._hop.add(share.hop_staleness, share.hop_drift)
+            hop(share.hop_staleness, share.hop_drift)
             for way in share.end_to_end:
-                self._end_to_end.add(way.staleness, way.drift)
+                end_to_end(way.staleness, way.drift)
             for update in share.updates:
                 start, end = update.compute
                 self._useful += end - start

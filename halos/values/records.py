@@ -330,13 +330,12 @@ def mean_loss(commit: Commit) -> Optional[float]:
 
     None if there are none, or if it is not finite.
     """
-    losses = [
-        (loss, update.steps)
-        for share in commit.shares
-        for update in share.updates
-        if (loss := update.train_loss) is not None
-    ]
-    if not losses:
-        return None
-    mean = step_weighted(*zip(*losses))
+    losses, steps = [], []
+    for share in commit.shares:
+        for update in share.updates:
+            loss = update.train_loss
+            if loss is not None:
+                losses.append(loss)
+                steps.append(update.steps)
+    mean = step_weighted(losses, steps)
     return mean if mean is not None and math.isfinite(mean) else None
