@@ -47,6 +47,7 @@ class Lines:
                 self._file = path.open("wb", buffering=0)
 
     def add(self, line: Any) -> None:
+        """Add a line: a text without a line feed; or what `encode` was given for."""
         pending = self._pending
         pending.append(line)
         if len(pending) >= BATCH:

@@ -67,7 +67,7 @@ def _plain(value: Any) -> Any:
             return kind(value)
     if hasattr(value, "item"):
         return value.item()
-    raise TypeError(f"a record holds {value!r}: a {type(value).__name__} is neither number nor text")
+    raise TypeError(f"a record holds {value!r}, which is neither number nor text")
 
 
 _ENCODER = Encoder(enc_hook=_plain)
