@@ -5,7 +5,6 @@ What a line holds is the records' own matter (`as_line`), and how files stay who
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
 from halos.observers.lines import Lines, plain
-from halos.values.lines import encoded, written
+from halos.values.lines import encoded, spaced, written
 from halos.values.records import Commit, Evaluation, Summary, Transfer, Update
 
 FLUSH_SECONDS = 1.0  # of wall time, at most this often unless a batch is full
@@ -133,7 +132,7 @@ def recorder(records: str) -> Recorder:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write `summary` to `path` at once or not at all; every worker has one line."""
-    lines = [f"{json.dumps(str(key))}: {_indented(plain(value))}" for key, value in summary.items()]
+    lines = [f"{spaced(str(key))}: {_indented(plain(value))}" for key, value in summary.items()]
     with replacing(path) as temporary:
         temporary.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n", encoding="utf-8")
 
@@ -141,5 +140,5 @@ def write_summary(path: Path, summary: Summary) -> None:
 def _indented(value: Any) -> str:
     """`value` as JSON over several lines: one for each entry, and each record of a list of them."""
     if isinstance(value, list) and value and all(isinstance(record, dict) for record in value):
-        return "[\n    " + ",\n    ".join([json.dumps(record, ensure_ascii=False) for record in value]) + "\n  ]"
-    return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")  # texts hold no line ends: \\n
+        return "[\n    " + ",\n    ".join(map(spaced, value)) + "\n  ]"
+    return spaced(value, 2).replace("\n", "\n  ")  # texts hold no line ends: \\n

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from msgspec import Raw, Struct
-from msgspec.json import Encoder
+from msgspec.json import Encoder, format
 
 # Nothing here holds anything that could hold it in turn (`gc`): a timing run makes a million of them.
 
@@ -89,3 +89,8 @@ def written(line: Any) -> Raw:
 def text_of(line: Any) -> str:
     """Return one line, without a line feed."""
     return _ENCODER.encode(line).decode()
+
+
+def spaced(value: Any, indent: int = 0) -> str:
+    """Return what people read as well: with blanks, in one line; or with an `indent`, an entry a line."""
+    return format(_ENCODER.encode(value), indent=indent).decode()
