@@ -232,6 +232,7 @@ class Commit(Record, frozen=True):
     step_norm: float = math.nan  # ‖params − the server's model before‖₂; likewise
 
     def as_line(self) -> CommitLine:
+        shares = self.shares
         return CommitLine(
             self.time,
             self.version,
@@ -240,7 +241,7 @@ class Commit(Record, frozen=True):
             self.local_steps,
             self.norm,
             self.step_norm,
-            [share.as_line() for share in self.shares],
+            [share.as_line() for share in shares] if len(shares) != 1 else [shares[0].as_line()],
         )
 
 
