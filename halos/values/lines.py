@@ -65,9 +65,10 @@ def _plain(value: Any) -> Any:
     for kind in (str, float, int):
         if isinstance(value, kind):
             return kind(value)
-    if hasattr(value, "item"):
+    try:
         return value.item()
-    raise TypeError(f"a record holds {value!r}, which is neither number nor text")
+    except AttributeError:
+        raise TypeError(f"a record holds {value!r}, which is neither number nor text") from None
 
 
 _ENCODER = Encoder(enc_hook=_plain)
