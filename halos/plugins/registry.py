@@ -96,7 +96,7 @@ def docstring(cls: type[Any]) -> str:
 
 
 class Manager(pluggy.PluginManager):
-    """Pluggy's, which knows at a glance what in a module is no hook: nearly everything, and a run asks for thousands."""
+    """Pluggy's, which knows at a glance what in a module is no hook: nearly all, and a run has thousands."""
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
         if isinstance(plugin, types.ModuleType):
