@@ -91,13 +91,7 @@ class Servers:
             several = [update.global_version if name == GLOBAL else update.start_version for update in updates]
             version = min([*several, state.version])  # what counts another server's versions may be beyond its own
         # The whole ways first: an update without its tensors may have begun from the base, and origins know it.
-        ways: tuple[EndToEnd, ...] = ()
-        if name == GLOBAL:  # mostly of one update
-            ways = (
-                (self._way(updates[0], time),)
-                if len(updates) == 1
-                else tuple([self._way(each, time) for each in updates])
-            )
+        ways = () if name != GLOBAL else tuple([self._way(update, time) for update in updates])
         drift = self._distances.between(base, target) if self._real else math.nan
         return Share(updates, version, state.version - version, drift, base, target, ways)
 
