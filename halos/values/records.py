@@ -13,7 +13,7 @@ from operator import mul
 from typing import Any, NamedTuple, Optional, Self
 
 from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import asdict, astuple, replace
 
 from halos.values.lines import CommitLine, ShareLine, UpdateLine, text_of
 from halos.values.params import Params
@@ -40,6 +40,10 @@ class Record(Struct, frozen=True):
     def _replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, as named tuples do it."""
         return replace(self, **changes)
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the fields by name, likewise."""
+        return asdict(self)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(astuple(self))

@@ -113,6 +113,7 @@ def test_a_record_can_be_changed_into_another_and_taken_apart_like_a_named_tuple
     assert push == Transfer(1.5, 2.0, 1, 0, 16, "push", 3, 0) and pull.kind == "pull"
     start, end, *_, worker, server = push
     assert (start, end, worker, server) == (1.5, 2.0, 3, 0)
+    assert push._asdict() == json.loads(push.as_json())  # whose line has its very fields
     with pytest.raises(AttributeError):
         pull.kind = "push"  # type: ignore[misc]
 
