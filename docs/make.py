@@ -135,7 +135,7 @@ def members(cls: type[Any]) -> Iterator[tuple[str, str]]:
     said = meanings(cls)
     for name, hint in annotations(cls).items():
         yield f"{name}: {hint}", said.get(name, "")
-    if not (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields") or getattr(cls, "_is_protocol", False)):
+    if not (is_record(cls) or getattr(cls, "_is_protocol", False)):
         for name, (hint, text) in attributes_set(cls).items():
             yield f"{name}: {hint}" if hint else name, text
     for name, each in vars(cls).items():
@@ -145,6 +145,11 @@ def members(cls: type[Any]) -> Iterator[tuple[str, str]]:
             yield f"{name}: {inspect.signature(each.fget).return_annotation}", inspect.getdoc(each) or ""  # type: ignore[arg-type]
         elif isinstance(each, (staticmethod, classmethod)) or inspect.isfunction(each):
             yield signature(getattr(cls, name), name), inspect.getdoc(each) or ""
+
+
+def is_record(cls: type[Any]) -> bool:
+    """Whether it is its fields, whatever makes it so: a dataclass, a named tuple or a struct."""
+    return dataclasses.is_dataclass(cls) or hasattr(cls, "_fields") or hasattr(cls, "__struct_fields__")
 
 
 def bullets(several: Iterable[tuple[str, str]]) -> str:
@@ -157,10 +162,10 @@ def bullets(several: Iterable[tuple[str, str]]) -> str:
 
 def part(cls: type[Any]) -> str:
     """A class: a record's fields as a table, and what it can be asked."""
-    record = dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")
-    said, hints = meanings(cls), annotations(cls) if record else {}
+    said, hints = meanings(cls), annotations(cls) if is_record(cls) else {}
     rows = [[f"`{name}`", f"`{hint}`", cell(said.get(name, ""))] for name, hint in hints.items()]
-    asked = [(head, text) for head, text in members(cls) if re.split(r"[(:]", head)[0] not in (*hints, "as_json")]
+    others = [(re.split(r"[(:]", head)[0], head, text) for head, text in members(cls)]
+    asked = [(head, text) for name, head, text in others if name not in (*hints, "as_json", "as_line")]
     fields = table(["field", "type", ""], rows) if rows else ""
     texts = [f"### {cls.__name__}", escaped(docstring(cls)), fields, bullets(asked)]
     return "\n\n".join(each.rstrip() for each in texts if each) + "\n"

@@ -6,14 +6,14 @@ the positions stand for is the feed's business.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from halos.data import SHARDS
 from halos.errors import require
 from halos.world.cluster import Cluster, Worker
 
 
-class Range(NamedTuple):
+class Range(Struct, frozen=True, gc=False):
     """Positions `first` to `end` (exclusive) of a shard; they grow for ever, epoch after epoch."""
 
     shard: int

@@ -1,11 +1,10 @@
 """The run folder's record files: every record one line of JSON, and `summary.json` at the end.
 
-What a line holds is the records' own matter (`as_json`), and how files stay whole that of lines.py.
+What a line holds is the records' own matter (`as_line`), and how files stay whole that of lines.py.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from halos.hooks import hookimpl
 from halos.observers.experiment import Experiment
 from halos.observers.files import replacing
 from halos.observers.lines import Lines, plain
+from halos.values.lines import encoded, spaced, written
 from halos.values.records import Commit, Evaluation, Summary, Transfer, Update
 
 FLUSH_SECONDS = 1.0  # of wall time, at most this often unless a batch is full
@@ -38,7 +38,7 @@ class Recorder:
     def on_start(self, experiment: Experiment) -> None:
         self._folder = experiment.folder
         for name in self.names:
-            self.files[name] = Lines(self._folder / name, resumed=experiment.resumed_at is not None)
+            self.files[name] = Lines(self._folder / name, experiment.resumed_at is not None, encoded)
 
     @hookimpl
     def on_resume(self, time: float) -> None:
@@ -49,7 +49,7 @@ class Recorder:
 
     @hookimpl
     def on_evaluate(self, evaluation: Evaluation) -> None:
-        self.files[EVALUATIONS].add(evaluation.as_json())
+        self.files[EVALUATIONS].add(written(evaluation.as_line()))
         self.flush_now_and_then()
 
     @hookimpl(tryfirst=True)  # the summary is there, whatever happens to the others
@@ -93,7 +93,7 @@ class CommitRecorder(Recorder):
 
     @hookimpl
     def on_commit(self, commit: Commit) -> None:
-        self._add_commit(commit.as_json())
+        self._add_commit(written(commit.as_line()))
         self.flush_now_and_then()
 
 
@@ -114,14 +114,14 @@ class FullRecorder(CommitRecorder):
 
     @hookimpl
     def on_update(self, update: Update) -> None:
-        self._add_update(update.as_json())
+        self._add_update(update.as_line())
 
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
-        self._add_transfer(transfer.as_json())
+        self._add_transfer(transfer)  # its own line
 
 
-def _unopened(line: str) -> None:
+def _unopened(line: Any) -> None:
     raise AssertionError(f"a record before on_start: {line}")
 
 
@@ -132,7 +132,7 @@ def recorder(records: str) -> Recorder:
 
 def write_summary(path: Path, summary: Summary) -> None:
     """Write `summary` to `path` at once or not at all; every worker has one line."""
-    lines = [f"{json.dumps(str(key))}: {_indented(plain(value))}" for key, value in summary.items()]
+    lines = [f"{spaced(str(key))}: {_indented(plain(value))}" for key, value in summary.items()]
     with replacing(path) as temporary:
         temporary.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n", encoding="utf-8")
 
@@ -140,5 +140,5 @@ def write_summary(path: Path, summary: Summary) -> None:
 def _indented(value: Any) -> str:
     """`value` as JSON over several lines: one for each entry, and each record of a list of them."""
     if isinstance(value, list) and value and all(isinstance(record, dict) for record in value):
-        return "[\n    " + ",\n    ".join([json.dumps(record, ensure_ascii=False) for record in value]) + "\n  ]"
-    return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")  # texts hold no line ends: \\n
+        return "[\n    " + ",\n    ".join(map(spaced, value)) + "\n  ]"
+    return spaced(value, 2).replace("\n", "\n  ")  # texts hold no line ends: \\n

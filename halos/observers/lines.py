@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -16,6 +17,11 @@ from halos.errors import UserError
 from halos.observers.files import writing
 
 BATCH = 1024  # lines collected before they are written
+
+
+def joined(lines: list[str]) -> bytes:
+    """Return texts as lines."""
+    return ("\n".join(lines) + "\n").encode()
 
 
 class Lines:
@@ -27,18 +33,21 @@ class Lines:
     `restore`.
     """
 
-    def __init__(self, path: Path, resumed: bool = False) -> None:
+    def __init__(self, path: Path, resumed: bool = False, encode: Callable[[list[Any]], bytes] = joined) -> None:
+        """Open the file. `encode` makes a batch's bytes of what was added: by default of texts, a line each."""
         self.path = path
+        self._encode = encode
         self.length = 0  # bytes of whole lines
         self._crc = 0  # of these
-        self._pending: list[str] = []
+        self._pending: list[Any] = []
         self._comparing = resumed
         self._held: list[bytes] = []  # what came again beyond the end of the file
         with writing(path):
             if not resumed:
                 self._file = path.open("wb", buffering=0)
 
-    def add(self, line: str) -> None:
+    def add(self, line: Any) -> None:
+        """Add a line: a text without a line feed; or what `encode` was given for."""
         pending = self._pending
         pending.append(line)
         if len(pending) >= BATCH:
@@ -54,8 +63,8 @@ class Lines:
         """Write what is pending, all of it or (with a UserError) nothing."""
         if not self._pending:
             return
-        batch = ("\n".join(self._pending) + "\n").encode()
-        self._pending.clear()
+        pending, self._pending = self._pending, []  # what cannot be written is not tried again
+        batch = self._encode(pending)
         if self._comparing:
             self._compare(batch)
         else:

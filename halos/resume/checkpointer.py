@@ -144,6 +144,7 @@ class Checkpointer:
         """There will be no more checkpoints: keep nothing for them."""
         self._serials.give = self._serials.number = None
         self._tape.stop()
+        self._taped.let_go()
         self._simulation.limits.asked = None
 
     def _due(self) -> bool:

@@ -46,6 +46,10 @@ class Taped:
             self._tape.add_optional(outcome.loss)
         return outcome
 
+    def let_go(self) -> None:
+        """Nothing is kept from now on: jobs go straight to the executor."""
+        self.submit, self.result = self._executor.submit, self._executor.result  # type: ignore[method-assign]
+
     def __getattr__(self, name: str) -> Any:
         """What is asked beside the run, never in a replay, is the executor's own matter, where it has that."""
         if name not in ("remember", "recall", "probe", "predictions", "probe_gradient", "second_moments"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Protocol
 
 import torch
+from msgspec import Struct
 
 from halos.errors import require
 from halos.hooks import Register, hookimpl
@@ -93,8 +94,7 @@ class Nesterov:
         return state
 
 
-@dataclass(frozen=True)
-class DelayedState:
+class DelayedState(Struct, frozen=True):
     """Delayed Nesterov's momentum m, the sum D of pseudo-gradients since it last moved, and steps so far."""
 
     momentum: Params
@@ -150,8 +150,7 @@ class DelayedNesterov:
         return state.momentum
 
 
-@dataclass(frozen=True)
-class AdamState:
+class AdamState(Struct, frozen=True):
     """Adam's first and second moments, and steps so far."""
 
     first: Params

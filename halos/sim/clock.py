@@ -172,14 +172,14 @@ class Clock:
         every timed event (and the first that comes too late), when nothing is left to do at the moment. Raises Deadlock
         if processes wait for nothing.
         """
-        ready, heap, processes, end = self.ready, self._heap, self.processes, latest(until)
+        ready, heap, processes, end, never = self.ready, self._heap, self.processes, latest(until), math.inf
         while not self.stopped:
             if ready:
                 callback, event = ready.popleft()
                 callback(event)
             elif self.ending or not processes:
                 return
-            elif heap and (heap[0][0] < math.inf or until < math.inf):
+            elif heap and (heap[0][0] < never or until < never):
                 if between is not None:
                     between()
                     if self.stopped:

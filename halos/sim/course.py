@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from halos.world.cluster import Worker
 from halos.world.compute import ComputeModel
@@ -17,7 +20,7 @@ class Loss(NamedTuple):
     message: bool = False
 
 
-class Course(NamedTuple):
+class Course(Struct, frozen=True, gc=False):
     """A job under way: its moments, and how long two of its parts take, in virtual seconds.
 
     Pull and push take no time without a server. A job with a `loss` ends in that; it is `trained` if its worker has
@@ -40,6 +43,9 @@ class Course(NamedTuple):
         """When it begins, computes from and until, and is lost (not before it began); infinite: it is not."""
         lost = math.inf if self.loss is None else max(self.began, self.loss.at)
         return self.began, self.computes, self.until, lost
+
+    def _replace(self, **changes: Any) -> Course:
+        return replace(self, **changes)
 
     def pulling_until(self, computes: float, compute: float) -> Course:
         """Return it with a pull that is over at `computes`, and `compute` seconds of work from then on."""

@@ -112,8 +112,8 @@ class Jobs:
             pull, push = parts.network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, now)
             tie = worker.id * parts.cluster.tie_break
         course = plan(parts.compute, worker, steps, id, now, pull, push, tie)
-        due, shard, first, end = course.ends, *dealt
-        job = Job(id, worker.id, start, steps, shard, first, end, lr_step, now, gradient, due)
+        due = course.ends
+        job = Job(id, worker.id, start, steps, dealt.shard, dealt.first, dealt.end, lr_step, now, gradient, due)
         course = self.running[worker.id] = self._losses.meet(course, worker, job, region, pull)
         if course.trained:
             parts.executor.submit(job if course.ends == due else job._replace(due=course.ends))

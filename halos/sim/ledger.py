@@ -62,12 +62,13 @@ class Ledger:
         """Return how many steps these are, and the seconds of computing them."""
         steps, seconds = 0, 0.0
         for update in updates:
-            if update.id not in self._open:
+            opened = self._open.pop(update.id, None)
+            if opened is None:
                 raise RuntimeError(
                     f"update {update.id} of worker {update.worker} is {what}, but it was committed or dropped before"
                 )
-            its_steps, its_seconds = self._open.pop(update.id)
-            steps += its_steps
-            seconds += its_seconds
-            self._undelivered.discard(update.id)
+            steps += opened[0]
+            seconds += opened[1]
+            if self._undelivered:
+                self._undelivered.discard(update.id)
         return steps, seconds

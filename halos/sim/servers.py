@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Optional, Union
 
-from halos.values.params import Params
+from halos.values.params import NO_VERSIONS, Params
 from halos.values.records import GLOBAL, Commit, Contribution, EndToEnd, Share, Update
 
 
@@ -68,7 +68,8 @@ class Servers:
             norm, step = params.norm(), self._distances.between(state.params, params)
             self._distances.forget()
         state.params = params
-        params.versions = {**params.versions, name: state.version}
+        known = params.versions  # mostly none, and to unpack that view of no dictionary would take its time
+        params.versions = {name: state.version} if known is NO_VERSIONS else {**known, name: state.version}
         kind = "update" if shares else "merge"
         return Commit(time, state.version, name, kind, state.local_steps, shares, params, norm, step)
 

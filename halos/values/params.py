@@ -177,9 +177,13 @@ class Params:
         return Params(layout, None if hollow else fn(*[params.flat for params in several]))
 
     def __add__(self, other: Params) -> Params:
+        if self.flat is None and self.layout is other.layout:  # as `combine` does, at half the price
+            return Params(self.layout, None)
         return Params.combine(torch.add, self, other)
 
     def __sub__(self, other: Params) -> Params:
+        if self.flat is None and self.layout is other.layout:
+            return Params(self.layout, None)
         return Params.combine(torch.sub, self, other)
 
     def __mul__(self, factor: float) -> Params:
@@ -195,7 +199,7 @@ class Params:
 
     def zeros(self) -> Params:
         """Return zeros of the same layout."""
-        return self.map(torch.zeros_like)
+        return Params(self.layout, None if self.flat is None else torch.zeros_like(self.flat))
 
     def __getitem__(self, fragment: Fragment) -> Params:
         """Return the parameters in `fragment`, one after another (copied). Raises IndexError beyond the flat vector."""

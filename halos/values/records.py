@@ -1,40 +1,25 @@
 """Small frozen records of what happened: the vocabulary between simulation and observers.
 
-Times are virtual seconds. `as_json` gives the line a record becomes in the run folder. The frequent
-ones are named tuples, which are made three times as fast as frozen dataclasses.
+Times are virtual seconds. `as_line` gives what the run folder's line of a record holds, and `as_json` that line. The
+frequent ones are msgspec's structs, which are made four times as fast as named tuples, and written five times as fast.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from operator import mul
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Self
 
+from msgspec import Struct
+from msgspec.structs import asdict, astuple, replace
+
+from halos.values.lines import CommitLine, ShareLine, UpdateLine, text_of
 from halos.values.params import Params
 
 GLOBAL = "global"  # the server whose model the run trains, and that model
 ALL_REDUCE = "all_reduce"  # the kind of transfer that every worker takes part in
-
-
-def number(value: float | None) -> str:
-    """Return a number as JSON has it; None and what is not finite become null."""
-    return repr(value) if value is not None and math.isfinite(value) else "null"
-
-
-@lru_cache(maxsize=4096)
-def quoted(text: str) -> str:
-    """Return a text as JSON has it, with its quotes."""
-    return json.dumps(text)
-
-
-@lru_cache(maxsize=256, typed=True)
-def moment(time: float) -> str:
-    """Return a time as JSON has it: the same moment is in several records, and `repr` of a float takes its time."""
-    return repr(time)
 
 
 def step_weighted(means: Sequence[float], steps: Sequence[int]) -> Optional[float]:
@@ -42,7 +27,29 @@ def step_weighted(means: Sequence[float], steps: Sequence[int]) -> Optional[floa
     return sum(map(mul, means, steps)) / sum(steps) if means else None
 
 
-class Update(NamedTuple):
+class Record(Struct, frozen=True):
+    """What all of them can be asked; the fields come in order when one is iterated over."""
+
+    def as_line(self) -> Any:
+        """Return what the run folder's line holds, ready to be written."""
+        return self
+
+    def as_json(self) -> str:
+        return text_of(self.as_line())
+
+    def _replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, as named tuples do it."""
+        return replace(self, **changes)
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the fields by name, likewise."""
+        return asdict(self)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(astuple(self))
+
+
+class Update(Record, frozen=True):
     """The result of a job, as a worker sends it back: `steps` local steps from `start` to `params`.
 
     `samples` is the half-open range of the data order it trained on, `lr_step` the learning-rate
@@ -107,20 +114,28 @@ class Update(NamedTuple):
         """Return this update without its tensors (hollow, with their serials), for those who only count it later."""
         return self._replace(start=self.start.shell(), params=self.params.shell(), gradient=None)
 
-    def as_json(self) -> str:
-        return (
-            f'{{"id": {self.id}, "time": {moment(self.time)}, "worker": {self.worker}, "region": {self.region}, '
-            f'"steps": {self.steps}, "start_time": {moment(self.start_time)}, "start_version": {self.start_version}, '
-            f'"global_version": {self.global_version}, '
-            f'"delta_norm": {number(self.delta_norm)}, "first_sample": {self.samples[0]}, '
-            f'"end_sample": {self.samples[1]}, "lr_step": {self.lr_step}, '
-            f'"loss": {number(self.train_loss)}, '
-            f'"losses": [{", ".join(map(number, self.losses)) if self.losses else ""}], '
-            f'"server": {"null" if self.server is None else self.server}}}'
+    def as_line(self) -> UpdateLine:
+        first, end = self.samples
+        return UpdateLine(  # by position: this is the most frequent line
+            self.id,
+            self.time,
+            self.worker,
+            self.region,
+            self.steps,
+            self.start_time,
+            self.start_version,
+            self.global_version,
+            self.delta_norm,
+            first,
+            end,
+            self.lr_step,
+            self.train_loss,
+            self.losses,
+            self.server,
         )
 
 
-class Transfer(NamedTuple):
+class Transfer(Record, frozen=True, gc=False):
     """Bytes on a link: from region `src` to region `dst`, or a collective over all (both None).
 
     `kind` is `pull`, `push`, `send` or `all_reduce`; `worker` whose pull or push it was. The bytes of an
@@ -137,15 +152,6 @@ class Transfer(NamedTuple):
     worker: Optional[int] = None  # whose pull or push
     server: Optional[int] = None  # the region of its server
 
-    def as_json(self) -> str:
-        return (
-            f'{{"start_time": {moment(self.start_time)}, "time": {moment(self.time)}, '
-            f'"src": {"null" if self.src is None else self.src}, "dst": {"null" if self.dst is None else self.dst}, '
-            f'"bytes": {self.bytes}, "kind": "{self.kind}", '
-            f'"worker": {"null" if self.worker is None else self.worker}, '
-            f'"server": {"null" if self.server is None else self.server}}}'
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Contribution:
@@ -161,18 +167,15 @@ class Contribution:
     from_version: Optional[int] = None  # the version that `base` belongs to, where it was not committed itself
 
 
-class EndToEnd(NamedTuple):
+class EndToEnd(Record, frozen=True, gc=False):
     """One update on its whole way: from where a worker began to the global model that takes it in."""
 
     staleness: int  # versions of the global model since `Update.global_version`
     seconds: float  # simulated, since the dispatch
     drift: float  # ‖the global model before this commit − the worker's start‖₂; NaN where that is not known
 
-    def as_json(self) -> str:
-        return f'{{"staleness": {self.staleness}, "seconds": {self.seconds!r}, "drift": {number(self.drift)}}}'
 
-
-class Share(NamedTuple):
+class Share(Record, frozen=True):
     """One contribution as it was committed: how old, and how far the model had moved meanwhile.
 
     The *hop* is what this server merged, from its own base: `hop_drift` = ‖target − base‖₂, `hop_staleness` in
@@ -194,23 +197,28 @@ class Share(NamedTuple):
         updates = self.updates
         return updates[0].steps if len(updates) == 1 else sum([update.steps for update in updates])
 
-    def as_json(self) -> str:
-        if len(self.updates) == 1:  # by far the most frequent
-            (update,) = self.updates
-            updates, workers, factors = str(update.id), str(update.worker), number(update.factor)
+    def as_line(self) -> ShareLine:
+        updates = self.updates
+        if len(updates) == 1:  # by far the most frequent
+            (update,) = updates
+            ids, workers, factors = [update.id], [update.worker], [update.factor]
         else:
-            updates = ", ".join([str(update.id) for update in self.updates])
-            workers = ", ".join([str(update.worker) for update in self.updates])
-            factors = ", ".join([number(update.factor) for update in self.updates])
-        return (
-            f'{{"updates": [{updates}], "workers": [{workers}], "factors": [{factors}], "steps": {self.steps}, '
-            f'"from_version": {self.from_version}, "hop_staleness": {self.hop_staleness}, '
-            f'"hop_drift": {number(self.hop_drift)}, '
-            f'"end_to_end": [{", ".join([each.as_json() for each in self.end_to_end])}]}}'
+            ids = [update.id for update in updates]
+            workers = [update.worker for update in updates]
+            factors = [update.factor for update in updates]
+        return ShareLine(
+            ids,
+            workers,
+            factors,
+            self.steps,
+            self.from_version,
+            self.hop_staleness,
+            self.hop_drift,
+            self.end_to_end,
         )
 
 
-class Commit(NamedTuple):
+class Commit(Record, frozen=True):
     """A server's model changed: to `params`, now its version `version`.
 
     `kind` is `update` (something was contributed) or `merge` (the server took over another model;
@@ -227,12 +235,16 @@ class Commit(NamedTuple):
     norm: float = math.nan  # ‖params‖₂; NaN in timing mode
     step_norm: float = math.nan  # ‖params − the server's model before‖₂; likewise
 
-    def as_json(self) -> str:
-        return (
-            f'{{"time": {moment(self.time)}, "version": {self.version}, "server": {quoted(self.server)}, '
-            f'"kind": "{self.kind}", "local_steps": {self.local_steps}, '
-            f'"norm": {number(self.norm)}, "step_norm": {number(self.step_norm)}, '
-            f'"contributions": [{", ".join([share.as_json() for share in self.shares])}]}}'
+    def as_line(self) -> CommitLine:
+        return CommitLine(
+            self.time,
+            self.version,
+            self.server,
+            self.kind,
+            self.local_steps,
+            self.norm,
+            self.step_norm,
+            [share.as_line() for share in self.shares],
         )
 
 
@@ -258,7 +270,7 @@ class Merge(NamedTuple):
         return None if says is None else says(self.state)
 
 
-class LostJob(NamedTuple):
+class LostJob(Record, frozen=True, gc=False):
     """A job of which no update comes, since a fault took it or its message."""
 
     time: float  # when whoever awaits it is told
@@ -268,9 +280,6 @@ class LostJob(NamedTuple):
     start_time: float  # dispatch
     lost_time: float  # when it was lost; not before its dispatch
     why: str  # what took it, in words
-
-    def as_json(self) -> str:
-        return json.dumps(self._asdict())
 
 
 class CutShort(NamedTuple):
@@ -303,14 +312,11 @@ class Evaluation:
     # `perplexity`, `bits_per_byte`, `accuracy` (None where unknown), and what the model itself gives.
     metrics: dict[str, Optional[float]] = field(default_factory=dict)
 
+    def as_line(self) -> Evaluation:
+        return self
+
     def as_json(self) -> str:
-        metrics = ", ".join([f"{quoted(name)}: {number(value)}" for name, value in self.metrics.items()])
-        return (
-            f'{{"time": {moment(self.time)}, "version": {self.version}, "local_steps": {self.local_steps}, '
-            f'"trained_steps": {self.trained_steps}, "tokens": {self.tokens}, "loss": {number(self.loss)}, '
-            f'"set": {quoted(self.set)}, "of": {quoted(self.of)}, '
-            f'"metrics": {{{metrics}}}}}'
-        )
+        return text_of(self)
 
 
 Summary = dict[str, Any]
@@ -328,13 +334,12 @@ def mean_loss(commit: Commit) -> Optional[float]:
 
     None if there are none, or if it is not finite.
     """
-    losses = [
-        (loss, update.steps)
-        for share in commit.shares
-        for update in share.updates
-        if (loss := update.train_loss) is not None
-    ]
-    if not losses:
-        return None
-    mean = step_weighted(*zip(*losses))
+    losses, steps = [], []
+    for share in commit.shares:
+        for update in share.updates:
+            loss = update.train_loss
+            if loss is not None:
+                losses.append(loss)
+                steps.append(update.steps)
+    mean = step_weighted(losses, steps)
     return mean if mean is not None and math.isfinite(mean) else None

@@ -54,3 +54,10 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").mkdir()
     with pytest.raises(UserError, match=r"x\.jsonl cannot be read: Is a directory"):
         read(tmp_path / "x.jsonl")
+
+
+def test_what_only_pythons_own_json_takes_is_read_as_it_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n{"a": NaN, "b": 1e400, "c": "\\ud800"}\n{"a": 9' + 400 * "0" + "}\n")
+    one, odd, large = read(tmp_path / "x.jsonl")
+    assert (one, large) == ({"a": 1}, {"a": 9 * 10**400})
+    assert repr(odd) == "{'a': nan, 'b': inf, 'c': '\\ud800'}"

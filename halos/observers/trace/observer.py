@@ -72,9 +72,9 @@ class Trace:
     def __init__(self, limit: int = SLICES) -> None:
         self._limit = self._left = limit  # slices, and what else is drawn; outages and links' faults beside these
         self._cut_at: Optional[float] = None
-        # Plain tuples of what a Compute, a Transfer and a Done have: Python's garbage collector leaves them alone.
+        # Python's garbage collector leaves them alone: transfers, and plain tuples of what a Compute and a Done have.
         self._computed: list[tuple[float, float, int, int, int, int, int, int]] = []
-        self._carried: list[tuple[Any, ...]] = []
+        self._carried: list[Transfer] = []
         self._commits: list[tuple[Any, ...]] = []
         self._lost: list[LostJob] = []
         self._evaluated: list[tuple[float, str, float]] = []
@@ -102,7 +102,7 @@ class Trace:
     @hookimpl
     def on_transfer(self, transfer: Transfer) -> None:
         if self._cut_at is None:
-            self._carried.append(tuple(transfer))
+            self._carried.append(transfer)
             alone = 1 if transfer.worker is None else 2  # it is drawn on the worker's row as well
             self._count(self._collective_cost if transfer.kind == ALL_REDUCE else alone, transfer.time)
 
@@ -143,9 +143,9 @@ class Trace:
         )
         carried: list[Slice] = list(
             zip(
-                many_microseconds(map(itemgetter(0), self._carried)),
-                many_microseconds(map(itemgetter(1), self._carried)),
-                map(Transfer._make, self._carried),
+                many_microseconds([transfer.start_time for transfer in self._carried]),
+                many_microseconds([transfer.time for transfer in self._carried]),
+                self._carried,
             )
         )
         commits = [Done._make(each) for each in self._commits]
