@@ -48,7 +48,7 @@ def update(loss: Any, steps: int = 2, region: int = 0, **more: Any) -> Update:
         "chunks": (),
         "loss": loss,
     }
-    blank = dict.fromkeys(set(Update._fields) - set(Update._field_defaults))
+    blank = dict.fromkeys(Update.__struct_fields__[: -len(Update.__struct_defaults__)])
     return Update(**{**blank, "steps": steps, **computed, **more})
 
 
@@ -59,7 +59,7 @@ def commit(
     share = Share(
         updates=updates, from_version=0, hop_staleness=2, hop_drift=0.25, base=None, target=None, end_to_end=ways
     )  # type: ignore[arg-type]
-    blank = dict.fromkeys(Commit._fields)
+    blank = dict.fromkeys(Commit.__struct_fields__)
     fields = {"time": time, "local_steps": steps, "version": version, "server": server, "kind": kind}
     return Commit(**{**blank, **fields, "shares": (share,) if updates else ()})
 
