@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional, cast
+from typing import Any, NamedTuple, Optional, cast
 
 import torch
 
@@ -20,6 +20,14 @@ from halos.training import Job, Outcome, Prediction, Task
 from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
+
+
+class Ended(NamedTuple):
+    """What came of a job that was begun with an inner state given to it."""
+
+    outcome: Outcome
+    inner: dict[str, Any]  # that it ended with: plain values and tensors, nobody else's
+    skipped: int  # local steps that fp16's loss scaling left out
 
 
 @dataclass
@@ -132,6 +140,33 @@ class Inline:
         """Return what would have come of `job`, begun with that inner state; no trace is left."""
         with self._trainer.standing_in(job.worker, inner):
             return self._trained(job)
+
+    def begun(self, job: Job, inner: Optional[dict[str, Any]]) -> Ended:
+        """Return what comes of `job`, begun with that inner state (only read; None: a new one), and where that ends.
+
+        A function of its arguments: no worker's state here is looked at or changed, and no steps are counted. An inner
+        state is what `inner_state` or `recall` returned, here or in another process. Raises as `result` does.
+        """
+        with self._trainer.standing_in(job.worker, inner):
+            before = self._trainer.skipped
+            outcome = self._trained(job)
+            ended = self._trainer.saved(job.worker)
+            assert ended is not None, "it stands in"
+            return Ended(outcome, ended, self._trainer.skipped - before)
+
+    def inner_state(self, worker: int) -> Optional[dict[str, Any]]:
+        """Return a worker's inner state, plain values and tensors (not copied: its next job changes them).
+
+        None before its first job.
+        """
+        return self._trainer.saved(worker)
+
+    def give(self, worker: int, inner: dict[str, Any]) -> None:
+        """Let that be a worker's inner state (not copied: its next job here changes the tensors).
+
+        Raises ValueError if it is not of this model and optimizer.
+        """
+        self._trainer.load(worker, inner)
 
     def predictions(self, several: Sequence[Params], samples: int, seed: int) -> Iterator[list[Prediction]]:
         """Yield what several models make of the same samples, batch by batch; see ExecutorMay."""

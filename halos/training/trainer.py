@@ -143,19 +143,28 @@ class Trainer:
         """Forget the worker's state; its next job begins with a new one."""
         self._states.pop(worker, None)
 
+    def saved(self, worker: int) -> Optional[dict[str, Any]]:
+        """Return a worker's state as `state` has it (not copied); None before its first job."""
+        return _saved(self._states[worker]) if worker in self._states else None
+
+    def load(self, worker: int, inner: dict[str, Any]) -> None:
+        """Let a worker have a state that `saved` or `copied` returned (not copied). Raises as `restore` does."""
+        self._load(self.state_of(worker), inner)
+
     def copied(self, worker: int) -> dict[str, Any]:
         """Return a worker's state, a copy of it, as `state` has it."""
         copied: dict[str, Any] = _copied(_saved(self.state_of(worker)))
         return copied
 
     @contextmanager
-    def standing_in(self, worker: int, inner: dict[str, Any]) -> Iterator[None]:
-        """For the body, let the worker have the state `inner` (as `copied` returned it, copied again).
+    def standing_in(self, worker: int, inner: Optional[dict[str, Any]]) -> Iterator[None]:
+        """For the body, let the worker have the state `inner` (as `copied` returned it, copied again; None: a new one).
 
         Afterwards it has the very state that it had, and as many steps are skipped. Raises as `restore` does.
         """
         mine, skipped, other = self._states.get(worker), self.skipped, self.new_state()
-        self._load(other, _copied(inner))
+        if inner is not None:
+            self._load(other, _copied(inner))
         self._states[worker] = other
         try:
             yield
