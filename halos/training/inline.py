@@ -17,6 +17,7 @@ from halos.hooks import Register, hookimpl
 from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
 from halos.seeds import generator
 from halos.training import Job, Outcome, Prediction, Task
+from halos.training.heap import own_pages
 from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
@@ -53,6 +54,7 @@ class Inline:
             with named(task.model):
                 refuse_other_shapes(shapes, module)
                 self._trainer = Trainer(module, task.train, device, task.model_seed)
+        own_pages(self._trainer.flat)
         self._task = task
         self._corpus = corpus
         self._wanted: Optional[Callable[[int], bool]] = None
@@ -83,14 +85,13 @@ class Inline:
         """What comes of a submitted job."""
         return self._trained(job)
 
-    def _trained(self, job: Job) -> Outcome:
-        batches = self._batches(job)
+    def _trained(self, job: Job, into: Optional[torch.Tensor] = None) -> Outcome:
+        """What comes of a job, trained here; its parameters, or the gradient, in the vector `into` if there is one."""
+        batches, at = self._batches(job), (job.time, job.id, into)
         with self._indexing("data"):
             if job.gradient:
-                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time, job.id))
-            return Outcome(
-                *self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time, job.id)
-            )
+                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, *at))
+            return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, *at))
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         return self._trainer.step(params, gradient, lr_step)

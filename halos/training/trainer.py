@@ -13,6 +13,7 @@ from halos.models import Model
 from halos.models.building import trained
 from halos.seeds import drawing, seed_for
 from halos.training import Prediction
+from halos.training.heap import give_back
 from halos.training.kept import Kept, State
 from halos.training.look import look
 from halos.training.losses import Losses
@@ -201,10 +202,12 @@ class Trainer:
         batches: Iterator[torch.Tensor],
         time: float,
         job: int = 0,
+        into: Optional[torch.Tensor] = None,
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Train `steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
 
-        Returns the parameters after them, losses averaged over chunks of so many steps each, and over all steps.
+        Returns the parameters after them (in the vector `into` if there is one), losses averaged over chunks of so many
+        steps each, and over all steps.
         `lr_step` counts the learning-rate steps before the first; `job` is the job's number, from which
         draws follow; `time` (virtual seconds of its start) is for messages only. Raises Diverged for a
         loss that is not finite, or fp16 gradients that are not at any scale.
@@ -226,10 +229,18 @@ class Trainer:
                 if self._descend(state, schedule.at(lr_max, lr_step + step)):
                     self._skip(1, state, losses, where, step)
             state.kept = self.kept.take()
-        return Params(self.layout, self.flat.detach().clone()), *losses.averaged(self.options.loss_average_steps, where)
+        flat = self.flat.detach().clone() if into is None else into.copy_(self.flat)
+        return Params(self.layout, flat), *losses.averaged(self.options.loss_average_steps, where)
 
     def gradient(
-        self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float, job: int = 0
+        self,
+        worker: int,
+        start: Params,
+        steps: int,
+        batches: Iterator[torch.Tensor],
+        time: float,
+        job: int = 0,
+        into: Optional[torch.Tensor] = None,
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
 
@@ -248,7 +259,7 @@ class Trainer:
             state.scaler.unscale_(state.optimizer)
             if state.rescale():
                 self._skip(steps, state, losses, where, steps)
-        return Params(self.layout, self.grad / steps), *averaged
+        return Params(self.layout, torch.div(self.grad, steps, out=into)), *averaged
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one clipped optimizer step along `gradient`; the state is no worker's."""
@@ -319,6 +330,11 @@ class Trainer:
         self.kept.put(self._mean())
         state = self.module.state_dict()
         return {name: value.cpu().clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+    def rest(self) -> None:
+        """Let both buffers take no memory until somebody is trained or evaluated: nothing in them is needed before."""
+        give_back(self.flat)
+        give_back(self.grad)
 
     def _refuse_moved(self) -> None:
         """Raise ConfigError if the module gave a parameter, or its gradient, other memory: it would not be trained."""

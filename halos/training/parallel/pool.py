@@ -92,7 +92,7 @@ class Pool:
         return self._agenda.withdraw(job)
 
     def answer(self, job: Job) -> Answer:
-        """Return what came of a job, once. Raises Died if there is no process left."""
+        """Return what came of a job, once; `go_on` is called then. Raises Died if there is no process left."""
         while job.id not in self._answers:
             if not self._children:
                 raise Died(f"{self._died}; no other is left")
@@ -100,11 +100,13 @@ class Pool:
                 self._give_first(self._agenda.waiting[job.id])
             self._give()
             self._hear(None)
-        found = self._answers.pop(job.id)
         self._agenda.take()
+        return self._answers.pop(job.id)
+
+    def go_on(self) -> None:
+        """After an answer: hear who is free by now, and give away what may be."""
         self._hear(0.0)
         self._give()
-        return found
 
     def close(self) -> None:
         """End all processes, at once: they have nothing that anybody will ask for."""
