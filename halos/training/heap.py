@@ -15,7 +15,7 @@ MADV_DONTNEED = 4  # of Linux' madvise
 
 
 def own_pages(vector: torch.Tensor) -> None:
-    """From now on, let what is as large as `vector` lie in pages of its own, in this process, if it is large.
+    """From now on, let all that is half as large as `vector` lie in pages of its own, in this process, if that is large.
 
     The C library takes such from its heap once it has seen one freed; in the holes that some leave between others that
     stay, no other fits, and a run's memory comes to as much again as is in use.
@@ -23,8 +23,8 @@ def own_pages(vector: torch.Tensor) -> None:
     if vector.device.type == "cpu" and LARGE <= vector.nbytes <= LARGEST:
         with suppress(OSError, AttributeError):  # another C library
             library = ctypes.CDLL(None)
-            library.mallopt(M_MMAP_THRESHOLD, vector.nbytes)
-            library.mallopt(M_TRIM_THRESHOLD, 2 * vector.nbytes)  # as it would itself
+            library.mallopt(M_MMAP_THRESHOLD, vector.nbytes // 2)  # moments are those of a part of the parameters
+            library.mallopt(M_TRIM_THRESHOLD, vector.nbytes)  # twice that, as it would itself
 
 
 def give_back(vector: torch.Tensor) -> None:
