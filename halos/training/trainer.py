@@ -73,11 +73,10 @@ class Trainer:
         self.flat = torch.empty(self.layout.size, dtype=dtype, device=device)
         self.grad = torch.zeros_like(self.flat)
         for name, parameter in named.items():
-            piece, shape = self.layout.slice_of(name), parameter.shape
-            self.flat[piece] = parameter.detach().reshape(-1)
-            parameter.data = self.flat[piece].view(shape)
-            parameter.grad = self.grad[piece].view(shape)
-        self._groups = []  # the same memory as two vectors: with and without weight decay
+            self.flat[self.layout.slice_of(name)] = parameter.detach().reshape(-1)
+            parameter.grad = self.grad[self.layout.slice_of(name)].view(parameter.shape)
+        self._pieces = []  # the same memory as two vectors: with and without weight decay
+        self._groups = []
         for piece, decay in (
             (slice(0, self.layout.decayed), options.optimizer.weight_decay),
             (slice(self.layout.decayed, self.layout.size), 0.0),
@@ -85,7 +84,9 @@ class Trainer:
             if piece.stop > piece.start:
                 vector = torch.nn.Parameter(self.flat[piece])
                 vector.grad = self.grad[piece]
+                self._pieces.append((piece, vector))
                 self._groups.append({"params": [vector], "weight_decay": decay})
+        self._lie_in(self.flat)
         self._states: dict[int, WorkerState] = {}
 
     def initial(self) -> Params:
@@ -206,8 +207,8 @@ class Trainer:
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Train `steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
 
-        Returns the parameters after them (in the vector `into` if there is one), losses averaged over chunks of so many
-        steps each, and over all steps.
+        Returns the parameters after them (trained in the vector `into` if there is one), losses averaged over chunks of
+        so many steps each, and over all steps.
         `lr_step` counts the learning-rate steps before the first; `job` is the job's number, from which
         draws follow; `time` (virtual seconds of its start) is for messages only. Raises Diverged for a
         loss that is not finite, or fp16 gradients that are not at any scale.
@@ -221,15 +222,15 @@ class Trainer:
 
         schedule, lr_max = self.options.schedule, self.options.optimizer.lr
         state, losses = self.state_of(worker), Losses(steps, self.device)
-        self.flat.copy_(_data(start))
-        self.grad.zero_()
-        with self._as(state.kept, "job", worker, job):
+        with self._lying_in(into), self._as(state.kept, "job", worker, job):
+            self.flat.copy_(_data(start))
+            self.grad.zero_()
             for step in range(1, steps + 1):
                 losses.add(self._backward(batches, state.scaler))
                 if self._descend(state, schedule.at(lr_max, lr_step + step)):
                     self._skip(1, state, losses, where, step)
             state.kept = self.kept.take()
-        flat = self.flat.detach().clone() if into is None else into.copy_(self.flat)
+        flat = self.flat.detach().clone() if into is None else into
         return Params(self.layout, flat), *losses.averaged(self.options.loss_average_steps, where)
 
     def gradient(
@@ -248,9 +249,9 @@ class Trainer:
             return f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
 
         state, losses = self.state_of(worker), Losses(steps, self.device)
-        self.flat.copy_(_data(start))
-        self.grad.zero_()
-        with self._as(state.kept, "job", worker, job):
+        with self._lying_in(into), self._as(state.kept, "job", worker, job):
+            self.flat.copy_(_data(start))
+            self.grad.zero_()
             for _ in range(steps):
                 losses.add(self._backward(batches, state.scaler))
             state.kept = self.kept.take()
@@ -330,6 +331,26 @@ class Trainer:
         self.kept.put(self._mean())
         state = self.module.state_dict()
         return {name: value.cpu().clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+    def _lie_in(self, flat: torch.Tensor) -> None:
+        """Let the module's parameters lie in that vector from now on."""
+        self.flat = flat
+        for name, parameter in self._trained.items():
+            parameter.data = flat[self.layout.slice_of(name)].view(parameter.shape)
+        for piece, vector in self._pieces:
+            vector.data = flat[piece]
+
+    @contextmanager
+    def _lying_in(self, flat: Optional[torch.Tensor]) -> Iterator[None]:
+        """For the body, let the module's parameters lie in that vector, if there is one."""
+        mine = self.flat
+        if flat is not None:
+            self._lie_in(flat)
+        try:
+            yield
+        finally:
+            if flat is not None:
+                self._lie_in(mine)
 
     def rest(self) -> None:
         """Let both buffers take no memory until somebody is trained or evaluated: nothing in them is needed before."""
