@@ -137,7 +137,7 @@ class Pool:
 
     def _hear(self, seconds: Optional[float]) -> None:
         """Take all answers there are; wait for one so long, None: until there is one."""
-        ready = wait([child.pipe for child in self._children], seconds)
+        ready = wait([child.pipe for child in self._children], seconds if self._children else 0.0)
         for child in [child for child in self._children if child.pipe in ready]:
             try:
                 answer = pickle.loads(child.pipe.recv_bytes())
