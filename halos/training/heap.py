@@ -15,7 +15,7 @@ MADV_DONTNEED = 4  # of Linux' madvise
 
 
 def own_pages(vector: torch.Tensor) -> None:
-    """From now on, let all that is half as large as `vector`, if that is large, lie in pages of its own, in this process.
+    """From now on, let all that is half as large as `vector`, if that is large, lie in pages of its own.
 
     The C library takes such from its heap once it has seen one freed; in the holes that some leave between others that
     stay, no other fits, and a run's memory comes to as much again as is in use.
