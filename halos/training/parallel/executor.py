@@ -172,6 +172,7 @@ class Parallel(Inline):
             return Reply((), (), None, NEW, trainer.skipped, error)
         finally:
             trainer.forget(job.worker)  # it lives where it is written
+            trainer.rest()
         return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.skipped)
 
     def _taken(self, job: Job, reply: Reply) -> Outcome:
