@@ -14,6 +14,7 @@ from halos.data.batch import Batch
 from halos.data.dataset import DatasetCorpus
 from halos.errors import (
     ConfigError,
+    Died,
     Diverged,
     Lost,
     UserError,
@@ -42,7 +43,8 @@ from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation, SyncPolicy
 from halos.sim.transit.collectives import Collective
 from halos.training import Executor, Job, Outcome, Prediction, Task
-from halos.training.inline import Inline
+from halos.training.agenda import Agenda
+from halos.training.inline import Ended, Inline
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
@@ -75,6 +77,7 @@ __all__ = [
     "SLOWEST",
     "Adam",
     "AdamState",
+    "Agenda",
     "ArrayCorpus",
     "Backlog",
     "Batch",
@@ -97,8 +100,10 @@ __all__ = [
     "Deadlock",
     "DelayedNesterov",
     "DelayedState",
+    "Died",
     "Diverged",
     "EndToEnd",
+    "Ended",
     "Evaluation",
     "Event",
     "Executor",

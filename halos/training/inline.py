@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional, cast
+from typing import Any, NamedTuple, Optional, cast
 
 import torch
 
@@ -17,9 +17,18 @@ from halos.hooks import Register, hookimpl
 from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
 from halos.seeds import generator
 from halos.training import Job, Outcome, Prediction, Task
+from halos.training.heap import own_pages
 from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
+
+
+class Ended(NamedTuple):
+    """What came of a job that was begun with an inner state given to it."""
+
+    outcome: Outcome
+    inner: dict[str, Any]  # that it ended with: plain values and tensors, nobody else's
+    skipped: int  # local steps that fp16's loss scaling left out
 
 
 @dataclass
@@ -45,6 +54,7 @@ class Inline:
             with named(task.model):
                 refuse_other_shapes(shapes, module)
                 self._trainer = Trainer(module, task.train, device, task.model_seed)
+        own_pages(self._trainer.flat)
         self._task = task
         self._corpus = corpus
         self._wanted: Optional[Callable[[int], bool]] = None
@@ -56,12 +66,16 @@ class Inline:
                 refuse_other_tokens((source, extra), (task.data, corpus))
                 self._sets[name] = Feed(extra, source, task.cluster, task.seed, f"evaluate.sets.{name}")
         self._opened()
-        with self._indexing("data"):
-            self._trainer.look(task.model, tensors(self._first_batches()))
+        self._look()
         return self._trainer.initial()
 
     def _opened(self) -> None:
         """Called when everything is open, and before anything is computed."""
+
+    def _look(self) -> None:
+        """Try the module on a batch or more (and compile it, if asked for): see Trainer.look."""
+        with self._indexing("data"):
+            self._trainer.look(self._task.model, tensors(self._first_batches()))
 
     def submit(self, job: Job) -> None:
         pass  # computed when its result is due: nothing else runs meanwhile
@@ -75,14 +89,13 @@ class Inline:
         """What comes of a submitted job."""
         return self._trained(job)
 
-    def _trained(self, job: Job) -> Outcome:
-        batches = self._batches(job)
+    def _trained(self, job: Job, into: Optional[torch.Tensor] = None) -> Outcome:
+        """What comes of a job, trained here; its parameters, or the gradient, in the vector `into` if there is one."""
+        batches, at = self._batches(job), (job.time, job.id, into)
         with self._indexing("data"):
             if job.gradient:
-                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, job.time, job.id))
-            return Outcome(
-                *self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, job.time, job.id)
-            )
+                return Outcome(*self._trainer.gradient(job.worker, job.start, job.steps, batches, *at))
+            return Outcome(*self._trainer.train(job.worker, job.start, job.steps, job.lr_step, batches, *at))
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         return self._trainer.step(params, gradient, lr_step)
@@ -132,6 +145,33 @@ class Inline:
         """Return what would have come of `job`, begun with that inner state; no trace is left."""
         with self._trainer.standing_in(job.worker, inner):
             return self._trained(job)
+
+    def begun(self, job: Job, inner: Optional[dict[str, Any]]) -> Ended:
+        """Return what comes of `job`, begun with that inner state (only read; None: a new one), and where that ends.
+
+        A function of its arguments: no worker's state here is looked at or changed, and no steps are counted. An inner
+        state is what `inner_state` or `recall` returned, here or in another process. Raises as `result` does.
+        """
+        with self._trainer.standing_in(job.worker, inner):
+            before = self._trainer.skipped
+            outcome = self._trained(job)
+            ended = self._trainer.saved(job.worker)
+            assert ended is not None, "it stands in"
+            return Ended(outcome, ended, self._trainer.skipped - before)
+
+    def inner_state(self, worker: int) -> Optional[dict[str, Any]]:
+        """Return a worker's inner state, plain values and tensors (not copied: its next job changes them).
+
+        None before its first job.
+        """
+        return self._trainer.saved(worker)
+
+    def give(self, worker: int, inner: dict[str, Any]) -> None:
+        """Let that be a worker's inner state (not copied: its next job here changes the tensors).
+
+        Raises ValueError if it is not of this model and optimizer.
+        """
+        self._trainer.load(worker, inner)
 
     def predictions(self, several: Sequence[Params], samples: int, seed: int) -> Iterator[list[Prediction]]:
         """Yield what several models make of the same samples, batch by batch; see ExecutorMay."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any, Optional, TypeAlias
 
 import torch
 
-from halos.errors import ConfigError, Diverged, UserError
+from halos.errors import ConfigError, Diverged, UserError, under
 from halos.models import Model
-from halos.models.building import trained
+from halos.models.building import named, trained
 from halos.seeds import drawing, seed_for
 from halos.training import Prediction
+from halos.training.compiling import Forward, compile_now, compiled
+from halos.training.heap import give_back
 from halos.training.kept import Kept, State
 from halos.training.look import look
 from halos.training.losses import Losses
@@ -53,8 +56,8 @@ class Trainer:
 
     def __init__(self, module: torch.nn.Module, options: TrainOptions, device: torch.device, seed: int = 0) -> None:
         """Take `module` over, its draws to follow from `seed`. Raises UserError for parameters that it cannot train."""
-        self._trained = named = trained(module)
-        dtype = next(iter(named.values())).dtype
+        self._trained = parameters = trained(module)
+        dtype = next(iter(parameters.values())).dtype
         if options.precision == "fp16" and dtype == torch.float16:
             raise UserError(
                 "its parameters are torch.float16; train.precision=fp16 takes them in fp32, and computes in fp16"
@@ -68,15 +71,15 @@ class Trainer:
         self.seed = seed
         self.skipped = 0  # local steps, of all workers, that fp16's loss scaling left out
         self.kept = Kept(self.module)
-        self.layout = Layout({name: tuple(tensor.shape) for name, tensor in named.items()}, dtype)
+        self.layout = Layout({name: tuple(tensor.shape) for name, tensor in parameters.items()}, dtype)
         self.flat = torch.empty(self.layout.size, dtype=dtype, device=device)
         self.grad = torch.zeros_like(self.flat)
-        for name, parameter in named.items():
-            piece, shape = self.layout.slice_of(name), parameter.shape
-            self.flat[piece] = parameter.detach().reshape(-1)
-            parameter.data = self.flat[piece].view(shape)
-            parameter.grad = self.grad[piece].view(shape)
-        self._groups = []  # the same memory as two vectors: with and without weight decay
+        for name, parameter in parameters.items():
+            self.flat[self.layout.slice_of(name)] = parameter.detach().reshape(-1)
+            parameter.grad = self.grad[self.layout.slice_of(name)].view(parameter.shape)
+        self._forward: Forward = compiled(self.module, device) if options.compile else self.module
+        self._pieces: list[tuple[slice, torch.nn.Parameter]] = []  # the same memory as vectors: decayed or not
+        self._groups = []
         for piece, decay in (
             (slice(0, self.layout.decayed), options.optimizer.weight_decay),
             (slice(self.layout.decayed, self.layout.size), 0.0),
@@ -84,7 +87,9 @@ class Trainer:
             if piece.stop > piece.start:
                 vector = torch.nn.Parameter(self.flat[piece])
                 vector.grad = self.grad[piece]
+                self._pieces.append((piece, vector))
                 self._groups.append({"params": [vector], "weight_decay": decay})
+        self._lie_in(self.flat)
         self._states: dict[int, WorkerState] = {}
 
     def initial(self) -> Params:
@@ -93,9 +98,13 @@ class Trainer:
 
     def look(self, model: Model, batches: Iterator[torch.Tensor]) -> None:
         """Compare the module that `model` made with what is assumed of it (see look.py); it is left as it was."""
-        moved = (batch.to(self.device) for batch in batches)
+        first = next(batches).to(self.device)
+        moved = chain([first], (batch.to(self.device) for batch in batches))
         with self._as({}, "look"):
             look(model, self.module, moved, self._precision())
+            if self.options.compile:
+                with under("model"), named(model):
+                    compile_now(self._forward, first, self._precision())
             self.kept.take()  # which says if what is frozen was changed
         self._refuse_moved()
         self.grad.zero_()
@@ -143,19 +152,28 @@ class Trainer:
         """Forget the worker's state; its next job begins with a new one."""
         self._states.pop(worker, None)
 
+    def saved(self, worker: int) -> Optional[dict[str, Any]]:
+        """Return a worker's state as `state` has it (not copied); None before its first job."""
+        return _saved(self._states[worker]) if worker in self._states else None
+
+    def load(self, worker: int, inner: dict[str, Any]) -> None:
+        """Let a worker have a state that `saved` or `copied` returned (not copied). Raises as `restore` does."""
+        self._load(self.state_of(worker), inner)
+
     def copied(self, worker: int) -> dict[str, Any]:
         """Return a worker's state, a copy of it, as `state` has it."""
         copied: dict[str, Any] = _copied(_saved(self.state_of(worker)))
         return copied
 
     @contextmanager
-    def standing_in(self, worker: int, inner: dict[str, Any]) -> Iterator[None]:
-        """For the body, let the worker have the state `inner` (as `copied` returned it, copied again).
+    def standing_in(self, worker: int, inner: Optional[dict[str, Any]]) -> Iterator[None]:
+        """For the body, let the worker have the state `inner` (as `copied` returned it, copied again; None: a new one).
 
         Afterwards it has the very state that it had, and as many steps are skipped. Raises as `restore` does.
         """
         mine, skipped, other = self._states.get(worker), self.skipped, self.new_state()
-        self._load(other, _copied(inner))
+        if inner is not None:
+            self._load(other, _copied(inner))
         self._states[worker] = other
         try:
             yield
@@ -192,10 +210,12 @@ class Trainer:
         batches: Iterator[torch.Tensor],
         time: float,
         job: int = 0,
+        into: Optional[torch.Tensor] = None,
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Train `steps` local steps from `start`, `batches` giving micro-batches [micro, length + 1].
 
-        Returns the parameters after them, losses averaged over chunks of so many steps each, and over all steps.
+        Returns the parameters after them (trained in the vector `into` if there is one), losses averaged over chunks of
+        so many steps each, and over all steps.
         `lr_step` counts the learning-rate steps before the first; `job` is the job's number, from which
         draws follow; `time` (virtual seconds of its start) is for messages only. Raises Diverged for a
         loss that is not finite, or fp16 gradients that are not at any scale.
@@ -209,18 +229,26 @@ class Trainer:
 
         schedule, lr_max = self.options.schedule, self.options.optimizer.lr
         state, losses = self.state_of(worker), Losses(steps, self.device)
-        self.flat.copy_(_data(start))
-        self.grad.zero_()
-        with self._as(state.kept, "job", worker, job):
+        with self._lying_in(into), self._as(state.kept, "job", worker, job):
+            self.flat.copy_(_data(start))
+            self.grad.zero_()
             for step in range(1, steps + 1):
                 losses.add(self._backward(batches, state.scaler))
                 if self._descend(state, schedule.at(lr_max, lr_step + step)):
                     self._skip(1, state, losses, where, step)
             state.kept = self.kept.take()
-        return Params(self.layout, self.flat.detach().clone()), *losses.averaged(self.options.loss_average_steps, where)
+        flat = self.flat.detach().clone() if into is None else into
+        return Params(self.layout, flat), *losses.averaged(self.options.loss_average_steps, where)
 
     def gradient(
-        self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float, job: int = 0
+        self,
+        worker: int,
+        start: Params,
+        steps: int,
+        batches: Iterator[torch.Tensor],
+        time: float,
+        job: int = 0,
+        into: Optional[torch.Tensor] = None,
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
 
@@ -228,9 +256,9 @@ class Trainer:
             return f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
 
         state, losses = self.state_of(worker), Losses(steps, self.device)
-        self.flat.copy_(_data(start))
-        self.grad.zero_()
-        with self._as(state.kept, "job", worker, job):
+        with self._lying_in(into), self._as(state.kept, "job", worker, job):
+            self.flat.copy_(_data(start))
+            self.grad.zero_()
             for _ in range(steps):
                 losses.add(self._backward(batches, state.scaler))
             state.kept = self.kept.take()
@@ -239,7 +267,7 @@ class Trainer:
             state.scaler.unscale_(state.optimizer)
             if state.rescale():
                 self._skip(steps, state, losses, where, steps)
-        return Params(self.layout, self.grad / steps), *averaged
+        return Params(self.layout, torch.div(self.grad, steps, out=into)), *averaged
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one clipped optimizer step along `gradient`; the state is no worker's."""
@@ -311,6 +339,31 @@ class Trainer:
         state = self.module.state_dict()
         return {name: value.cpu().clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
 
+    def _lie_in(self, flat: torch.Tensor) -> None:
+        """Let the module's parameters lie in that vector from now on."""
+        self.flat = flat
+        for name, parameter in self._trained.items():
+            parameter.data = flat[self.layout.slice_of(name)].view(parameter.shape)
+        for piece, vector in self._pieces:
+            vector.data = flat[piece]
+
+    @contextmanager
+    def _lying_in(self, flat: Optional[torch.Tensor]) -> Iterator[None]:
+        """For the body, let the module's parameters lie in that vector, if there is one."""
+        mine = self.flat
+        if flat is not None:
+            self._lie_in(flat)
+        try:
+            yield
+        finally:
+            if flat is not None:
+                self._lie_in(mine)
+
+    def rest(self) -> None:
+        """Let both buffers take no memory until somebody is trained or evaluated: nothing in them is needed before."""
+        give_back(self.flat)
+        give_back(self.grad)
+
     def _refuse_moved(self) -> None:
         """Raise ConfigError if the module gave a parameter, or its gradient, other memory: it would not be trained."""
         for name, parameter in self._trained.items():
@@ -349,7 +402,7 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         for _ in range(accumulation):
             with precision():
-                loss = self.module(next(batches).to(self.device)) / accumulation
+                loss = self._forward(next(batches).to(self.device)) / accumulation
             scaler.scale(loss).backward()
             total += loss.detach()
         return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import resource
 import shutil
 import sys
 from collections.abc import Callable
@@ -455,6 +456,19 @@ def nowhere_to_keep(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
     return ["tiny.yaml", f"data={{name: text, path: a.txt, {options}}}"]
 
 
+def little_shared(patch: pytest.MonkeyPatch, stack: ExitStack) -> list[str]:
+    """No file, not even one in memory, may be larger than a MiB; what a run writes is not."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+    return ["tiny.yaml", "model.size=20000", ONE]
+
+
+ONE = "executor={name: parallel, processes: 1}"
+KILLS = (
+    "import multiprocessing\n\n@hookimpl\ndef on_commit(commit):\n"
+    "    for child in multiprocessing.active_children():\n        child.kill()\n        child.join()\n"
+)
 CRASH = "faults={name: crashes, at: [{worker: 1, at_seconds: 1, seconds: 9}]}"
 
 PREPARED |= {
@@ -473,6 +487,8 @@ PREPARED |= {
     "a policy that does not go on after a loss": policy(
         "await all_of(sim.train(worker, sim.params) for worker in sim.workers)", CRASH
     ),
+    "shared memory that is not enough": little_shared,
+    f"`{ONE}`, and that process is killed": plugin(START + KILLS, ONE),
     "Ctrl-C": plugin(START + "@hookimpl\ndef on_commit(commit): raise KeyboardInterrupt\n"),
     "a disk that is full when a checkpoint is due": patched(
         "halos.resume.checkpoint.os.fsync", raising(FULL), "checkpoint.every_local_steps=4"

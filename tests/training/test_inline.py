@@ -18,7 +18,7 @@ from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 from halos.testing.conformance.networks import small_cluster
 from halos.testing.resuming import problem
-from halos.training import Task, inline
+from halos.training import Job, Task, inline
 from halos.training.trainer import Trainer
 from tests.keeping import HERE
 from tests.small_runs import Policy
@@ -98,6 +98,26 @@ def test_the_gradient_of_the_probe_batch_is_the_mean_of_its_samples(held_out: in
     assert len(several) == 5
     assert found.flat.tolist() == pytest.approx(torch.stack(several).mean(0).tolist(), rel=1e-5)
     assert torch.equal(found.flat, executor.probe_gradient(at, 5, seed=0).flat)
+
+
+def test_a_job_can_be_begun_with_an_inner_state_that_is_given_and_leaves_no_trace() -> None:
+    """θ ← θ − 0.1 m of ½ (θ − 1)², m ← 0.5 m + θ − 1, m at first 0: from 0 to 0.1 (m = −1), to 0.24 (m = −1.4)."""
+    sections = tiny(model={"size": 1}, train={"optimizer": {"momentum": 0.5}})
+    config, _ = resolved(sections)
+    executor: Any = config.executor
+    start = executor.open(Task(config.model, config.data, config.train, small_cluster(1), 0, {}))
+    at = start.map(lambda flat: flat + 0.1)
+    first = executor.begun(Job(0, 0, start, 1, 0, 0, 1, 0, 0.0), None)
+    second = Job(1, 0, at, 1, 0, 1, 2, 1, 1.0)
+    for _ in range(2):  # what is given is only read
+        assert [each.outcome.params.flat.item() for each in (first, executor.begun(second, first.inner))] == (
+            pytest.approx([0.1, 0.24])
+        )
+    assert executor.begun(second, None).outcome.params.flat.item() == pytest.approx(0.19)  # m = −0.9
+    assert executor.inner_state(0) is None and first.skipped == 0
+    executor.give(0, first.inner)
+    assert executor.result(second).params.flat.item() == pytest.approx(0.24)
+    assert executor.inner_state(0)["optimizer"]["state"][0]["momentum_buffer"].item() == pytest.approx(-1.4)
 
 
 @pytest.mark.parametrize(("optimizer", "vectors"), [("adamw", 2 * 16 + 4), ("momentum", 16 + 4), ("sgd", 4)])

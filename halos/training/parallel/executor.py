@@ -82,11 +82,14 @@ class Parallel(Inline):
         count = min(cores(), workers) if self.processes == "auto" else self.processes
         if self.processes == "auto" and count < 2:
             return
+        self._compiles = self._task.train.compile
         self._trainer.new_state()  # imports what an optimizer needs, once for all
         self._slots = Slots(self._trainer.layout.size, self._trainer.layout.dtype)
         self._under_way: dict[int, UnderWay] = {}  # by job
         self._tries, self._spent = 0, 0.0  # jobs that were computed here, and seconds, to see whether it pays
         self._pool = Pool(self._compute, self._pack, count)
+        if self._slots.large:  # what is ahead has its vectors twice
+            self._pool.ahead = count + 1
         self._ahead = self._pool.ahead
         if not self._pays:
             self._pool.ahead = 0
@@ -100,11 +103,14 @@ class Parallel(Inline):
             return self._trained(job)
         if not self._pays:
             return self._tried(job)
+        self._trainer.rest()
         reply: Reply = value(self._pool.answer(job))
         self._trainer.skipped += reply.skipped
         if reply.diverged is not None:
             raise reply.diverged
-        return self._taken(job, reply)
+        outcome = self._taken(job, reply)
+        self._pool.go_on()  # now that there is room where the worker's state was
+        return outcome
 
     def _tried(self, job: Job) -> Outcome:
         """What comes of a job, computed here; from then on elsewhere, if they take long enough."""
@@ -147,6 +153,11 @@ class Parallel(Inline):
         """What comes of a job, in another process."""
         slots, trainer = self._slots, self._trainer
         assert slots is not None
+        if (
+            self._compiles
+        ):  # as this process has not compiled anything yet; after a look, as `open` has it: the same bits
+            self._look()
+            self._compiles = False
         job = Job._make([*order.job[:2], Params(trainer.layout, slots.at(order.start)), *order.job[2:]])
         moments = {name: slots.at(index) for name, index in order.inner.moments.items()}
         for name, index in order.moments.items():  # what it begins with stays as it is
@@ -156,13 +167,12 @@ class Parallel(Inline):
         unpack(order.inner, moments, state)
         trainer.give(job.worker, state)
         try:
-            params, losses, chunks, loss = self._trained(job)
+            _, losses, chunks, loss = self._trained(job, slots.at(order.result))
         except Diverged as error:
             return Reply((), (), None, NEW, trainer.skipped, error)
         finally:
             trainer.forget(job.worker)  # it lives where it is written
-        assert params.flat is not None, "trained"
-        slots.at(order.result).copy_(params.flat)
+            trainer.rest()
         return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.skipped)
 
     def _taken(self, job: Job, reply: Reply) -> Outcome:

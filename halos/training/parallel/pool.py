@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import heapq
 import logging
 import multiprocessing
 import os
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple, Optional
 
 from halos.errors import Died, UserError
 from halos.training import Job
+from halos.training.agenda import Agenda
 from halos.training.parallel.child import Answer, serve, signals_waiting
 
 logger = logging.getLogger(__name__)
@@ -64,9 +64,7 @@ class Pool:
             raise UserError("executor: parallel needs processes that fork, which this system has not; inline does not")
         self.ahead = EACH * processes + 1  # one that is due late, and done early, must not keep a process waiting
         self._pack = pack
-        self._waiting: dict[int, Job] = {}  # by id, not given to anybody
-        self._order: list[tuple[float, int]] = []  # a heap of (due, id); those that wait no more are passed over
-        self._given = 0  # or computed, and not taken
+        self._agenda = Agenda()
         self._answers: dict[int, Answer] = {}  # by id
         self._children: list[Child] = []
         self._died = ""  # how the last one did
@@ -87,27 +85,28 @@ class Pool:
 
     def add(self, job: Job) -> None:
         """Take a job, to be computed when its turn comes; not at once, since the next may be due before it."""
-        self._waiting[job.id] = job
-        heapq.heappush(self._order, (job.due, job.id))
+        self._agenda.add(job)
 
     def withdraw(self, job: Job) -> bool:
         """Forget a job that nobody was given yet; whether there is such a one."""
-        return self._waiting.pop(job.id, None) is not None
+        return self._agenda.withdraw(job)
 
     def answer(self, job: Job) -> Answer:
-        """Return what came of a job, once. Raises Died if there is no process left."""
+        """Return what came of a job, once; `go_on` is called then. Raises Died if there is no process left."""
         while job.id not in self._answers:
             if not self._children:
                 raise Died(f"{self._died}; no other is left")
-            if job.id in self._waiting:
-                self._give_first(self._waiting[job.id])
+            if job.id in self._agenda.waiting:
+                self._give_first(self._agenda.waiting[job.id])
             self._give()
             self._hear(None)
-        found = self._answers.pop(job.id)
-        self._given -= 1
+        self._agenda.take()
+        return self._answers.pop(job.id)
+
+    def go_on(self) -> None:
+        """After an answer: hear who is free by now, and give away what may be."""
         self._hear(0.0)
         self._give()
-        return found
 
     def close(self) -> None:
         """End all processes, at once: they have nothing that anybody will ask for."""
@@ -115,12 +114,9 @@ class Pool:
 
     def _give(self) -> None:
         """Give away what may be, in the order in which it is due."""
-        while self._order and self._given < self.ahead:
-            _, id = self._order[0]
-            if id in self._waiting and not self._give_first(self._waiting[id]):
+        for job in self._agenda.upcoming(self.ahead):
+            if not self._give_first(job):
                 return
-            if self._order and self._order[0][1] == id:
-                heapq.heappop(self._order)
 
     def _give_first(self, job: Job) -> bool:
         """Give a job to the process that has least to do; whether there is one with room for it."""
@@ -131,8 +127,7 @@ class Pool:
         message = pickle.dumps(self._pack(job))
         if child.given and len(message) > SMALL:
             return False
-        del self._waiting[job.id]
-        self._given += 1
+        self._agenda.give(job)
         child.given.append(Given(job, message))
         try:
             child.pipe.send_bytes(message)
@@ -142,7 +137,7 @@ class Pool:
 
     def _hear(self, seconds: Optional[float]) -> None:
         """Take all answers there are; wait for one so long, None: until there is one."""
-        ready = wait([child.pipe for child in self._children], seconds)
+        ready = wait([child.pipe for child in self._children], seconds if self._children else 0.0)
         for child in [child for child in self._children if child.pipe in ready]:
             try:
                 answer = pickle.loads(child.pipe.recv_bytes())
@@ -157,9 +152,7 @@ class Pool:
         child.pipe.close()
         child.process.join()
         for given in child.given:
-            self._given -= 1
-            self._waiting[given.job.id] = given.job
-            heapq.heappush(self._order, (given.job.due, given.job.id))
+            self._agenda.take_back(given.job)
         self._died = f"executor parallel: process {child.process.pid} {_how(child.process.exitcode or 0)}"
         self._died += _of(child.given)
         if self._children:

@@ -1,0 +1,36 @@
+"""Where large vectors lie on the heap: each in pages of its own, which the system has back when it is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from contextlib import suppress
+
+import torch
+
+LARGE = 1 << 22  # bytes from which on a vector's pages are worth asking the system for, each time anew
+LARGEST = 1 << 25  # that the C library ever takes from its heap
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+MADV_DONTNEED = 4  # of Linux' madvise
+
+
+def own_pages(vector: torch.Tensor) -> None:
+    """From now on, let all that is half as large as `vector`, if that is large, lie in pages of its own.
+
+    The C library takes such from its heap once it has seen one freed; in the holes that some leave between others that
+    stay, no other fits, and a run's memory comes to as much again as is in use.
+    """
+    if vector.device.type == "cpu" and LARGE <= vector.nbytes <= LARGEST:
+        with suppress(OSError, AttributeError):  # another C library
+            library = ctypes.CDLL(None)
+            library.mallopt(M_MMAP_THRESHOLD, vector.nbytes // 2)  # moments are those of a part of the parameters
+            library.mallopt(M_TRIM_THRESHOLD, vector.nbytes)  # twice that, as it would itself
+
+
+def give_back(vector: torch.Tensor) -> None:
+    """Give the pages of a large vector back to the system until it is written; it is 0 then, or as it was."""
+    first = -(-vector.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (vector.data_ptr() + vector.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if vector.device.type == "cpu" and vector.nbytes >= LARGE:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), MADV_DONTNEED)
