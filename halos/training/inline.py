@@ -17,7 +17,6 @@ from halos.hooks import Register, hookimpl
 from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
 from halos.seeds import generator
 from halos.training import Job, Outcome, Prediction, Task
-from halos.training.heap import own_pages
 from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
@@ -54,7 +53,6 @@ class Inline:
             with named(task.model):
                 refuse_other_shapes(shapes, module)
                 self._trainer = Trainer(module, task.train, device, task.model_seed)
-        own_pages(self._trainer.flat)
         self._task = task
         self._corpus = corpus
         self._wanted: Optional[Callable[[int], bool]] = None

@@ -15,11 +15,11 @@ from halos.models.building import named, trained
 from halos.seeds import drawing, seed_for
 from halos.training import Prediction
 from halos.training.compiling import Forward, compile_now, compiled
-from halos.training.heap import give_back
 from halos.training.kept import Kept, State
 from halos.training.look import look
 from halos.training.losses import Losses
 from halos.training.options import TrainOptions
+from halos.training.pages import give_back
 from halos.values.params import Layout, Params
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}

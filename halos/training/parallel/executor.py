@@ -153,9 +153,7 @@ class Parallel(Inline):
         """What comes of a job, in another process."""
         slots, trainer = self._slots, self._trainer
         assert slots is not None
-        if (
-            self._compiles
-        ):  # as this process has not compiled anything yet; after a look, as `open` has it: the same bits
+        if self._compiles:  # for this process, which has not yet; after a look, as in the first one: the same bits
             self._look()
             self._compiles = False
         job = Job._make([*order.job[:2], Params(trainer.layout, slots.at(order.start)), *order.job[2:]])

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 import torch
 
 from halos.errors import UserError
-from halos.training.heap import LARGE
+from halos.training.pages import LARGE
 
 PAGE = mmap.ALLOCATIONGRANULARITY
 FIRST = 16  # slots of the first segment; each one after it has as many as there were before

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from halos.errors import UserError
-from halos.training.heap import LARGE
+from halos.training.pages import LARGE
 from halos.training.parallel import slots as module
 from halos.training.parallel.slots import FIRST, Slots
 
