@@ -267,6 +267,13 @@ class Simulation:
             return self.collectives.whole_model_seconds()
         return self._transfers.round_trip_seconds(region_index(server), worker.region)
 
+    def links(self) -> dict[str, dict[str, Optional[float]]]:
+        """Return what each link has carried so far, by name, under a network whose links are shared; else nothing.
+
+        `bytes`, and `utilisation`: the share of what it could have carried, None of an infinite bandwidth.
+        """
+        return {} if self._journeys is None else self._journeys.links()
+
     def send(
         self,
         payload: Params,

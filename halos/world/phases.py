@@ -52,6 +52,17 @@ def state_of(link: Link, capacity: Capacity, time: float) -> tuple[float, float]
     return rate, until
 
 
+def bits_until(link: Link, capacity: Capacity, end: float) -> float:
+    """Return the bits that a link could have carried from 0 to `end` seconds."""
+    now = bits = 0.0
+    while now < end:
+        rate, until = state_of(link, capacity, now)
+        until = min(until, end)
+        bits += rate * (until - now)
+        now = until
+    return bits
+
+
 def _emptied(phase: Phase, capacity: Capacity, now: float) -> float:
     """When the last of a phase's bytes have left."""
     weights, left = phase.weights(), phase.size * 8.0

@@ -8,6 +8,7 @@ import pytest
 
 from halos import Phase, lone_seconds
 from halos.world.fair import Link
+from halos.world.phases import bits_until
 
 
 def steady(link: Link, time: float) -> tuple[float, float]:
@@ -44,3 +45,7 @@ def test_nothing_to_carry_and_nothing_in_the_way_take_no_time() -> None:
 
 def test_a_link_that_never_carries_anything_takes_for_ever() -> None:
     assert lone_seconds([Phase({"dead": 1.0})], steady, 0.0) == math.inf
+
+
+def test_what_a_link_could_have_carried() -> None:
+    assert [bits_until("x", stepped, end) for end in (0.0, 1.0, 4.0, 6.0)] == [0.0, 8.0, 16.0, 48.0]

@@ -13,7 +13,7 @@ from halos.sim.transit.flows import Flow, Flows
 from halos.world.cluster import Worker
 from halos.world.fair import Link
 from halos.world.network import NetworkModel
-from halos.world.phases import Phase, state_of
+from halos.world.phases import Phase, bits_until, state_of
 
 Arrived = Callable[[], None]
 Missed = Callable[[Loss], None]
@@ -157,6 +157,19 @@ class Journeys:
         rates = [(state_of(each, self.capacity, time), weight) for each, weight in link.way]
         lone = min(bits / weight for (bits, _), weight in rates)
         return share * lone if share > 0.0 else 0.0, min(until, *(end for (_, end), _ in rates))
+
+    def links(self) -> dict[str, dict[str, Optional[float]]]:
+        """What each link has carried so far, by name: `bytes`, and `utilisation`, the share of what it could have.
+
+        None: no share, as of an infinite bandwidth. Links that nothing has crossed are left out.
+        """
+        found = {}
+        for link, nbytes in self.flows.carried().items():
+            if not isinstance(link, Impaired):
+                could = bits_until(link, self.capacity, self.clock.now)
+                share = nbytes * 8.0 / could if 0.0 < could < math.inf else None
+                found[str(link)] = {"bytes": nbytes, "utilisation": share}
+        return dict(sorted(found.items()))
 
     def words(self) -> str:
         """Words for a message: which links hold up what is under way, for ever; empty if none does."""
