@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 # A room (a folder of halos/, or a file beside these) imports from lower rows; inside a row nobody imports a neighbour.
 ROWS = (
     "errors seeds hooks lazy",
-    "world values models command",
+    "values",
+    "world models command",
     "observers rules data",
     "training",
     "sim",
