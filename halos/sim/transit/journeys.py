@@ -174,7 +174,7 @@ class Journeys:
     def words(self) -> str:
         """Words for a message: which links hold up what is under way, for ever; empty if none does."""
         links = [str(link) for link in self.flows.standing() if not isinstance(link, Impaired)]
-        return f"; {', '.join(links)} carry nothing any more" if links else ""
+        return f"; nothing gets through {', '.join(links)} any more" if links else ""
 
     def _begin(self, phases: Iterable[Phase], arrived: Arrived) -> Journey:
         journey = Journey(self, iter(phases))
