@@ -183,7 +183,9 @@ def _check_flows(network: NetworkModel) -> None:
     if has(network, "capacity"):
         for method in ("message_phases", "collective_phases"):
             if not has(network, method):
-                raise ConfigError("", f"{type(network).__name__} has a method `capacity`, but no `{method}`")
+                raise ConfigError(
+                    "", f"{type(network).__name__} has a method `capacity` and no `{method}`, which belongs to it"
+                )
 
 
 def _check_weights(config: Config, plugins: Plugins) -> None:

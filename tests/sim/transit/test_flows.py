@@ -157,7 +157,8 @@ def test_what_shares_no_link_with_a_change_is_left_alone() -> None:
 
 
 MOMENTS, LINKS = st.integers(0, 8).map(float), st.sampled_from("abcd")
-BEGUN = st.tuples(MOMENTS, st.dictionaries(LINKS, st.floats(0.5, 20.0), min_size=1), st.one_of(st.none(), MOMENTS))
+GIVEN_UP = st.one_of(st.none(), MOMENTS.map(lambda moment: moment + 0.31415926))  # not as one is over
+BEGUN = st.tuples(MOMENTS, st.dictionaries(LINKS, st.floats(0.5, 20.0), min_size=1), GIVEN_UP)
 PIECES = st.lists(st.floats(0.0, 10.0), min_size=0, max_size=4)
 
 
@@ -206,7 +207,8 @@ def simulated(
         here = {name: begun[int(name)][1] for name in left if begun[int(name)][0] <= now}
         rates = shares(here, {link: capacity(link, now) for link in "abcd"})  # of all its bytes, per second
         ends = {name: now + left[name] / rates[name] for name in here if rates[name] > 0.0}
-        following = min(min(ends.values(), default=math.inf), math.floor(now) + 1.0)
+        gone = min((end for end in given_up.values() if end > now), default=math.inf)
+        following = min(min(ends.values(), default=math.inf), math.floor(now) + 1.0, gone)
         for name, loads in here.items():
             done = min(left[name], rates[name] * (following - now))
             left[name] -= done
