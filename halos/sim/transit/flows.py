@@ -34,7 +34,7 @@ class Way:
     meter has moved on by its own bits. However many there are, to change their rate is to change one number.
     """
 
-    __slots__ = ("flows", "rate", "served", "since", "under_way", "weights")
+    __slots__ = ("ends", "flows", "rate", "served", "since", "under_way", "weights")
 
     def __init__(self, weights: Weights, now: float) -> None:
         self.weights = weights
@@ -43,6 +43,7 @@ class Way:
         self.served = 0.0  # bits, at `since`
         self.since = now
         self.rate = 0.0  # bits per second, of each flow
+        self.ends = math.inf  # when the first of its flows is over at that rate
 
     def advance(self, now: float) -> None:
         """Move the meter on to `now`."""
@@ -50,14 +51,13 @@ class Way:
             self.served += self.rate * (now - self.since)
             self.since = now
 
-    @property
-    def ends(self) -> float:
-        """When the first of its flows is over at the present rate; infinite if it has none, or they stand still."""
+    def expect(self) -> None:
+        """Work out anew when the first of its flows is over; infinitely far if it has none, or they stand still."""
         while self.flows and self.flows[0][2].done is None:
             heappop(self.flows)
-        if not self.flows or self.rate <= 0.0:
-            return math.inf
-        return self.since + max(0.0, self.flows[0][0] - self.served) / self.rate
+        self.ends = math.inf
+        if self.flows and self.rate > 0.0:
+            self.ends = self.since + max(0.0, self.flows[0][0] - self.served) / self.rate
 
 
 class Flows:
@@ -71,7 +71,7 @@ class Flows:
         self._capacity = capacity
         self._ways: dict[tuple[tuple[Link, float], ...], Way] = {}  # by their weights
         self._users: dict[Link, dict[Way, None]] = {}  # the ways over each link in use
-        self._until: dict[Link, float] = {}  # when the capacity of a link in use changes
+        self._until: dict[Link, float] = {}  # when the capacity of a link in use changes, if it does
         self._changed: dict[Link, None] = {}  # links whose ways need new rates
         self._settling: Optional[Event[None]] = None
         self._wake = math.inf  # the earliest moment that is on the clock for the next end or change
@@ -119,8 +119,8 @@ class Flows:
 
     def standing(self) -> list[Link]:
         """Return the links that keep flows from ever being over: they have no capacity, and get none."""
-        full = (link for link in self._users if self._until[link] == math.inf)
-        return [link for link in full if state_of(link, self._capacity, self._clock.now)[0] <= 0.0]
+        states = ((link, state_of(link, self._capacity, self._clock.now)) for link in self._users)
+        return [link for link, (bits, until) in states if bits <= 0.0 and until == math.inf]
 
     def _leave(self, flow: Flow, share: float) -> None:
         """It is off its links, having moved a share of its bytes."""
@@ -150,9 +150,14 @@ class Flows:
             way.advance(now)
             for link in way.weights:
                 if link not in capacity:
-                    capacity[link], self._until[link] = state_of(link, self._capacity, now)
+                    capacity[link], until = state_of(link, self._capacity, now)
+                    if until < math.inf:
+                        self._until[link] = until
+                    else:
+                        self._until.pop(link, None)
         for way, rate in zip(ways, fair_rates([(way.weights, way.under_way) for way in ways], capacity)):
             way.rate = rate
+            way.expect()
         self._wait()
 
     def _concerned(self) -> list[Way]:
@@ -171,8 +176,8 @@ class Flows:
 
     def _wait(self) -> None:
         """Have the clock wake us for the next end or change; a later moment that is on it already is passed over."""
-        moment = min((way.ends for way in self._ways.values()), default=math.inf)
-        moment = min(moment, min(self._until.values(), default=math.inf))
+        ends = min([way.ends for way in self._ways.values()], default=math.inf)
+        moment = min(ends, min(self._until.values(), default=math.inf))
         if moment < self._wake:
             self._wake = moment = max(moment, self._clock.now)
             self._clock.at(moment, lambda: self._woken(moment))
@@ -181,20 +186,21 @@ class Flows:
         if moment != self._wake:
             return  # something came before
         self._wake = math.inf
-        now = self._clock.now
-        for way in list(self._ways.values()):
-            if way.ends <= latest(now):
-                way.advance(now)
-                while way.ends <= latest(now):
-                    self._end(way)
-        self._changed.update(dict.fromkeys(link for link, until in self._until.items() if until <= latest(now)))
-        if self._changed and self._settling is None:
-            self._settling = self._clock.at(now, self._settle)
-        elif not self._changed:
+        now, end = self._clock.now, latest(self._clock.now)
+        for way in [way for way in self._ways.values() if way.ends <= end]:
+            way.advance(now)
+            way.expect()  # some may have been given up at this very moment
+            while way.ends <= end:
+                _, _, flow = heappop(way.flows)
+                way.expect()
+                self._end(flow)
+        self._changed.update(dict.fromkeys([link for link, until in self._until.items() if until <= end]))
+        if not self._changed:
             self._wait()
+        elif self._settling is None:
+            self._settling = self._clock.at(now, self._settle)
 
-    def _end(self, way: Way) -> None:
-        _, _, flow = heappop(way.flows)
+    def _end(self, flow: Flow) -> None:
         done, flow.done = flow.done, None
         assert done is not None, "those given up have been taken off the heap"
         self._leave(flow, 1.0)

@@ -88,6 +88,14 @@ def test_what_one_leaves_goes_to_the_others_as_soon_as_it_is_given_up() -> None:
     assert bench.flows.carried() == {"a": 60.0}
 
 
+def test_one_that_is_given_up_as_it_would_be_over_is_not_over_and_keeps_nobody() -> None:
+    bench = Bench(steady(a=10.0 * BYTE))
+    for name in "xy":
+        bench.begin(name, 0.0, "a", nbytes=20.0)
+    bench.at(4.0, lambda: bench.flows.give_up(bench.under_way["x"]))  # type: ignore[arg-type]
+    assert bench.run() == {"y": 4.0}
+
+
 def test_a_collective_and_a_transfer() -> None:
     # Of each byte on a, the collective moves half of one on b. 5 bytes/s each, until the transfer is over at 4 s.
     bench = Bench(steady(a=10.0 * BYTE, b=100.0 * BYTE))
