@@ -113,6 +113,8 @@ class Jobs:
         pull = push = tie = 0.0
         if region is not None:
             pull, push = parts.network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, now)
+            if pull + push == math.inf and self._trips is not None:  # a link is down, and nobody says until when
+                pull = push = 0.0
             tie = worker.id * parts.cluster.tie_break
         course = plan(parts.compute, worker, steps, id, now, pull, push, tie)
         due, shard, first, end = course.ends, *dealt

@@ -52,12 +52,9 @@ class Journey:
             arrived()
             return
 
-        def left() -> None:
-            if phase.latency > 0.0:
-                clock = self._road.clock
-                clock.at(clock.now + phase.latency, lambda: self.go_on(arrived))
-            else:
-                self.go_on(arrived)
+        def left() -> None:  # each arrives by an event of its own, also of those that do so at one moment
+            clock = self._road.clock
+            clock.at(clock.now + phase.latency, lambda: self.go_on(arrived))
 
         self._flow = self._road.flows.add(phase, left)
 

@@ -74,7 +74,10 @@ class Trip:
         self._ended = True
         clock = self._trips.clock
         self._tell(self.course.pushing_until(clock.now))
-        clock.at(self.course.ends, self._over)
+        if self.course.ends > clock.now:
+            clock.at(self.course.ends, self._over)
+        else:
+            self._over()
 
     def _miss(self, loss: Loss) -> None:
         """The work was done, and its message was lost."""

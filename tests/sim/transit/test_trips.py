@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from halos import Lost, all_of
+from halos.run.cli import main
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 from tests.faulty import HERE, crash, link
 from tests.sim.transit.test_journeys import shared
 from tests.small_runs import TWO_REGIONS
 
+SMALL = [path for path in sorted((Path(__file__).parents[3] / "configs/small").glob("*.yaml")) if path.stem != "common"]
+QUIET = ["observers.progress=false", "observers.tensorboard=false", "observers.trace=false"]
 # Both workers are elsewhere than the server, in region 0: they share what leads out of it, and into it.
 FAR: dict[str, Any] = {"regions": [{"workers": []}, {"workers": [2.0]}, {"workers": [1.0]}], "step_time_ms": 1000.0}
 
@@ -117,6 +122,32 @@ def test_training_is_the_same_whatever_the_links() -> None:
     together = record(sections | {"network": {"name": "shared_links", "up_gbps": 1.0, "down_gbps": 1.0}})
     assert own.thetas == together.thetas
     assert len(own.updates) == len(together.updates) == 10
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_every_policy_runs_over_shared_links_and_twice_alike(path: Path, tmp_path: Path) -> None:
+    """All of `configs/small`: what is told of links is what was told of transfers, but what is still under way."""
+    options = [
+        "budget.local_steps=600",
+        "executor=timing",
+        f"network={{name: shared_links, collectives: {collectives}}}",
+    ]
+    made = []
+    for name in ("one", "other"):
+        assert main([str(path), *options, f"out={tmp_path / name}", *QUIET]) == 0
+        made.append({each.name: each.read_bytes() for each in (tmp_path / name).glob("*.jsonl")})
+    assert made[0] == made[1]
+    summary = json.loads((tmp_path / "one/summary.json").read_text())
+    assert summary["finished"] is True
+    assert all(0.0 <= link["utilisation"] <= 1.0 + 1e-9 for link in summary["links"].values())
+    told: dict[tuple[int, int], int] = {}
+    for line in made[0]["transfers.jsonl"].splitlines():
+        each = json.loads(line)
+        told[each["src"], each["dst"]] = told.get((each["src"], each["dst"]), 0) + each["bytes"]
+    if path.stem != "shared_links" and "all_reduce" not in summary["bytes"]:
+        for (src, dst), nbytes in told.items():
+            link = f"region-{src}.inside" if src == dst else f"region-{src}->region-{dst}"
+            assert summary["links"][link]["bytes"] >= nbytes * (1.0 - 1e-9)
 
 
 def test_links_have_carried_what_is_told_of_them_and_what_is_still_under_way() -> None:
