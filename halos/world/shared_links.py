@@ -147,6 +147,7 @@ class SharedLinks:
         jitter = self.jitter_ms / 1e3
         if jitter:  # exponential, by inversion
             jitter *= -math.log1p(-seed_for(self._seed, "jitter", number) / 2.0**63 * (1.0 - SLACK))
+        sender, receiver = self._there(sender, src), self._there(receiver, dst)
         return [self._message(nbytes, src, dst, jitter, sender, receiver)]
 
     def collective_phases(self, nbytes: int, members: Sequence[Worker], gathered: bool, number: int) -> Sequence[Phase]:
@@ -159,6 +160,11 @@ class SharedLinks:
 
     def capacity(self, link: Link, time: float) -> tuple[float, float]:
         return self._bandwidths[link].at(time)
+
+    def _there(self, worker: Optional[int], region: int) -> Optional[int]:
+        """Return the worker if it is one of the region's: who sends may be called by any number."""
+        known = worker is not None and 0 <= worker < len(self._workers) and self._workers[worker].region == region
+        return worker if known else None
 
     def _message(
         self,

@@ -48,6 +48,7 @@ def test_workers_have_links_of_their_own_where_it_is_known_who_they_are() -> Non
     network = connected(cluster(1, 2), up_gbps=math.inf, worker_up_gbps=1.0, worker_down_gbps=2.0)
     assert network.message_phases(7, 1, 0, 0, 2, 0) == [Phase({"worker-2.up": 7.0, "worker-0.down": 7.0})]
     assert network.message_phases(7, 1, 0, 0, None, None) == [Phase({})]
+    assert network.message_phases(7, 1, 0, 0, 99, 1) == [Phase({})]  # no worker, and one of another region
 
 
 def test_without_numbers_of_its_own_every_way_has_what_the_cluster_says() -> None:

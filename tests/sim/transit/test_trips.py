@@ -130,7 +130,7 @@ def test_every_policy_runs_over_shared_links_and_twice_alike(path: Path, tmp_pat
     options = [
         "budget.local_steps=600",
         "executor=timing",
-        f"network={{name: shared_links, collectives: {collectives}}}",
+        "network={name: shared_links, collectives: hierarchical}",
     ]
     made = []
     for name in ("one", "other"):
