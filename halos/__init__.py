@@ -64,8 +64,10 @@ from halos.values.records import (
 from halos.values.rounding import rounded, rounded_down, rounded_up
 from halos.world.cluster import LONGEST_MS, SLOWEST, Cluster, Region, Worker
 from halos.world.compute import ComputeModel, Constant
+from halos.world.fair import fair_rates
 from halos.world.faults import NEVER, FaultModel, FaultOptions, NoFaults, Outage, first_after, share_at
 from halos.world.network import Matrix, NetworkModel, square
+from halos.world.phases import Phase, lone_seconds
 
 __all__ = [
     "FP32",
@@ -131,6 +133,7 @@ __all__ = [
     "Outage",
     "Outcome",
     "Params",
+    "Phase",
     "Prediction",
     "Probes",
     "Region",
@@ -155,11 +158,13 @@ __all__ = [
     "assign",
     "cut",
     "did_you_mean",
+    "fair_rates",
     "first_after",
     "first_of",
     "generator",
     "hookimpl",
     "layer_of",
+    "lone_seconds",
     "mean",
     "own_seed",
     "positive",

@@ -30,7 +30,7 @@ from halos.testing import tiny
 
 ROOT = Path(__file__).parents[1]
 PLUGINS, TESTING, CONFIG = ROOT / "docs/plugins.md", ROOT / "docs/testing.md", ROOT / "docs/config.md"
-MEASURES = ROOT / "docs/measures.md"
+MEASURES, NETWORK = ROOT / "docs/measures.md", ROOT / "docs/network.md"
 STREAMING = ROOT / "plugins/halos-streaming-diloco/halos_streaming_diloco.py"
 MODULES = ROOT / "docs/modules.md"
 REFERENCE = ROOT / "docs/reference/plugins.md"
@@ -165,6 +165,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name != "setup.cfg":
             (folder / name).write_text(text)
     return folder
+
+
+@pytest.mark.slow
+def test_the_example_of_a_network_in_flows_conforms_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bus.py").write_text(titled_files(NETWORK)["bus.py"])
+    suite = "import halos.testing.conformance as c\nclass TestBus(c.NetworkConformance):\n    plugins = ('bus.py',)\n"
+    Path("test_bus.py").write_text(suite)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_bus.py"]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert re.search(r"^\d\d passed", done.stdout, re.M), done.stdout + done.stderr
+    # Two workers compute for 2 s. An all-reduce moves 2 · 8 bytes, 128 bits by 8 bit/s, and a millisecond.
+    (tmp_path / "c.yaml").write_text(to_yaml(tiny() | {"network": {"name": "bus", "gbps": 8e-9}}))
+    assert main(["c.yaml", "--plugin", "bus.py", "out=run", *QUIET, "budget.local_steps=4"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["simulated_seconds"] == 2.0 + 16.0 + 0.001
+
+
+def test_the_links_of_the_documented_csv_are_those_of_a_network(tmp_path: Path) -> None:
+    (tmp_path / "links.csv").write_text(titled_files(NETWORK)["links.csv"])
+    blocks = re.findall(r"^```yaml\n(network:.*?)^```$", NETWORK.read_text(), re.M | re.S)
+    regions = {"cluster": {"regions": [{"workers": [1.0]}, {"workers": [1.0]}]}}
+    (tmp_path / "c.yaml").write_text(to_yaml(tiny(**regions) | yaml.safe_load(blocks[0])))
+    assert main([str(tmp_path / "c.yaml"), f"out={tmp_path / 'run'}", *QUIET]) == 0
+    assert len(yaml.safe_load((tmp_path / "run/config.yaml").read_text())["network"]["changes"]) == 4
 
 
 @pytest.mark.parametrize("command", [each for each in commands(PLUGINS) if "halos.run" in each])

@@ -7,7 +7,7 @@ marked `@hookimpl` and named after an event hook of hookspecs.py: then it is tol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Optional, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from halos.sim.simulation import Simulation
 from halos.training import Job, Outcome, Prediction
 from halos.values.params import Params
 from halos.world.cluster import Cluster, Worker
+from halos.world.phases import Phase
 
 
 class PolicyMay(Protocol):
@@ -87,6 +88,31 @@ class NetworkMay(Protocol):
 
     def all_gather(self, nbytes: int, workers: int, time: float) -> float:
         """Return the seconds until all have all payloads; without it, an all-reduce of as many bytes on every link."""
+
+    seed: Optional[int]  # what `seeded` is told; without it, or None: the run's
+
+    def seeded(self, seed: int) -> None:
+        """Called once, before `connect`: the seed of all that is drawn."""
+
+    def capacity(self, link: Hashable, time: float) -> tuple[float, float]:
+        """Return the bits per second that a link carries at `time`, and until when (infinite: for ever).
+
+        A model with this method answers *in flows*, and has the two below as well: then what is on a link at the same
+        time shares it, max–min fair, and no transfer's end is known before it is there. The model's seconds remain: of
+        what has all links to itself, for those who ask how long something would take.
+        """
+
+    def message_phases(
+        self, nbytes: int, src: int, dst: int, number: int, sender: Optional[int], receiver: Optional[int]
+    ) -> Sequence[Phase]:
+        """Return the phases, one after the other, of a message from region `src` to region `dst`.
+
+        `number` counts all messages and collectives of the run; `sender` and `receiver` are workers, by id, where it is
+        known that one is at that end. Links may be called anything hashable.
+        """
+
+    def collective_phases(self, nbytes: int, members: Sequence[Worker], gathered: bool, number: int) -> Sequence[Phase]:
+        """Return the phases of a collective of `nbytes` per member; `gathered`: all get all payloads, not their sum."""
 
 
 class ModelMay(Protocol):

@@ -27,6 +27,7 @@ from halos.training import Task
 from halos.values.params import Params
 from halos.world import cluster as clusters
 from halos.world.cluster import Cluster
+from halos.world.network import NetworkModel
 
 
 @dataclass
@@ -139,7 +140,9 @@ def connected(config: Config, plugins: Plugins) -> Cluster:
     with under("cluster"):
         cluster = clusters.build(config.cluster)
     with under("network"):
+        call(config.network, "seeded", own_seed(config.network, config.seed))
         config.network.connect(cluster)
+        _check_flows(config.network)
     with under("compute"):
         config.compute.connect(cluster, own_seed(config.compute, config.seed))
     with under("faults"):
@@ -173,6 +176,16 @@ def _prepare(config: Config, simulation: Simulation) -> None:
             call(observer, "prepare", simulation)
     with under("evaluate"):
         simulation.evaluations.check()
+
+
+def _check_flows(network: NetworkModel) -> None:
+    """Refuse a network model that answers in flows, but not to all that is asked then."""
+    if has(network, "capacity"):
+        for method in ("message_phases", "collective_phases"):
+            if not has(network, method):
+                raise ConfigError(
+                    "", f"{type(network).__name__} has a method `capacity` and no `{method}`, which belongs to it"
+                )
 
 
 def _check_weights(config: Config, plugins: Plugins) -> None:

@@ -67,6 +67,7 @@ def _facts(summary: Summary) -> Table:
         ("staleness", _ways(summary.get("staleness"), " versions")),
         ("drift", _ways(summary.get("drift"))),
         ("bytes sent", sent),
+        ("busiest link", _busiest(summary.get("links") or {})),
         ("goodput", None if goodput is None else f"{goodput:.1%} of the workers' time computed what was committed"),
         ("lost", _lost(summary)),
         ("policy", _said(summary.get("policy_report"))),
@@ -78,6 +79,15 @@ def _facts(summary: Summary) -> Table:
         if value:
             table.add_row(Text(name), Text(value))
     return table
+
+
+def _busiest(links: dict[str, dict[str, Optional[float]]]) -> Optional[str]:
+    """Return in words which of the links that are shared was used most; None if there are none with a limit."""
+    used = {name: link["utilisation"] for name, link in links.items() if link["utilisation"] is not None}
+    if not used:
+        return None
+    name = max(used, key=lambda name: used[name])
+    return f"{name}, {used[name]:.1%} of what it could have carried"
 
 
 def _skipped(summary: Summary) -> Optional[str]:

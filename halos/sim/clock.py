@@ -61,6 +61,17 @@ class Event(Generic[T]):
         self.error = error
         self._wake()
 
+    def happen(self) -> None:
+        """Happen now, as a timed event does: with what `produce` returns, or the error that it raises."""
+        assert self.produce is not None and not self.done, "an event happens once"
+        produce, self.produce = self.produce, None
+        try:
+            value = produce()
+        except Exception as error:
+            self.fail(error)
+        else:
+            self.succeed(value)
+
     def when_done(self, callback: Callable[[Event[Any]], None]) -> None:
         """Call back (through the ready queue) once this has happened."""
         if self.done:

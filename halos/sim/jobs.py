@@ -18,6 +18,7 @@ from halos.sim.lr_clock import LrClock
 from halos.sim.origins import Origins
 from halos.sim.parts import Parts
 from halos.sim.rounds import Round
+from halos.sim.transit.trips import Trips
 from halos.sim.transit.wire import Wire
 from halos.training import Job
 from halos.values.params import Params
@@ -46,6 +47,7 @@ class Jobs:
         lr_clock: LrClock,
         origins: Origins,
         version_at: Callable[[float], int],
+        trips: Optional[Trips],
     ) -> None:
         self.running: dict[int, Course] = {}  # by worker
         self.count = 0
@@ -60,6 +62,7 @@ class Jobs:
         self._origins = origins
         self._version_at = version_at  # the global model's, by virtual time
         self._lr_clock = lr_clock
+        self._trips = trips  # None: how long a round trip takes is known when it begins
         self._uniform = type(parts.weights) is Uniform
         self._latest: dict[int, int] = {}  # steps of each worker's latest job, unless that was lost
         self._latest_sum = 0
@@ -110,15 +113,49 @@ class Jobs:
         pull = push = tie = 0.0
         if region is not None:
             pull, push = parts.network.round_trip(wire.model_bytes, wire.delta_bytes, region, worker.region, now)
+            if pull + push == math.inf and self._trips is not None:  # a link is down, and nobody says until when
+                pull = push = 0.0
             tie = worker.id * parts.cluster.tie_break
         course = plan(parts.compute, worker, steps, id, now, pull, push, tie)
         due = course.ends
         job = Job(id, worker.id, start, steps, dealt.shard, dealt.first, dealt.end, lr_step, now, gradient, due)
+        ends = partial(self._end, worker, job, region, (version, global_version), round)
+        if self._trips is not None and region is not None:
+            return self._travel(self._trips, course, worker, job, region, ends)
         course = self.running[worker.id] = self._losses.meet(course, worker, job, region, pull)
         if course.trained:
             parts.executor.submit(job if course.ends == due else job._replace(due=course.ends))
-        ends = partial(self._end, worker, job, region, (version, global_version), round)
         return self._clock.at(course.ends, ends)
+
+    def _travel(
+        self, trips: Trips, course: Course, worker: Worker, job: Job, region: int, ends: Callable[[], Update]
+    ) -> Event[Update]:
+        """Start a round trip whose course shows as it goes on.
+
+        A job that may be lost before its worker has done it goes to the executor when it is over, and only if it was
+        done; otherwise at once, due when it would be if nobody else used its links.
+        """
+        submit, event = self._parts.executor.submit, Event(self._clock, ends)
+        self._losses.begins(worker, course.began)
+        certain = not self._losses.possible
+
+        def told(course: Course) -> None:
+            self.running[worker.id] = course
+
+        def over() -> None:
+            if not certain and self.running[worker.id].trained:
+                submit(job)
+            event.happen()
+
+        if certain:
+            submit(job)
+        seconds = partial(self._computes, worker, job)
+        trips.begin(course, worker, region, seconds, told, over)
+        return event
+
+    def _computes(self, worker: Worker, job: Job, start: float) -> float:
+        """Seconds that the job computes, if it does so from `start` on."""
+        return self._parts.compute.seconds(worker, job.steps, start, job.id)
 
     def _end(
         self, worker: Worker, job: Job, region: Optional[int], versions: Versions, round: Optional[Round]

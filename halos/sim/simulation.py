@@ -28,7 +28,9 @@ from halos.sim.probes import Probes
 from halos.sim.rounds import Round, Rounds
 from halos.sim.servers import Servers
 from halos.sim.transit.collectives import Collective, Collectives
+from halos.sim.transit.journeys import Journeys, has_flows
 from halos.sim.transit.transfers import Transfers
+from halos.sim.transit.trips import Trips
 from halos.sim.transit.wire import Wire
 from halos.values.params import Params
 from halos.values.records import GLOBAL, Contribution, Update
@@ -76,6 +78,8 @@ class Simulation:
         self.losses = Losses(parts, self.clock, hazards, self.ledger, self._forget)
         self.faults = Watch(cluster, self.clock, hazards, self.losses, self.ledger)
         lr_clock = LrClock(parts.batch_size, parts.global_batch_size)
+        self._journeys = Journeys(self.clock, network, hazards) if has_flows(network) else None
+        trips = None if self._journeys is None else Trips(self.clock, self._journeys, hazards, self._wire)
         self.jobs = Jobs(
             parts,
             self.clock,
@@ -87,6 +91,7 @@ class Simulation:
             lr_clock,
             self._origins,
             self._servers.version_at,
+            trips,
         )
         self._rounds = Rounds(
             lambda: [self.steps(worker) for worker in self.workers],
@@ -95,8 +100,8 @@ class Simulation:
             self.ledger,
             parts.seed,
         )
-        self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards)
-        self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards)
+        self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards, self._journeys)
+        self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards, self._journeys)
         self.probes = Probes(parts.executor, parts.order, cluster, self.ledger, self._wire.lossless)  # for observers
         self._events: dict[Hashable, Event[Any]] = {}
         self.evaluations = Evaluations(parts, self.clock, self.ledger, self._servers, self.jobs, self._tell)
@@ -151,7 +156,8 @@ class Simulation:
             with told:
                 self.clock.run(self.limits.seconds, between)
         except Deadlock as error:
-            raise type(error)(f"{error}{self.faults.gone()}") from None
+            held_up = "" if self._journeys is None else self._journeys.words()
+            raise type(error)(f"{error}{self.faults.gone()}{held_up}") from None
         finally:
             self.done = True
             self.clock.close()
@@ -260,6 +266,13 @@ class Simulation:
         if server is None:
             return self.collectives.whole_model_seconds()
         return self._transfers.round_trip_seconds(region_index(server), worker.region)
+
+    def links(self) -> dict[str, dict[str, Optional[float]]]:
+        """Return what each link has carried so far, by name, under a network whose links are shared; else nothing.
+
+        `bytes`, and `utilisation`: the share of what it could have carried, None of an infinite bandwidth.
+        """
+        return {} if self._journeys is None else self._journeys.links()
 
     def send(
         self,

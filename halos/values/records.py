@@ -287,14 +287,15 @@ class CutShort(NamedTuple):
 
     worker: int
     began: float
-    computes: float  # from then
-    until: float  # then it pushes, if it does
+    computes: float  # from then; infinite: not known, as it still pulls
+    until: float  # then it pushes, if it does; likewise
     lost: float  # infinite: it is not
     steps: int = 0  # local ones that it was given
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as the summary has it: `lost` is None if it is not."""
-        return {**self._asdict(), "lost": self.lost if math.isfinite(self.lost) else None}
+        """Return it as the summary has it: moments that are infinitely far are None."""
+        far = {key: None for key in ("computes", "until", "lost") if not math.isfinite(getattr(self, key))}
+        return {**self._asdict(), **far}
 
 
 @dataclass(frozen=True)
@@ -326,7 +327,8 @@ DIVERGED = "diverged: "  # what `finished` begins with in the summary of a run t
 def unfinished(summary: Summary) -> list[CutShort]:
     """Return the jobs that were under way when the run ended."""
     jobs = summary.get("unfinished", {}).get("jobs", ())
-    return [CutShort(**{**job, "lost": math.inf if job["lost"] is None else job["lost"]}) for job in jobs]
+    far: dict[str, Any] = dict.fromkeys(("computes", "until", "lost"), math.inf)
+    return [CutShort(**(far | {key: value for key, value in job.items() if value is not None})) for job in jobs]
 
 
 def mean_loss(commit: Commit) -> Optional[float]:

@@ -126,6 +126,14 @@ PREPARED |= {
     "a policy with a field `name`": unfit("name: str = ''\n    async def run(self, sim): pass"),
     "a data source without `sequence_length`": plugin(START + SOURCE),
     "a hook that raises": plugin(f"{START}{REGISTER}register()"),
+    "a network model that has a method `capacity` and no `message_phases`": plugin(
+        START
+        + "@dataclass\nclass Mine:\n    def connect(self, cluster): pass\n    def transfer(self, *a): return 0.0\n"
+        "    def all_reduce(self, *a): return 0.0\n    def round_trip(self, *a): return 0.0, 0.0\n"
+        "    def capacity(self, link, time): return 1.0, 1e9\n\n"
+        "@hookimpl\ndef register_network_models(register): register('mine', Mine)\n",
+        "network={name: mine}",
+    ),
     "two codecs with one name": plugin(START + FP16),
     "two installed packages with one name": lambda patch, stack: installed(
         patch, halos_one=module("one"), halos_other=module("other")

@@ -51,6 +51,17 @@ TRANSFORMER: Section = {
 }
 
 
+SHARED: Section = {  # as NOISY's links, but all that goes from one region to the other shares one
+    "name": "shared_links",
+    "up_gbps": 0.001,
+    "inside_gbps": 0.002,
+    "jitter_ms": 20.0,
+    "changes": [{"time_s": time, "link": "region-0.up", "gbps": gbps} for time, gbps in ((3.0, 0.0), (5.0, 1.0))],
+    "changes_repeat_seconds": 20.0,
+    "collectives": "hierarchical",
+}
+
+
 Case = tuple[Section, tuple[str, ...]]  # sections, and the plugins they need
 
 
@@ -73,6 +84,29 @@ CASES: dict[str, Case] = {
             "observers": {"trace": True},  # with the jobs that were lost before the cut
         },
         (),
+    ),
+    "async_local_sgd, shared links": (
+        {"policy": {"name": "async_local_sgd", "outer": DELAYED}, "network": SHARED},
+        (),
+    ),
+    "halos, shared links, faults": (
+        {
+            "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3},
+            "network": SHARED,
+            "faults": {
+                "name": "several",
+                "inner_state": "gone",
+                "of": [
+                    {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+                    {"name": "message_loss", "probability": 0.1},
+                ],
+            },
+        },
+        (),
+    ),
+    "streaming_diloco, shared links": (
+        {"policy": {"name": "streaming_diloco", "fragments": 3, "pattern": "balanced"}, "network": SHARED},
+        ("halos_streaming_diloco",),
     ),
     "one_step_delay": ({"policy": {"name": "one_step_delay"}}, ("halos_one_step_delay",)),
     "one_step_delay by two": ({"policy": {"name": "one_step_delay", "outer_delay": 2}}, ("halos_one_step_delay",)),
@@ -127,7 +161,7 @@ CASES: dict[str, Case] = {
 def text(name: str = "diloco", **changes: Any) -> str:
     """A case's configuration, as a file."""
     sections, plugins = CASES[name]
-    base = merge({**NOISY, "policy": {}}, sections)
+    base = merge({**NOISY, "policy": {}, **({"network": {}} if "network" in sections else {})}, sections)
     if base["model"].get("size", 0) is None:
         base["model"] = sections["model"] = {
             key: value for key, value in sections["model"].items() if key not in ("size", "noise")

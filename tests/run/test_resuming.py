@@ -504,7 +504,8 @@ def test_a_run_killed_for_real_is_resumed(
 
 
 @pytest.mark.slow
-def test_the_command_killed_and_resumed_is_the_command_undisturbed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["async_local_sgd", "async_local_sgd, shared links"])
+def test_the_command_killed_and_resumed_is_the_command_undisturbed(name: str, tmp_path: Path) -> None:
     # Killed by a plugin at its seventh update; in the resumed run, which tells it all again, it has done that already.
     (tmp_path / "killer.py").write_text(
         "import os, signal\nfrom halos import hookimpl\nheard = []\n\n"
@@ -512,7 +513,7 @@ def test_the_command_killed_and_resumed_is_the_command_undisturbed(tmp_path: Pat
         "    if len(heard) == 7 and os.environ.get('KILL'):\n        os.kill(os.getpid(), signal.SIGKILL)\n",
         encoding="utf-8",
     )
-    (tmp_path / "c.yaml").write_text(text("async_local_sgd"), encoding="utf-8")
+    (tmp_path / "c.yaml").write_text(text(name), encoding="utf-8")
     changes = ["checkpoint.every_local_steps=8", "--plugin", str(tmp_path / "killer.py")]
 
     def command(*arguments: str, kill: str = "") -> int:
@@ -522,7 +523,7 @@ def test_the_command_killed_and_resumed_is_the_command_undisturbed(tmp_path: Pat
 
     assert command("c.yaml", "out=a", *changes, kill="yes") == -signal.SIGKILL
     assert command("--resume", "a") == 0
-    whole = make(tmp_path, text("async_local_sgd"), out="whole")
+    whole = make(tmp_path, text(name), out="whole")
     found, expected = what_it_left(tmp_path / "a"), what_it_left(whole)
     del found["summary"], expected["summary"]  # which says that the killer was there
     assert found == expected

@@ -423,3 +423,39 @@ def test_what_is_due_at_the_end_happens_though_it_is_late_by_a_rounding_error() 
     assert log == [0.1, 0.2, 0.3]  # 0.1 + 0.1 + 0.1 is 0.30000000000000004
     assert clock.now == 0.3
     clock.close()
+
+
+def test_an_event_that_is_made_to_happen_has_what_it_produces_or_the_error() -> None:
+    clock, told = Clock(), []
+
+    def fails() -> int:
+        raise ValueError("no")
+
+    good, bad = Event(clock, lambda: 7), Event(clock, fails)
+
+    async def waits() -> None:
+        told.append(await good)
+        with pytest.raises(ValueError, match="no"):
+            await bad
+        told.append(clock.now)
+
+    clock.spawn(waits())
+    clock.at(2.0, good.happen)
+    clock.at(3.0, bad.happen)
+    clock.run()
+    assert told == [7, 3.0]
+
+
+def test_an_error_of_an_event_that_is_made_to_happen_and_nobody_awaits_ends_the_run() -> None:
+    clock = Clock()
+
+    def fails() -> int:
+        raise ValueError("no")
+
+    async def waits() -> None:
+        await clock.at(5.0)
+
+    clock.spawn(waits())
+    clock.at(2.0, Event(clock, fails).happen)
+    with pytest.raises(ValueError, match="no"):
+        clock.run()

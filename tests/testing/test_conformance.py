@@ -71,6 +71,22 @@ class TestNetworks(NetworkConformance):
         {"name": "matrix", "bandwidth_gbps": [[100, 1, 2], [0.5, 100, 1], [0.3, 1, 100]], "latency_ms": 40},
         {"name": "matrix", "bandwidth_gbps": float("inf")},
         {"name": "matrix", "bandwidth_gbps": [[100, 1, 2], [0.5, 100, 1], [0.3, 1, 100]], "return_path": "forward"},
+        {"name": "shared_links", "up_gbps": 10, "down_gbps": [1, 2, 3], "latency_ms": 40},
+        {
+            "name": "shared_links",
+            "up_gbps": [1, 10, 1],
+            "worker_up_gbps": 0.5,
+            "backbone": [{"name": "cable", "gbps": 2, "ways": [[0, 1], [1, 2]]}],
+            "background": [{"link": "cable", "share": 0.5, "at_seconds": 2}],
+            "changes": [
+                {"time_s": 3, "link": "region-1.up", "gbps": 0},
+                {"time_s": 9, "link": "region-1.up", "gbps": 9},
+            ],
+            "changes_repeat_seconds": 60,
+            "jitter_ms": 5,
+            "collectives": "hierarchical",
+        },
+        {"name": "shared_links", "inside_gbps": 1, "collectives": "tree"},
     )
 
 

@@ -30,8 +30,7 @@ class Hazards:
 
         It slows down with its link, and is lost at the moment the link goes down.
         """
-        self.messages += 1
-        dropped = self.model.loses(self.messages - 1)
+        dropped = self.drops()
         now, left = start, seconds
         while True:
             share, until = self._link(src, dst, now)
@@ -47,21 +46,24 @@ class Hazards:
     def delivers(self) -> bool:
         """Whether one more message, to a collective, arrives."""
         self.asked += 1
-        self.messages += 1
-        lost = self.model.loses(self.messages - 1)
+        lost = self.drops()
         self.lost_messages += lost
         return not lost
+
+    def drops(self) -> bool:
+        """Whether one more message that is sent will not arrive, even if its link stays up."""
+        self.messages += 1
+        return self.model.loses(self.messages - 1)
 
     def collective(self, regions: Iterable[int], start: float, seconds: float) -> tuple[float, Optional[Loss]]:
         """Return the moment at which a collective among members in `regions` is over, and its loss, if it is lost.
 
         It is as slow as the slowest link between them, and waits for one that is down, unless that stays so for ever.
         """
-        among = sorted(set(regions))
-        links = list(permutations(among, 2)) or [(region, region) for region in among]
+        links = self.between(regions)
         now, left = start, seconds
         while True:
-            share, until = self._slowest(links, now)
+            share, until = self.share(links, now)
             if share > 0.0 and now + left / share <= latest(until):
                 return now + left / share, None
             if until == math.inf:
@@ -114,7 +116,13 @@ class Hazards:
             time = until
         return time
 
-    def _slowest(self, links: list[tuple[int, int]], time: float) -> tuple[float, float]:
+    def between(self, regions: Iterable[int]) -> tuple[tuple[int, int], ...]:
+        """Return the links that a collective among members in `regions` needs: (from, to)."""
+        among = sorted(set(regions))
+        return tuple(permutations(among, 2)) or tuple((region, region) for region in among)
+
+    def share(self, links: Iterable[tuple[int, int]], time: float) -> tuple[float, float]:
+        """Return what the slowest of `links`, (from, to), has left of its bandwidth at `time`, and until when."""
         states = [self._link(src, dst, time) for src, dst in links]
         return min((share for share, _ in states), default=1.0), min((until for _, until in states), default=math.inf)
 

@@ -44,6 +44,18 @@ class Losses:
         self._lost_at, self._lost_now = 0.0, 0  # when the latest job was lost, and how many at that moment
         self._in_a_row = self._trained = 0  # jobs lost since the last that was done; local steps trained by then
 
+    @property
+    def possible(self) -> bool:
+        """Whether anything can be lost at all."""
+        return self._hazards.unreliable
+
+    def begins(self, worker: Worker, start: float) -> None:
+        """A job of `worker` begins at `start`: if it crashed since its latest one did, that may have cost its state."""
+        if self._costs_inner_state:
+            if self._hazards.crash(worker, self._begun.get(worker.id, 0.0), start) is not None:
+                self._forget(worker.id)
+            self._begun[worker.id] = start
+
     def meet(self, course: Course, worker: Worker, job: Job, region: Optional[int], pull: float) -> Course:
         """Return `course` as it is under faults: slowed down, and ending in a loss if the job or its update is lost.
 
@@ -54,10 +66,7 @@ class Losses:
         if not hazards.unreliable:
             return course
         start, pulled, pushed = course.began, None, None
-        if self._costs_inner_state:
-            if hazards.crash(worker, self._begun.get(worker.id, 0.0), start) is not None:
-                self._forget(worker.id)
-            self._begun[worker.id] = start
+        self.begins(worker, start)
         if region is not None:
             computes, pulled = hazards.message(region, worker.region, start, pull)
             if computes != course.computes:

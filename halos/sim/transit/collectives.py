@@ -9,8 +9,10 @@ from typing import Optional
 from halos.errors import Lost
 from halos.rules.codecs import Codec
 from halos.sim.clock import Clock, Event
+from halos.sim.course import Loss
 from halos.sim.faults.hazards import Hazards
 from halos.sim.listeners import Listeners
+from halos.sim.transit.journeys import Journeys
 from halos.sim.transit.wire import Reduction, Wire
 from halos.values.params import Params
 from halos.values.records import ALL_REDUCE, Contribution, Transfer, Update
@@ -64,7 +66,14 @@ class Collectives:
     """All of a run's collectives: first opened, first served, one at a time."""
 
     def __init__(
-        self, clock: Clock, cluster: Cluster, network: NetworkModel, wire: Wire, tell: Listeners, hazards: Hazards
+        self,
+        clock: Clock,
+        cluster: Cluster,
+        network: NetworkModel,
+        wire: Wire,
+        tell: Listeners,
+        hazards: Hazards,
+        journeys: Optional[Journeys],
     ) -> None:
         self.clock = clock
         self.since: Optional[float] = None  # when the one under way began, if one is
@@ -74,6 +83,7 @@ class Collectives:
         self._wire = wire
         self._tell = tell
         self._hazards = hazards
+        self._journeys = journeys  # None: the network knows how long everything takes
         self._waiting: deque[Collective] = deque()
         self._named: dict[Hashable, Optional[Collective]] = {}  # None: over
         self._running: Optional[Collective] = None
@@ -122,27 +132,41 @@ class Collectives:
 
     def _start(self, reduction: Reduction) -> Event[Params]:
         """Return an event for the end of a complete collective, or for the moment at which its loss is detected."""
-        start = self.since = self.clock.now
-        seconds = self._seconds(reduction.bytes, reduction.members, reduction.gathered, start)
-        ends, loss, hazards = start + seconds, None, self._hazards
-        if reduction.members > 1:
-            senders = [sender for sender in reduction.senders if isinstance(sender, int)]
-            members = [self._workers[sender] for sender in senders if sender < len(self._workers)]
-            loss = hazards.gather(members, reduction.members, start)
-            if loss is None:
-                ends, loss = hazards.collective([member.region for member in members], start, seconds)
-            if loss is not None:
-                self.lost = loss.why
-                ends = loss.at + hazards.detection
+        clock, hazards, start = self.clock, self._hazards, self.clock.now
+        self.since = start
+        senders = [sender for sender in reduction.senders if isinstance(sender, int)]
+        members = [self._workers[sender] for sender in senders if sender < len(self._workers)]
+        several = reduction.members > 1
+        loss = hazards.gather(members, reduction.members, start) if several else None
 
         def arrive() -> Params:
             self.since = None
             if loss is not None:
                 raise Lost("a collective", loss.at, loss.why)
-            self._tell.transfer(Transfer(start, self.clock.now, None, None, reduction.crossing, ALL_REDUCE))
+            self._tell.transfer(Transfer(start, clock.now, None, None, reduction.crossing, ALL_REDUCE))
             return reduction.mean
 
-        return self.clock.at(ends, arrive)
+        def missed(found: Loss) -> None:
+            nonlocal loss
+            loss, self.lost = found, found.why
+            clock.at(loss.at + hazards.detection, event.happen)
+
+        if loss is None and self._journeys is not None:
+            if len(members) < reduction.members:  # of payloads that are no worker's: as if they were
+                members = [self._workers[index % len(self._workers)] for index in range(reduction.members)]
+            event: Event[Params] = Event(clock, arrive)
+            self._journeys.collective(reduction.bytes, members, reduction.gathered, event.happen, missed)
+            return event
+        ends = start
+        if loss is None:
+            seconds = self._seconds(reduction.bytes, reduction.members, reduction.gathered, start)
+            ends = start + seconds
+            if several:
+                ends, loss = hazards.collective([member.region for member in members], start, seconds)
+        if loss is not None:
+            self.lost = loss.why
+            ends = loss.at + hazards.detection
+        return clock.at(ends, arrive)
 
     def _seconds(self, nbytes: int, members: int, gathered: bool, start: float) -> float:
         network = self._network
