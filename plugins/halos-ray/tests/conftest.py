@@ -41,9 +41,9 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def hired(cluster: Any) -> Iterator[list[Any]]:
+def hired(cluster: Any) -> list[Any]:
     """Actors that have been there before: it takes seconds until one has loaded PyTorch."""
-    yield []
+    return []
 
 
 @pytest.fixture
