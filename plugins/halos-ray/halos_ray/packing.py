@@ -36,6 +36,8 @@ def unpacked(value: Any) -> Any:
 
 def _unpacked(value: Any) -> Any:
     if isinstance(value, Packed):
+        if not value.data.size:
+            return torch.empty(value.shape, dtype=value.dtype)
         return torch.from_numpy(value.data).view(value.dtype).reshape(value.shape)
     if isinstance(value, dict):
         return {key: _unpacked(inner) for key, inner in value.items()}
@@ -49,12 +51,3 @@ def copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: copied(inner) for key, inner in value.items()}
     return [copied(inner) for inner in value] if isinstance(value, list) else value
-
-
-def weight(value: Any) -> int:
-    """Return the bytes of all tensors in it."""
-    if isinstance(value, Packed):
-        return value.data.nbytes
-    if isinstance(value, dict):
-        return sum(map(weight, value.values()))
-    return sum(map(weight, value)) if isinstance(value, list) else 0

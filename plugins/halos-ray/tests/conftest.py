@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from halos_ray.crew import Crew
 
 QUICK = {  # how soon a node that has died is known to have, in milliseconds
@@ -19,7 +18,7 @@ QUICK = {  # how soon a node that has died is known to have, in milliseconds
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    """Of a head with room for four actors, and a node with room for as many."""
+    """Of a head and another node, with room for four actors of a quarter of a core each."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -28,10 +27,9 @@ def cluster() -> Iterator[Any]:
             "RAY_AUTH_MODE": "disabled",  # a token would be written to the home directory
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "RAY_enable_worker_prestart": "0",
         }.items():
             patch.setenv(name, value)
-        node = {"num_cpus": 4, "include_dashboard": False}
+        node = {"num_cpus": 1, "include_dashboard": False}
         found = Cluster(initialize_head=True, head_node_args={**node, "_system_config": QUICK})
         found.add_node(**node)
         ray.init(found.address, log_to_driver=False, logging_level="ERROR")
