@@ -1,7 +1,8 @@
 """What Ray costs on one machine: local steps per second of `executor: ray` over those of `executor: parallel`.
 
 Each turn is a process of its own, one after another: a run with as many actors as the other has processes, and the
-other. What is timed is the run from its first moment to its last, not how long Ray takes to start.
+other. What is timed is the run from its first moment to its last, not how long Ray takes to start; beside that, the
+processor time of all processes in it, Ray's own included, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -12,18 +13,48 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.bare_loop import trained
 from benchmarks.parallel import POLICIES, SMALL, SPEEDS, Watch
+from halos import hookimpl
 from halos.config.config import load_config
 from halos.run.lifecycle import run
 
 
-def rate(executor: dict[str, Any], policy: str, steps: int) -> float:
-    """Local steps per second of a run."""
+class Meter(Watch):
+    """Also seconds of processor time, of this process and all that descend from it."""
+
+    @hookimpl(trylast=True)
+    def on_start(self) -> None:
+        self.spent = -processor()
+        super().on_start()
+
+    @hookimpl(trylast=True)
+    def on_finish(self) -> None:
+        super().on_finish()
+        self.spent += processor()
+
+
+def processor() -> float:
+    """Seconds of processor time that this process and its living descendants have had."""
+    found: dict[int, tuple[int, float]] = {}  # by process, its parent and its seconds
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = status.read_text().rsplit(") ", 1)[1].split()
+            found[int(status.parent.name)] = int(fields[1]), sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    ours, more = set[int](), {os.getpid()}
+    while more:
+        ours |= more
+        more = {number for number, (parent, _) in found.items() if parent in ours} - ours
+    return sum(found[number][1] for number in ours)
+
+
+def measured(executor: dict[str, Any], policy: str, steps: int) -> dict[str, float]:
+    """Local steps of a run per second, and per second of processor time."""
     sections = (
         POLICIES[policy]
         | trained(SMALL)
@@ -38,20 +69,24 @@ def rate(executor: dict[str, Any], policy: str, steps: int) -> float:
         config = Path(folder) / "config.yaml"
         config.write_text(json.dumps(sections | {"out": folder + "/run"}))
         loaded, plugins = load_config(str(config))
-        watch = Watch()
+        watch = Meter()
         plugins.manager.register(watch)
         run(loaded, plugins)
-    return watch.trained / watch.seconds
+    return {
+        "steps_per_second": watch.trained / watch.seconds,
+        "steps_per_processor_second": watch.trained / watch.spent,
+    }
 
 
-def turn(executor: dict[str, Any], policy: str, steps: int) -> float:
+def turn(executor: dict[str, Any], policy: str, steps: int) -> dict[str, float]:
     """The same, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.ray_actors", "--turn", json.dumps([executor, policy, steps])]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
+    output = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1], env=env
     )
-    return float(found.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
+    return found
 
 
 def main() -> None:
@@ -63,7 +98,7 @@ def main() -> None:
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.turn:
-        print(rate(*json.loads(options.turn)))
+        print(json.dumps(measured(*json.loads(options.turn))))
         return
     executors = {
         "ray": {"name": "ray", "address": "local", "actors": options.processes},
@@ -71,19 +106,27 @@ def main() -> None:
     }
     result: dict[str, Any] = {}
     for policy in POLICIES:
-        found: dict[str, list[float]] = {name: [] for name in executors}
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in executors}
         for repeat in range(options.repeats):
             for name in list(executors)[:: 1 if repeat % 2 else -1]:
                 found[name].append(turn(executors[name], policy, options.steps))
-        ratios = [mine / other for mine, other in zip(found["ray"], found["parallel"])]
+        wall, processor_time = (
+            [mine[unit] / other[unit] for mine, other in zip(found["ray"], found["parallel"])]
+            for unit in ("steps_per_second", "steps_per_processor_second")
+        )
+        rates = {name: median(each["steps_per_second"] for each in several) for name, several in found.items()}
         result[policy] = {
-            "median": median(ratios),
-            "min": min(ratios),
-            "max": max(ratios),
-            "steps_per_second": {name: median(rates) for name, rates in found.items()},
+            "median": median(wall),
+            "min": min(wall),
+            "max": max(wall),
+            "by_processor_time": median(processor_time),
+            "steps_per_second": rates,
         }
-        spread = f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-        print(f"{policy:8s} of parallel {spread}   steps/s {result[policy]['steps_per_second']}", flush=True)
+        print(
+            f"{policy:8s} of parallel {median(wall):.3f} ({min(wall):.3f} to {max(wall):.3f})   by processor time"
+            f" {median(processor_time):.3f} ({min(processor_time):.3f} to {max(processor_time):.3f})",
+            flush=True,
+        )
     result = {"ratio": {"median": min(each["median"] for each in result.values())}, "policies": result}
     if options.json:
         Path(options.json).write_text(json.dumps(result, indent=1))

@@ -18,7 +18,7 @@ from halos_ray.seat import Opened, Order, Place, Reply, Seat
 logger = logging.getLogger("halos.ray")
 
 EACH = 2  # jobs that an actor is given: the one that it computes, and the next
-PLACED = 60.0  # seconds in which a cluster must have found a place for every actor
+PLACED = 300.0  # seconds in which a cluster must have found a place for every actor
 
 
 @dataclass

@@ -41,7 +41,7 @@ NOISY = tiny(
     observers={"progress": False, "tensorboard": False, "trace": False},
 )
 # Large enough for Ray's store: smaller vectors travel with the messages.
-LARGE = {"model": {"name": "quadratic", "size": 50_000, "noise": 0.3, "wire_bytes": 200_000}}
+LARGE = {"model": {"name": "quadratic", "size": 30_000, "noise": 0.3, "wire_bytes": 200_000}}
 
 
 @pytest.mark.usefixtures("lasting")
@@ -245,7 +245,7 @@ def test_what_dies_is_named_and_others_train_its_jobs_again_until_nobody_is_left
     executor = {"name": "ray", "actors": 3, "cpus_per_actor": 0.25}
     capsys.readouterr()
     assert made(tmp_path / "run", {4: kill, 8: kill_node, 13: kill_last}, monkeypatch, executor=executor) == 1
-    cluster.add_node(num_cpus=1, include_dashboard=False)
+    cluster.add_node(num_cpus=2, include_dashboard=False)
     first, second = [message for message in caplog.messages if "executor ray" in message]
     whose = r"executor ray: actor \d \(process \d+ on node [\d.]+\) "
     jobs = r"with job \d+ of worker \d( and job \d+ of worker \d)? in hand"
