@@ -79,8 +79,7 @@ class Ray(Inline):
         count = None if self.actors == "auto" else self.actors
         with under("executor"):
             self._cluster = Cluster(self.address, count, self.cpus_per_actor, self.gpus_per_actor)
-            if count is None:
-                count = min(self._cluster.slots(), len(task.cluster.workers))
+            count = min(self._cluster.slots(count), count or len(task.cluster.workers))
             self._crew = Crew(self._cluster, count, self.cpus_per_actor, self.gpus_per_actor)
         assert start.flat is not None, "it is to be trained"
         self._crew.open(portable(task), self.device, self.describe(), start.flat)

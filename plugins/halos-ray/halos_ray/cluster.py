@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
 
-from halos import ConfigError, UserError
+from halos import ConfigError, UserError, require
 
 QUIET = {  # in the environment of all that is started here
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
@@ -45,9 +46,9 @@ class Cluster:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         logging.getLogger("ray").setLevel(logging.ERROR)  # before it logs how it starts
-        own = {"num_cpus": cores() if slots is None else max(1, -(-slots * cpus // 1))}
+        own = {"num_cpus": cores() if slots is None else math.ceil(slots * cpus)}
         if slots is not None and gpus:
-            own["num_gpus"] = -(-slots * gpus // 1)
+            own["num_gpus"] = math.ceil(slots * gpus)
         with _handlers_kept():
             if address in (None, "auto"):
                 try:
@@ -77,13 +78,16 @@ class Cluster:
             **own,
         )
 
-    def slots(self) -> int:
-        """Return how many slots are free, at least one. Raises ConfigError if no machine is large enough for one."""
+    def slots(self, wanted: Optional[int]) -> int:
+        """Return `wanted`, or how many slots are free, at least one. Raises ConfigError if there are not so many."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         total = sum(_fits(resources, self._slot) for resources in nodes)
         if not total:
             each = " and ".join(f"{number:g} {name}" for name, number in self._slot.items())
             raise ConfigError("actors", f"no machine of the cluster has {each} for one; see cpus_per_actor")
+        if wanted is not None:
+            require(wanted <= total, "actors", wanted, f"at most {total}, for which the cluster has room")
+            return wanted
         return max(1, min(total, _fits(self._ray.available_resources(), self._slot)))
 
     def alive(self, node: str) -> bool:

@@ -126,6 +126,8 @@ class Crew:
             except self._ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, ConfigError):
                     raise ConfigError(error.cause.key, f"{error.cause.problem} ({node})") from None
+                if isinstance(error.cause, ImportError):
+                    raise UserError(f"executor ray: {error.cause} ({node}); plugins must be installed there") from error
                 if isinstance(error.cause, UserError):
                     raise UserError(f"{error.cause} ({node})") from None
                 raise error.cause from error

@@ -22,7 +22,7 @@ from halos_ray import Ray
 from halos_ray.crew import Crew, Given, Inner, Member
 from halos_ray.seat import Place
 
-from halos import Diverged, Job, Outcome
+from halos import ConfigError, Diverged, Job, Outcome
 from halos.testing import main, record, tiny
 from halos.testing.conformance import ExecutorConformance
 from halos.testing.witness import everything, fingerprint
@@ -165,6 +165,15 @@ def test_a_model_is_put_into_the_store_once_and_inner_states_hardly_ever(monkeyp
     sections = tiny(cluster={"regions": [{"workers": [1.0] * 8}]}, budget={"local_steps": 64}, **TWO)
     assert len(record(sections).updates) == len(orders) == 32
     assert len(vectors) == 4 and not any(orders)
+
+
+@pytest.mark.usefixtures("lasting")
+def test_a_node_whose_data_are_others_and_a_cluster_that_is_too_small_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"^executor\.actors: 17 is not at most 16, for which the cluster has room$"):
+        record(tiny(executor={**TWO["executor"], "actors": 17}))
+    monkeypatch.setattr(Ray, "describe", lambda self: {"hash": "mine"})
+    with pytest.raises(ConfigError, match=r"^data: on node [\d.]+, they are others than here: .* instead of .*'mine'"):
+        record(tiny(**TWO))
 
 
 @pytest.mark.parametrize(("moving", "number"), [(0.3, 1), (0.5, 0)])
