@@ -153,14 +153,12 @@ class Inline:
         with self._trainer.standing_in(job.worker, inner):
             before = self._trainer.skipped
             outcome = self._trained(job)
-            ended = self._trainer.saved(job.worker)
-            assert ended is not None, "it stands in"
-            return Ended(outcome, ended, self._trainer.skipped - before)
+            return Ended(outcome, self._trainer.saved(job.worker), self._trainer.skipped - before)
 
-    def inner_state(self, worker: int) -> Optional[dict[str, Any]]:
+    def inner_state(self, worker: int) -> dict[str, Any]:
         """Return a worker's inner state, plain values and tensors (not copied: its next job changes them).
 
-        None before its first job.
+        Before its first job, it is a new one.
         """
         return self._trainer.saved(worker)
 

@@ -152,9 +152,9 @@ class Trainer:
         """Forget the worker's state; its next job begins with a new one."""
         self._states.pop(worker, None)
 
-    def saved(self, worker: int) -> Optional[dict[str, Any]]:
-        """Return a worker's state as `state` has it (not copied); None before its first job."""
-        return _saved(self._states[worker]) if worker in self._states else None
+    def saved(self, worker: int) -> dict[str, Any]:
+        """Return a worker's state as `state` has it (not copied); before its first job, a new one."""
+        return _saved(self._states.get(worker) or self.new_state())
 
     def load(self, worker: int, inner: dict[str, Any]) -> None:
         """Let a worker have a state that `saved` or `copied` returned (not copied). Raises as `restore` does."""
