@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 import torch
@@ -31,9 +31,12 @@ class Losses:
         self._values[self._count] = loss
         self._count += 1
 
-    def check(self, where: Callable[[int], str]) -> NDArray[np.float32]:
-        """Return them so far. Raises Diverged for the first that is not finite; `where(step)` says which that was."""
-        values: NDArray[np.float32] = self._values[: self._count].cpu().numpy()
+    def check(self, where: Callable[[int], str], upto: Optional[int] = None) -> NDArray[np.float32]:
+        """Return them so far, or those of the first `upto` steps.
+
+        Raises Diverged for the first that is not finite; `where(step)` says which that was.
+        """
+        values: NDArray[np.float32] = self._values[: self._count][:upto].cpu().numpy()
         for step, loss in enumerate(values.tolist(), start=1):
             if not math.isfinite(loss):
                 raise Diverged(f"training loss became {loss}: {where(step)}")

@@ -9,6 +9,7 @@ from typing import Any, Optional, TypeAlias
 
 import torch
 
+from halos.data.batch import moved
 from halos.errors import ConfigError, Diverged, UserError, under
 from halos.models import Model
 from halos.models.building import named, trained
@@ -19,6 +20,7 @@ from halos.training.kept import Kept, State
 from halos.training.look import look
 from halos.training.losses import Losses
 from halos.training.options import TrainOptions
+from halos.training.scales import Scales
 from halos.values.params import Layout, Params
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
@@ -35,14 +37,6 @@ class WorkerState:
         self.optimizer = optimizer
         self.scaler = scaler
         self.kept: State = {}
-
-    def rescale(self) -> bool:
-        """Update the loss scale by the gradients just unscaled; return whether they were not finite."""
-        if not self.scaler.is_enabled():
-            return False
-        before = self.scaler.get_scale()
-        self.scaler.update()
-        return self.scaler.get_scale() < before
 
 
 class Trainer:
@@ -96,10 +90,10 @@ class Trainer:
 
     def look(self, model: Model, batches: Iterator[torch.Tensor]) -> None:
         """Compare the module that `model` made with what is assumed of it (see look.py); it is left as it was."""
-        first = next(batches).to(self.device)
-        moved = chain([first], (batch.to(self.device) for batch in batches))
+        first = moved(next(batches), self.device)
+        all_of_them = chain([first], (moved(batch, self.device) for batch in batches))
         with self._as({}, "look"):
-            look(model, self.module, moved, self._precision())
+            look(model, self.module, all_of_them, self._precision())
             if self.options.compile:
                 with under("model"), named(model):
                     compile_now(self._forward, first, self._precision())
@@ -216,14 +210,17 @@ class Trainer:
 
         schedule, lr_max = self.options.schedule, self.options.optimizer.lr
         state, losses = self.state_of(worker), Losses(steps, self.device)
+        scales = Scales(state.scaler, self.device)
         self.flat.copy_(_data(start))
         self.grad.zero_()
         with self._as(state.kept, "job", worker, job):
             for step in range(1, steps + 1):
                 losses.add(self._backward(batches, state.scaler))
-                if self._descend(state, schedule.at(lr_max, lr_step + step)):
-                    self._skip(1, state, losses, where, step)
+                self._descend(state, schedule.at(lr_max, lr_step + step))
+                scales.note()
             state.kept = self.kept.take()
+        for step, scale in scales.lowered():
+            self._skip(1, scale, losses, where, step)
         return Params(self.layout, self.flat.detach().clone()), *losses.averaged(self.options.loss_average_steps, where)
 
     def gradient(
@@ -243,9 +240,12 @@ class Trainer:
             state.kept = self.kept.take()
         averaged = losses.averaged(self.options.loss_average_steps, where)
         if state.scaler.is_enabled():
+            scales = Scales(state.scaler, self.device)
             state.scaler.unscale_(state.optimizer)
-            if state.rescale():
-                self._skip(steps, state, losses, where, steps)
+            state.scaler.update()
+            scales.note()
+            for _, scale in scales.lowered():
+                self._skip(steps, scale, losses, where, steps)
         return Params(self.layout, self.grad / steps), *averaged
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
@@ -272,7 +272,7 @@ class Trainer:
         self.module.eval()
         with torch.no_grad(), self._as(self._mean(), "evaluation"):
             for batch in batches:
-                here = batch.to(self.device)
+                here = moved(batch, self.device)
                 with precision():
                     found = {} if metrics is None else metrics(self.module, here)
                     if "loss" not in found:
@@ -287,7 +287,7 @@ class Trainer:
     def predict(self, params: Params, batch: torch.Tensor, logits: Optional[Logits] = None) -> Prediction:
         """Return what `params` make of a batch, as in `evaluate`; `logits` gives the module's, if anybody does."""
         self.flat.copy_(_data(params))
-        precision, here = self._precision(), batch.to(self.device)
+        precision, here = self._precision(), moved(batch, self.device)
         self.module.eval()
         with torch.no_grad(), self._as(self._mean(), "evaluation"), precision():
             loss = float(self.module(here))
@@ -306,7 +306,7 @@ class Trainer:
         self.module.eval()
         with self._as(self._mean(), "evaluation"):
             for batch in batches:
-                (self.module(batch.to(self.device)) * len(batch)).backward()
+                (self.module(moved(batch, self.device)) * len(batch)).backward()
                 samples += len(batch)
         self.module.train()
         return Params(self.layout, self.grad / samples)
@@ -340,12 +340,11 @@ class Trainer:
         with drawing(seed, self.device):
             yield
 
-    def _skip(self, steps: int, state: WorkerState, losses: Losses, where: Callable[[int], str], step: int) -> None:
+    def _skip(self, steps: int, scale: float, losses: Losses, where: Callable[[int], str], step: int) -> None:
         """Count steps left out by fp16's loss scaling. Raises Diverged if no scale is left that could help."""
         self.skipped += steps
-        scale = state.scaler.get_scale()
         if scale < LEAST_SCALE:
-            losses.check(where)  # rather that, if it was the loss
+            losses.check(where, step)  # rather that, if it was the loss
             raise Diverged(
                 f"fp16 gradients are not finite at any loss scale, and it fell to {scale:.3g}: {where(step)}"
             )
@@ -356,15 +355,15 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         for _ in range(accumulation):
             with precision():
-                loss = self._forward(next(batches).to(self.device)) / accumulation
+                loss = self._forward(moved(next(batches), self.device)) / accumulation
             scaler.scale(loss).backward()
             total += loss.detach()
         return total
 
-    def _descend(self, state: WorkerState, lr: float, scaled: bool = True) -> bool:
+    def _descend(self, state: WorkerState, lr: float, scaled: bool = True) -> None:
         """Take one optimizer step along `grad`, clipped; `grad` is zero afterwards.
 
-        Returns whether it was not taken, since `grad` was too large for fp16.
+        It is not taken if `grad` was too large for fp16, which the loss scale then tells.
         """
         optimizer, scaler = state.optimizer, state.scaler
         for group in optimizer.param_groups:
@@ -374,14 +373,12 @@ class Trainer:
                 scaler.unscale_(optimizer)
             norm = torch.linalg.vector_norm(self.grad)
             self.grad.mul_(torch.clamp(self.options.clip / (norm + 1e-6), max=1.0))
-        skipped = False
         if scaled:
             scaler.step(optimizer)
-            skipped = state.rescale()
+            scaler.update()
         else:
             optimizer.step()
         self.grad.zero_()
-        return skipped
 
     def _optimizer(self) -> torch.optim.Optimizer:
         options = self.options.optimizer
