@@ -56,12 +56,16 @@ class Inline:
                 refuse_other_tokens((source, extra), (task.data, corpus))
                 self._sets[name] = Feed(extra, source, task.cluster, task.seed, f"evaluate.sets.{name}")
         self._opened()
-        with self._indexing("data"):
-            self._trainer.look(task.model, tensors(self._first_batches()))
+        self._look()
         return self._trainer.initial()
 
     def _opened(self) -> None:
         """Called when everything is open, and before anything is computed."""
+
+    def _look(self) -> None:
+        """Try the module on a batch or more (and compile it, if asked for): see Trainer.look."""
+        with self._indexing("data"):
+            self._trainer.look(self._task.model, tensors(self._first_batches()))
 
     def submit(self, job: Job) -> None:
         pass  # computed when its result is due: nothing else runs meanwhile

@@ -81,6 +81,9 @@ class TrainOptions:
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)  # of the inner learning rate
     clip: float = 1.0  # largest norm of a step's gradient; 0: not clipped
     precision: str = "fp32"  # or `bf16`, `fp16` (autocast; fp16 with a loss scaler per worker)
+    # Compile forward and backward (torch.compile; not of evaluations): steps are faster after a minute or so, losses
+    # differ in their last digits, and a module that draws (dropout) draws other numbers.
+    compile: bool = False
     loss_average_steps: int = 8  # a job reports its loss as means over so many steps, and the rest
 
     def __post_init__(self) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any, Optional, TypeAlias
 
 import torch
 
-from halos.errors import ConfigError, Diverged, UserError
+from halos.errors import ConfigError, Diverged, UserError, under
 from halos.models import Model
-from halos.models.building import trained
+from halos.models.building import named, trained
 from halos.seeds import drawing, seed_for
 from halos.training import Prediction
+from halos.training.compiling import Forward, compile_now, compiled
 from halos.training.kept import Kept, State
 from halos.training.look import look
 from halos.training.losses import Losses
@@ -61,8 +63,8 @@ class Trainer:
 
     def __init__(self, module: torch.nn.Module, options: TrainOptions, device: torch.device, seed: int = 0) -> None:
         """Take `module` over, its draws to follow from `seed`. Raises UserError for parameters that it cannot train."""
-        self._trained = named = trained(module)
-        dtype = next(iter(named.values())).dtype
+        self._trained = parameters = trained(module)
+        dtype = next(iter(parameters.values())).dtype
         if options.precision == "fp16" and dtype == torch.float16:
             raise UserError(
                 "its parameters are torch.float16; train.precision=fp16 takes them in fp32, and computes in fp16"
@@ -76,14 +78,15 @@ class Trainer:
         self.seed = seed
         self.skipped = 0  # local steps, of all workers, that fp16's loss scaling left out
         self.kept = Kept(self.module)
-        self.layout = Layout({name: tuple(tensor.shape) for name, tensor in named.items()}, dtype)
+        self.layout = Layout({name: tuple(tensor.shape) for name, tensor in parameters.items()}, dtype)
         self.flat = torch.empty(self.layout.size, dtype=dtype, device=device)
         self.grad = torch.zeros_like(self.flat)
-        for name, parameter in named.items():
+        for name, parameter in parameters.items():
             piece, shape = self.layout.slice_of(name), parameter.shape
             self.flat[piece] = parameter.detach().reshape(-1)
             parameter.data = self.flat[piece].view(shape)
             parameter.grad = self.grad[piece].view(shape)
+        self._forward: Forward = compiled(self.module, device) if options.compile else self.module
         self._groups = []  # the same memory as two vectors: with and without weight decay
         for piece, decay in (
             (slice(0, self.layout.decayed), options.optimizer.weight_decay),
@@ -101,9 +104,13 @@ class Trainer:
 
     def look(self, model: Model, batches: Iterator[torch.Tensor]) -> None:
         """Compare the module that `model` made with what is assumed of it (see look.py); it is left as it was."""
-        moved = (batch.to(self.device) for batch in batches)
+        first = next(batches).to(self.device)
+        moved = chain([first], (batch.to(self.device) for batch in batches))
         with self._as({}, "look"):
             look(model, self.module, moved, self.precision())
+            if self.options.compile:
+                with under("model"), named(model):
+                    compile_now(self._forward, first, self.precision())
             self.kept.take()  # which says if what is frozen was changed
         self._refuse_moved()
         self.grad.zero_()
@@ -358,7 +365,7 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         for _ in range(accumulation):
             with precision():
-                loss = self.module(next(batches).to(self.device)) / accumulation
+                loss = self._forward(next(batches).to(self.device)) / accumulation
             scaler.scale(loss).backward()
             total += loss.detach()
         return total

@@ -82,6 +82,7 @@ class Parallel(Inline):
         count = min(cores(), workers) if self.processes == "auto" else self.processes
         if self.processes == "auto" and count < 2:
             return
+        self._compiles = self._task.train.compile
         self._trainer.new_state()  # imports what an optimizer needs, once for all
         self._slots = Slots(self._trainer.layout.size, self._trainer.layout.dtype)
         self._under_way: dict[int, UnderWay] = {}  # by job
@@ -147,6 +148,11 @@ class Parallel(Inline):
         """What comes of a job, in another process."""
         slots, trainer = self._slots, self._trainer
         assert slots is not None
+        if (
+            self._compiles
+        ):  # as this process has not compiled anything yet; after a look, as `open` has it: the same bits
+            self._look()
+            self._compiles = False
         job = Job._make([*order.job[:2], Params(trainer.layout, slots.at(order.start)), *order.job[2:]])
         moments = {name: slots.at(index) for name, index in order.inner.moments.items()}
         for name, index in order.moments.items():  # what it begins with stays as it is
