@@ -24,6 +24,13 @@ class Losses:
         self._values = torch.zeros(min(steps, AT_FIRST), dtype=torch.float32, device=device)
         self._count = 0
 
+    @classmethod
+    def of(cls, values: torch.Tensor) -> Losses:
+        """Return the losses [steps] of a job that is over."""
+        losses = cls(0, values.device)
+        losses._values, losses._count = values, len(values)
+        return losses
+
     def add(self, loss: torch.Tensor) -> None:
         """Add the loss of one more step, a scalar tensor."""
         if self._count == len(self._values):

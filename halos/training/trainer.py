@@ -38,6 +38,14 @@ class WorkerState:
         self.scaler = scaler
         self.kept: State = {}
 
+    def pieces(self) -> Iterator[tuple[slice, torch.nn.Parameter]]:
+        """Yield the vectors that the optimizer steps, each with where it lies in the flat one."""
+        first = 0
+        for group in self.optimizer.param_groups:
+            (vector,) = group["params"]
+            yield slice(first, first + len(vector)), vector
+            first += len(vector)
+
 
 class Trainer:
     """Runs local steps of any worker on one device.
@@ -93,10 +101,10 @@ class Trainer:
         first = moved(next(batches), self.device)
         all_of_them = chain([first], (moved(batch, self.device) for batch in batches))
         with self._as({}, "look"):
-            look(model, self.module, all_of_them, self._precision())
+            look(model, self.module, all_of_them, self.precision())
             if self.options.compile:
                 with under("model"), named(model):
-                    compile_now(self._forward, first, self._precision())
+                    compile_now(self._forward, first, self.precision())
             self.kept.take()  # which says if what is frozen was changed
         self._refuse_moved()
         self.grad.zero_()
@@ -172,16 +180,12 @@ class Trainer:
         mine = self._states.get(worker)
         if mine is None or self.options.optimizer.name != "adamw":
             return None
-        flat, moments = torch.zeros_like(self.flat), mine.optimizer.state
-        first = 0
-        for group in mine.optimizer.param_groups:
-            (vector,) = group["params"]
-            kept = moments.get(vector)
+        flat, beta = torch.zeros_like(self.flat), self.options.optimizer.betas[1]
+        for piece, vector in mine.pieces():
+            kept = mine.optimizer.state.get(vector)
             if not kept:
                 return None
-            steps = float(kept["step"])
-            flat[first : first + len(vector)] = kept["exp_avg_sq"] / (1.0 - group["betas"][1] ** steps)
-            first += len(vector)
+            flat[piece] = kept["exp_avg_sq"] / (1.0 - beta ** float(kept["step"]))
         return Params(self.layout, flat)
 
     def train(
@@ -201,14 +205,8 @@ class Trainer:
         draws follow; `time` (virtual seconds of its start) is for messages only. Raises Diverged for a
         loss that is not finite, or fp16 gradients that are not at any scale.
         """
-
-        def where(step: int) -> str:
-            return (
-                f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated seconds"
-                f" (learning-rate step {lr_step + step}, lr {schedule.at(lr_max, lr_step + step):.3g})"
-            )
-
         schedule, lr_max = self.options.schedule, self.options.optimizer.lr
+        where = self.of_step(worker, steps, lr_step, time)
         state, losses = self.state_of(worker), Losses(steps, self.device)
         scales = Scales(state.scaler, self.device)
         self.flat.copy_(_data(start))
@@ -227,10 +225,7 @@ class Trainer:
         self, worker: int, start: Params, steps: int, batches: Iterator[torch.Tensor], time: float, job: int = 0
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
-
-        def where(step: int) -> str:
-            return f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
-
+        where = self.of_batch(worker, steps, time)
         state, losses = self.state_of(worker), Losses(steps, self.device)
         self.flat.copy_(_data(start))
         self.grad.zero_()
@@ -247,6 +242,20 @@ class Trainer:
             for _, scale in scales.lowered():
                 self._skip(steps, scale, losses, where, steps)
         return Params(self.layout, self.grad / steps), *averaged
+
+    def of_step(self, worker: int, steps: int, lr_step: int, time: float) -> Callable[[int], str]:
+        """Return what says, in messages, which of a job's local steps it is about."""
+        schedule, lr_max = self.options.schedule, self.options.optimizer.lr
+        return lambda step: (
+            f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated seconds"
+            f" (learning-rate step {lr_step + step}, lr {schedule.at(lr_max, lr_step + step):.3g})"
+        )
+
+    def of_batch(self, worker: int, steps: int, time: float) -> Callable[[int], str]:
+        """Return the same of the batches of a gradient."""
+        return lambda step: (
+            f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
+        )
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one clipped optimizer step along `gradient`; the state is no worker's."""
@@ -265,7 +274,7 @@ class Trainer:
 
         The workers' states are left alone. The module has the mean of the buffers of all workers that were trained.
         """
-        precision = self._precision()
+        precision = self.precision()
         self.flat.copy_(_data(params))
         totals: dict[str, torch.Tensor] = {}
         samples = 0
@@ -287,7 +296,7 @@ class Trainer:
     def predict(self, params: Params, batch: torch.Tensor, logits: Optional[Logits] = None) -> Prediction:
         """Return what `params` make of a batch, as in `evaluate`; `logits` gives the module's, if anybody does."""
         self.flat.copy_(_data(params))
-        precision, here = self._precision(), moved(batch, self.device)
+        precision, here = self.precision(), moved(batch, self.device)
         self.module.eval()
         with torch.no_grad(), self._as(self._mean(), "evaluation"), precision():
             loss = float(self.module(here))
@@ -351,7 +360,7 @@ class Trainer:
 
     def _backward(self, batches: Iterator[torch.Tensor], scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Add one batch's gradient to `grad`, micro-batch by micro-batch; return its loss, a scalar tensor."""
-        accumulation, precision = self.options.batch_size // self.options.micro, self._precision()
+        accumulation, precision = self.options.batch_size // self.options.micro, self.precision()
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         for _ in range(accumulation):
             with precision():
@@ -387,7 +396,8 @@ class Trainer:
             return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
         return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
 
-    def _precision(self) -> Callable[[], AbstractContextManager[Any]]:
+    def precision(self) -> Callable[[], AbstractContextManager[Any]]:
+        """Return what makes a context in which the module computes in the precision that is configured."""
         if self.options.precision == "fp32":
             return nullcontext
         dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float16
