@@ -74,6 +74,26 @@ def test_a_run_has_the_cpus_timeline_and_its_losses(device: torch.device) -> Non
     assert here.evaluations[-1].loss == pytest.approx(there.evaluations[-1].loss, rel=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_workers_in_a_stack_are_trained_like_one_after_another(device: torch.device, precision: str) -> None:
+    four = RUN | {
+        "train": RUN["train"] | {"precision": precision},
+        "cluster": {"regions": [{"workers": [1.0, 1.0, 1.0, 0.5]}]},
+        "steps": {"name": "by_speed", "base": 4},
+        "budget": {"local_steps": 28},
+    }
+    stacked, inline = (
+        record(four | {"executor": {"name": name, "device": str(device), **options}})
+        for name, options in (("stacked", {"most": 4}), ("inline", {}))
+    )
+    assert [each.time for each in stacked.heard] == [each.time for each in inline.heard]
+    first, second = (each.global_commits[0].params.tensors() for each in (stacked, inline))
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5 if precision == "fp32" else 1e-2)
+    ours, theirs = ([each.loss for each in run.updates] for run in (stacked, inline))
+    assert ours == pytest.approx(theirs, rel=1e-5 if precision == "fp32" else 1e-2)
+
+
 def test_a_state_moves_to_the_device_and_back(device: torch.device) -> None:
     """As a checkpoint does: what two steps have left goes on elsewhere as if it had always been there."""
     at_home, here, there = trainer(CPU), trainer(CPU), trainer(device)
