@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from halos.config.yaml_text import to_yaml
 from halos.data.batch import Batch, moved
 from halos.models.gpt_neox import GPTNeoX
+from halos.models.toy import Quadratic
 from halos.testing import record, tiny
 from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
 from halos.training.trainer import Trainer
 from halos.values.params import Params
+from tests.run.cutting import go_on, make
 
 CPU = torch.device("cpu")
 STEADY = ScheduleOptions(name="constant")
@@ -95,18 +99,35 @@ def test_workers_in_a_stack_are_trained_like_one_after_another(device: torch.dev
 
 
 def test_a_state_moves_to_the_device_and_back(device: torch.device) -> None:
-    """As a checkpoint does: what two steps have left goes on elsewhere as if it had always been there."""
-    at_home, here, there = trainer(CPU), trainer(CPU), trainer(device)
+    """As a checkpoint does: what four steps have left goes on elsewhere as if it had always been there."""
+    bowl = Quadratic(size=4, curvature=[1.0, 2.0, 3.0, 4.0])  # no gradient is so small that AdamW steps by its rounding
+    adamw = OptimizerOptions(lr=0.9)  # beyond the optimum and back, which takes moments
+    at_home, here, there = (trainer(each, bowl, optimizer=adamw) for each in (CPU, CPU, device))
     start = at_home.initial()
     elsewhere = Params(start.layout, start.flat.to(device))  # type: ignore[union-attr]
     for _ in range(3):
-        last, _ = trained(at_home, start, 2)
-    trained(here, start, 2)
+        last, _ = trained(at_home, start, 4)
+    trained(here, start, 4)
     there.restore(through_a_file(here))
-    trained(there, elsewhere, 2)
+    trained(there, elsewhere, 4)
     here.restore(through_a_file(there))
-    back, _ = trained(here, start, 2)
-    torch.testing.assert_close(back, last, rtol=1e-4, atol=1e-5)
+    back, _ = trained(here, start, 4)
+    torch.testing.assert_close(back, last, rtol=1e-6, atol=0)
+    fresh, _ = trained(here, start, 4, worker=1)
+    assert not torch.allclose(fresh, last, rtol=1e-4, atol=0), "a state that was lost would be noticed"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_goes_on_on_another_device(device: torch.device, first: bool, tmp_path: Path) -> None:
+    """One begun on the device ends on the CPU, or the other way round, where one ends that stays on the CPU."""
+    places = [f"executor.device={each}" for each in ((device, CPU) if first else (CPU, device))]
+    config = to_yaml(RUN | {"observers": {"progress": False}})
+    moving = make(tmp_path, config, "budget.local_steps=8", places[0], out="moving")
+    go_on(moving, "budget.local_steps=16", places[1])
+    staying = make(tmp_path, config, "budget.local_steps=16", "executor.device=cpu", out="staying")
+    ours, theirs = (torch.load(folder / "model.pt") for folder in (moving, staying))
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
 def through_a_file(one: Trainer) -> dict[str, Any]:
@@ -144,14 +165,14 @@ def test_compiled_it_trains_the_same(
     if device.type == "cpu":
         compile = torch.compile
         monkeypatch.setattr(torch, "compile", lambda module, **_: compile(module, backend="aot_eager"))
-    eager, compiled = trainer(device, **options), trainer(device, **options, compile=True)
-    start = eager.initial()
+    sgd = OptimizerOptions(name="sgd", lr=0.1)
+    eager, compiled = trainer(device, optimizer=sgd, **options), trainer(device, optimizer=sgd, **options, compile=True)
+    start, lower = eager.initial(), "precision" in options
     for steps in (1, 4):
         (ours, our_loss), (theirs, their_loss) = (trained(one, start, steps) for one in (compiled, eager))
-        lower = options.get("precision") == "bf16"
         assert our_loss == pytest.approx(their_loss, rel=1e-2 if lower else 1e-5)
-        if steps == 1 and not lower:
-            assert torch.linalg.vector_norm(ours - theirs) / torch.linalg.vector_norm(theirs) <= 1e-5
+        apart = torch.linalg.vector_norm(ours - theirs) / torch.linalg.vector_norm(theirs)
+        assert apart <= (1e-2 if lower else 1e-5)
 
 
 def held(device: torch.device) -> int:
@@ -222,7 +243,7 @@ def test_a_job_waits_at_its_end_and_no_step_does(device: torch.device, precision
 
 def test_what_a_whole_run_waits_for_is_a_matter_of_its_jobs_and_not_of_their_steps(device: torch.device) -> None:
     several = []
-    for steps in (2, 6):
+    for steps in (2, 2, 6):  # of the first, what there is but once
         sections = RUN | {
             "executor": {"name": "inline", "device": str(device)},
             "steps": {"name": "fixed", "base": steps},
@@ -232,7 +253,7 @@ def test_what_a_whole_run_waits_for_is_a_matter_of_its_jobs_and_not_of_their_ste
         with waits(device) as counted:
             assert len(record(sections).updates) == 4
         several.append(counted["waits"])
-    assert several[0] == several[1]
+    assert several[1] == several[2]
 
 
 def test_waiting_is_noticed(device: torch.device) -> None:
