@@ -66,11 +66,12 @@ class StackedNetwork:
                 x = attended + x
                 x = self._mlp(x, part) + x
         x = self._norm(x, tensors, "gpt_neox.final_layer_norm")
-        logits = torch.bmm(x, tensors["lm_head.weight"].transpose(1, 2))  # [workers, n, vocabulary]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        tokens = batch[:, :, 1:].reshape(-1)
-        losses = F.cross_entropy(logits.flatten(0, 1), tokens, reduction="none")
-        return losses.view(workers, -1).mean(1)
+        head, tokens = tensors["lm_head.weight"], batch[:, :, 1:].flatten(1)
+        each = workers  # whose logits are there at once
+        if x.device.type == "cpu":
+            each = max(1, CACHED // (x.shape[1] * head.shape[1]))
+        pieces = range(0, workers, each)
+        return torch.cat([_losses(x[i : i + each], head[i : i + each], tokens[i : i + each]) for i in pieces])
 
     def _attention(self, x: Tensor, part: Mapping[str, Tensor], several: int, cos: Tensor, sin: Tensor) -> Tensor:
         """As `Attention`, of `several` sequences: each worker's batch."""
@@ -95,6 +96,7 @@ class StackedNetwork:
         return torch.addcmul(bias[:, None], F.layer_norm(x, weight.shape[-1:], eps=self._eps), weight[:, None])
 
 
+CACHED = 1 << 18  # logits that stay in a processor's cache
 PARTS = (
     "input_layernorm",
     "post_attention_layernorm",
@@ -103,6 +105,14 @@ PARTS = (
     "mlp.dense_h_to_4h",
     "mlp.dense_4h_to_h",
 )
+
+
+def _losses(x: Tensor, head: Tensor, tokens: Tensor) -> Tensor:
+    """[workers, n, hidden], each worker's head and next tokens [workers, n] → mean cross-entropies [workers]."""
+    logits = torch.bmm(x, head.transpose(1, 2))  # [workers, n, vocabulary]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none")
+    return losses.view(tokens.shape).mean(1)
 
 
 def _linear(x: Tensor, part: Mapping[str, Tensor], name: str) -> Tensor:

@@ -13,14 +13,14 @@ from halos.errors import require
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome, Task
 from halos.training.inline import Inline, tensors
-from halos.training.stacked.network import CHANGED, Mapped, Unlike, failed, network_of
-from halos.training.stacked.reading import Unread, at_once
+from halos.training.stacked.network import CHANGED, Unlike, failed, network_of
+from halos.training.stacked.reading import Unread, at_once, numbers_in
 from halos.training.stacked.stack import Done, Stack
 from halos.values.params import Params
 
 logger = logging.getLogger(__name__)
 
-SMALL = 50_000  # parameters up to which the CPU is faster with a stack than with one job after another
+SMALL = 50_000_000  # parameters times numbers in a micro-batch, up to which a CPU is faster with stacks than without
 
 
 @dataclass
@@ -107,7 +107,7 @@ class Stacked(Inline):
             logger.warning("executor stacked: no memory for %d jobs at once; %d from now on", len(jobs), self._limit)
             return
         except Exception as error:
-            if not self._mapped:
+            if hasattr(self._task.model, "stacked"):
                 raise
             self._give_up(failed(error))
             return
@@ -128,15 +128,16 @@ class Stacked(Inline):
             raise Unlike(f"the model's parameters are {trainer.layout.dtype}")
         batches = list(islice(tensors(self._first_batches()), 2))
         network = network_of(model, trainer, batches)
-        self._mapped = isinstance(network, Mapped)
-        return Stack(trainer, network, self._feed.train, at_once(batches[0], options.batch_size))
+        return Stack(trainer, network, self._feed.train, at_once(numbers_in(batches[0]), options.batch_size))
 
     def _largest(self, size: int) -> int:
         """How many jobs are trained together, of so many parameters."""
         workers = len(self._task.cluster.workers)
         if self.most != "auto":
             return min(self.most, workers)
-        return workers if self._trainer.device.type != "cpu" or size <= SMALL else 1
+        sample = numbers_in(next(tensors(self._first_batches())))
+        small = size * sample * self._task.train.micro <= SMALL
+        return workers if small or self._trainer.device.type != "cpu" else 1
 
     def _give_up(self, why: str) -> None:
         """Train one job after another from now on."""

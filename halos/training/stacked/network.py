@@ -11,6 +11,7 @@ from halos.data.batch import Batch
 from halos.errors import UserError
 from halos.models import Model
 from halos.seeds import drawing
+from halos.training.compiling import compiled
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 
@@ -44,6 +45,17 @@ class Mapped:
         return losses
 
 
+class Compiled:
+    """A network compiled by PyTorch; on a GPU, a CUDA graph for each number of rows."""
+
+    def __init__(self, network: Network, device: torch.device) -> None:
+        self._forward = compiled(lambda both: network(*both), device)
+
+    def __call__(self, tensors: dict[str, torch.Tensor], batch: Any) -> torch.Tensor:
+        losses: torch.Tensor = self._forward((tensors, batch))
+        return losses
+
+
 def failed(error: Exception) -> str:
     """Return what to say of a network that an error was raised in."""
     said = next(iter(str(error).splitlines()), "")
@@ -64,6 +76,9 @@ def network_of(model: Model, trainer: Trainer, batches: Sequence[Any]) -> Networ
     start = trainer.initial()
     try:
         _compare(network, trainer, start, two)
+        if trainer.options.compile:
+            network = Compiled(network, trainer.device)
+            _compare(network, trainer, start, two)
     finally:
         trainer.kept.put({})
         trainer.flat.copy_(_flat(start))
@@ -104,7 +119,7 @@ def _compare(network: Network, trainer: Trainer, start: Params, two: list[Any]) 
 def _alone(trainer: Trainer, flat: torch.Tensor, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and gradient by the module itself."""
     trainer.flat.copy_(flat)
-    trainer.grad.zero_()
+    trainer.grad.zero_()  # of which the gradients are views
     loss = trainer.module(batch)
     loss.backward()
     return loss.detach(), trainer.grad.clone()

@@ -11,7 +11,6 @@ from halos.data.batch import Batch
 from halos.training import Job
 
 AT_ONCE = 1 << 25  # bytes that are read at a time
-MOST_STEPS = 64  # likewise
 Read: TypeAlias = "Callable[[int, int, int], torch.Tensor | Batch]"  # of a shard: the first sample, and how many
 
 
@@ -23,11 +22,15 @@ class Unread(Exception):
         self.job = job
 
 
-def at_once(sample: torch.Tensor | Batch, samples: int) -> int:
-    """Return how many steps of so many samples may be read at a time; `sample` is a batch of one."""
-    tensors = sample if isinstance(sample, Batch) else [sample]
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return min(MOST_STEPS, max(1, AT_ONCE // max(1, size * samples)))
+def numbers_in(batch: torch.Tensor | Batch) -> int:
+    """Return how many numbers a sample has."""
+    tensors = batch if isinstance(batch, Batch) else [batch]
+    return sum(tensor[0].numel() for tensor in tensors)
+
+
+def at_once(numbers: int, samples: int) -> int:
+    """Return how many steps of one job, of so many samples with so many numbers each, may be read at a time."""
+    return max(1, AT_ONCE // max(1, 8 * numbers * samples))
 
 
 def read(jobs: Sequence[Job], first: int, steps: int, batch_size: int, micro: int, source: Read) -> list[Any]:

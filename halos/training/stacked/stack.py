@@ -57,7 +57,7 @@ class Stack:
         self._at_once = at_once
         self._names = moments_of(trainer.options.optimizer)
         self._rows: Optional[Rows] = None
-        self._rate = lru_cache(maxsize=None)(
+        self._rate = lru_cache(maxsize=1 << 14)(
             lambda step: trainer.options.schedule.at(trainer.options.optimizer.lr, step)
         )
 
