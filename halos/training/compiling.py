@@ -27,7 +27,8 @@ def compiled(module: Forward, device: torch.device) -> Forward:
         graphs: Forward = torch.compile(module, mode="reduce-overhead")
 
     def forward(batch: Any) -> Any:
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # the last batch's results may be overwritten
+        # The last batch's results may be overwritten.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return graphs(batch)
 
     return forward

@@ -16,13 +16,13 @@ class Scales:
 
     def __init__(self, scaler: torch.amp.GradScaler, device: torch.device) -> None:
         self._scaler = scaler
-        self._one = torch.ones((), device=device)
+        self._one = torch.ones((), device=device) if scaler.is_enabled() else None
         self._values: list[torch.Tensor] = []
         self.note()
 
     def note(self) -> None:
         """Note it as it is now. To ask the scaler for a number would be to wait for all that a GPU was given to do."""
-        if self._scaler.is_enabled():
+        if self._one is not None:
             self._values.append(self._scaler.scale(self._one))
 
     def lowered(self) -> Iterator[tuple[int, float]]:
