@@ -6,6 +6,9 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +38,7 @@ SIZES: dict[str, dict[str, int]] = {
         "steps": 64,
     },
 }
-WORKERS, H, VOCABULARY = 4, 8, 256
+WORKERS, H, VOCABULARY, SAMPLES = 4, 8, 256, 4096
 
 
 class Stopwatch:
@@ -57,12 +60,12 @@ def trained(size: dict[str, int]) -> dict[str, Any]:
         "model": {"name": "gpt_neox", **{key: size[key] for key in ("hidden_size", "layers", "heads")}},
         "data": {
             "name": "synthetic",
-            "vocab_size": VOCABULARY,
-            "samples": 4096,
+            "vocab_size": size.get("vocabulary", VOCABULARY),
+            "samples": size.get("samples", SAMPLES),
             "sequence_length": size["length"],
             "validation_samples": 0,
         },
-        "train": {"batch_size": size["batch"]},
+        "train": {"batch_size": size["batch"], "micro_batch_size": size.get("micro")},
     }
 
 
@@ -92,28 +95,47 @@ def simulated(size: dict[str, int], steps: int) -> float:
 
 
 def bare(size: dict[str, int], steps: int) -> float:
-    """Local steps per second of the shortest loop there is: data in memory, fused AdamW, clipping, a schedule."""
+    """Local steps per second of the shortest loop there is."""
+    loop = stepping(size)
+    next(loop)
+    began = time.perf_counter()
+    for _ in range(steps):
+        next(loop)
+    return steps / (time.perf_counter() - began)
+
+
+def stepping(
+    size: dict[str, int], device: str = "cpu", precision: str = "fp32", compiled: bool = False
+) -> Iterator[None]:
+    """Yield when all is there, and then after each step: data in memory, fused AdamW, clipping, a schedule."""
     torch.manual_seed(0)
-    tokens = torch.randint(VOCABULARY, (4096, size["length"] + 1))
-    module = GPTNeoX(**{key: size[key] for key in ("hidden_size", "layers", "heads")}).build(VOCABULARY, seed=0)
+    batch, micro = size["batch"], size.get("micro", size["batch"])
+    vocabulary, samples = size.get("vocabulary", VOCABULARY), size.get("samples", SAMPLES)
+    tokens = torch.randint(vocabulary, (samples, size["length"] + 1)).to(device)
+    model = GPTNeoX(**{key: size[key] for key in ("hidden_size", "layers", "heads")})
+    module = model.build(vocabulary, seed=0).to(device)
+    forward = torch.compile(module) if compiled else module
+    lower = nullcontext() if precision == "fp32" else torch.autocast(device, dtype=torch.bfloat16)
     decayed = [parameter for parameter in module.parameters() if parameter.dim() >= 2]
     others = [parameter for parameter in module.parameters() if parameter.dim() < 2]
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 30))
-    began = time.perf_counter()
     losses = []
-    for step in range(steps):
-        first = step * size["batch"] % 4096
-        loss = module(tokens[first : first + size["batch"]])
-        loss.backward()
+    yield
+    for step in count():
+        for part in range(0, batch, micro):
+            first = (step * batch + part) % (samples - micro + 1)
+            with lower:
+                loss = forward(tokens[first : first + micro]) / (batch // micro)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         if step % 8 == 7:
             losses.append(float(loss.detach()))
-    return steps / (time.perf_counter() - began)
+        yield
 
 
 def main() -> None:

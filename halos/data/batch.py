@@ -29,3 +29,19 @@ def joined(pieces: list[torch.Tensor | Batch]) -> torch.Tensor | Batch:
     if isinstance(pieces[0], Batch):
         return Batch(*map(torch.cat, zip(*pieces)))
     return torch.cat(pieces)  # type: ignore[arg-type]  # none is a Batch, as the first is not
+
+
+def moved(batch: torch.Tensor | Batch, device: torch.device) -> torch.Tensor | Batch:
+    """Return the same on another device.
+
+    To a GPU by way of pinned memory: a plain copy would wait for all that the GPU has been given to do.
+    """
+    if device.type != "cuda":
+        return batch.to(device)
+    if isinstance(batch, Batch):
+        return Batch(*(_pinned(tensor).to(device, non_blocking=True) for tensor in batch))
+    return _pinned(batch).to(device, non_blocking=True)
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor

@@ -17,6 +17,7 @@ from halos.seeds import seed_for
 
 if TYPE_CHECKING:
     from halos.models.neox_network import Network
+    from halos.models.neox_stacked import StackedNetwork
 
 
 def pythia(hidden_size: int, layers: int, heads: int) -> Dimensions:
@@ -149,6 +150,13 @@ class GPTNeoX:
                     logger.info("weights: the checkpoint's head is its embedding; here it begins as a copy of that")
                 weights.fill(network, tensors, self.weights)
         return network
+
+    def stacked(self, module: torch.nn.Module) -> StackedNetwork:
+        """Return the network of several workers, by batched matrix products."""
+        from halos.models.neox_stacked import StackedNetwork
+
+        network: Any = module
+        return StackedNetwork(network)
 
     def logits(self, module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
         """Return the logits of every next token, [batch, length, vocabulary]."""

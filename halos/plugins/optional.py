@@ -138,6 +138,13 @@ class ModelMay(Protocol):
     def logits(self, module: torch.nn.Module, batch: Any) -> torch.Tensor:
         """Return the logits of a batch, [predictions, classes] or […, classes], for those who measure."""
 
+    def stacked(self, module: torch.nn.Module) -> Callable[[dict[str, torch.Tensor], Any], torch.Tensor]:
+        """Return what `module` computes in training as a function of several workers' parameters and batches.
+
+        Parameters by name, [workers, *shape], and a batch whose tensors are [workers, samples, …] → losses [workers],
+        each of its own worker alone. `executor: stacked` takes it, if it agrees with the module; else torch.vmap.
+        """
+
     def hugging_face(
         self, tensors: dict[str, torch.Tensor], sequence_length: int
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

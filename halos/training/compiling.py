@@ -13,8 +13,8 @@ from halos.errors import UserError
 Forward: TypeAlias = "Callable[[Any], Any]"  # of a batch, its mean loss
 
 
-def compiled(module: torch.nn.Module, device: torch.device) -> Forward:
-    """Return the module's forward, compiled with its backward when it is first called; it is the same module.
+def compiled(module: Forward, device: torch.device) -> Forward:
+    """Return a module's forward (or any function's), compiled with its backward when it is first called.
 
     On a GPU as CUDA graphs: what a step of a small model costs is launching its kernels. Gradients are added to those
     that there are, as ever: a graph's own are results, and lie elsewhere. Raises UserError where this Python or this
@@ -27,7 +27,8 @@ def compiled(module: torch.nn.Module, device: torch.device) -> Forward:
         graphs: Forward = torch.compile(module, mode="reduce-overhead")
 
     def forward(batch: Any) -> Any:
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # the last batch's results may be overwritten
+        # The last batch's results may be overwritten.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return graphs(batch)
 
     return forward

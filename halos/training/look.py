@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from halos.data.batch import Batch
 from halos.errors import UserError, under
 from halos.models import Model
 from halos.models.building import named, told, trained
@@ -19,7 +20,7 @@ LOOKS = 4  # batches, before a parameter is said to have no part in the loss: so
 def look(
     model: Model,
     module: torch.nn.Module,
-    batches: Iterator[torch.Tensor],
+    batches: Iterator[torch.Tensor | Batch],
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> None:
     """Compute the loss of a batch or more, in training and in evaluation, and its gradients (added to what there is).

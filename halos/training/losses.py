@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 import torch
@@ -24,6 +24,13 @@ class Losses:
         self._values = torch.zeros(min(steps, AT_FIRST), dtype=torch.float32, device=device)
         self._count = 0
 
+    @classmethod
+    def of(cls, values: torch.Tensor) -> Losses:
+        """Return the losses [steps] of a job that is over."""
+        losses = cls(0, values.device)
+        losses._values, losses._count = values, len(values)
+        return losses
+
     def add(self, loss: torch.Tensor) -> None:
         """Add the loss of one more step, a scalar tensor."""
         if self._count == len(self._values):
@@ -31,9 +38,12 @@ class Losses:
         self._values[self._count] = loss
         self._count += 1
 
-    def check(self, where: Callable[[int], str]) -> NDArray[np.float32]:
-        """Return them so far. Raises Diverged for the first that is not finite; `where(step)` says which that was."""
-        values: NDArray[np.float32] = self._values[: self._count].cpu().numpy()
+    def check(self, where: Callable[[int], str], upto: Optional[int] = None) -> NDArray[np.float32]:
+        """Return them so far, or those of the first `upto` steps.
+
+        Raises Diverged for the first that is not finite; `where(step)` says which that was.
+        """
+        values: NDArray[np.float32] = self._values[: self._count][:upto].cpu().numpy()
         for step, loss in enumerate(values.tolist(), start=1):
             if not math.isfinite(loss):
                 raise Diverged(f"training loss became {loss}: {where(step)}")

@@ -9,6 +9,7 @@ from typing import Any, Optional, TypeAlias
 
 import torch
 
+from halos.data.batch import moved
 from halos.errors import ConfigError, Diverged, UserError, under
 from halos.models import Model
 from halos.models.building import named, trained
@@ -20,6 +21,7 @@ from halos.training.look import look
 from halos.training.losses import Losses
 from halos.training.options import TrainOptions
 from halos.training.pages import give_back
+from halos.training.scales import Scales
 from halos.values.params import Layout, Params
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
@@ -37,13 +39,13 @@ class WorkerState:
         self.scaler = scaler
         self.kept: State = {}
 
-    def rescale(self) -> bool:
-        """Update the loss scale by the gradients just unscaled; return whether they were not finite."""
-        if not self.scaler.is_enabled():
-            return False
-        before = self.scaler.get_scale()
-        self.scaler.update()
-        return self.scaler.get_scale() < before
+    def pieces(self) -> Iterator[tuple[slice, torch.nn.Parameter]]:
+        """Yield the vectors that the optimizer steps, each with where it lies in the flat one."""
+        first = 0
+        for group in self.optimizer.param_groups:
+            (vector,) = group["params"]
+            yield slice(first, first + len(vector)), vector
+            first += len(vector)
 
 
 class Trainer:
@@ -98,13 +100,13 @@ class Trainer:
 
     def look(self, model: Model, batches: Iterator[torch.Tensor]) -> None:
         """Compare the module that `model` made with what is assumed of it (see look.py); it is left as it was."""
-        first = next(batches).to(self.device)
-        moved = chain([first], (batch.to(self.device) for batch in batches))
+        first = moved(next(batches), self.device)
+        all_of_them = chain([first], (moved(batch, self.device) for batch in batches))
         with self._as({}, "look"):
-            look(model, self.module, moved, self._precision())
+            look(model, self.module, all_of_them, self.precision())
             if self.options.compile:
                 with under("model"), named(model):
-                    compile_now(self._forward, first, self._precision())
+                    compile_now(self._forward, first, self.precision())
             self.kept.take()  # which says if what is frozen was changed
         self._refuse_moved()
         self.grad.zero_()
@@ -189,16 +191,12 @@ class Trainer:
         mine = self._states.get(worker)
         if mine is None or self.options.optimizer.name != "adamw":
             return None
-        flat, moments = torch.zeros_like(self.flat), mine.optimizer.state
-        first = 0
-        for group in mine.optimizer.param_groups:
-            (vector,) = group["params"]
-            kept = moments.get(vector)
+        flat, beta = torch.zeros_like(self.flat), self.options.optimizer.betas[1]
+        for piece, vector in mine.pieces():
+            kept = mine.optimizer.state.get(vector)
             if not kept:
                 return None
-            steps = float(kept["step"])
-            flat[first : first + len(vector)] = kept["exp_avg_sq"] / (1.0 - group["betas"][1] ** steps)
-            first += len(vector)
+            flat[piece] = kept["exp_avg_sq"] / (1.0 - beta ** float(kept["step"]))
         return Params(self.layout, flat)
 
     def train(
@@ -220,23 +218,20 @@ class Trainer:
         draws follow; `time` (virtual seconds of its start) is for messages only. Raises Diverged for a
         loss that is not finite, or fp16 gradients that are not at any scale.
         """
-
-        def where(step: int) -> str:
-            return (
-                f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated seconds"
-                f" (learning-rate step {lr_step + step}, lr {schedule.at(lr_max, lr_step + step):.3g})"
-            )
-
         schedule, lr_max = self.options.schedule, self.options.optimizer.lr
+        where = self.of_step(worker, steps, lr_step, time)
         state, losses = self.state_of(worker), Losses(steps, self.device)
+        scales = Scales(state.scaler, self.device)
         with self._lying_in(into), self._as(state.kept, "job", worker, job):
             self.flat.copy_(_data(start))
             self.grad.zero_()
             for step in range(1, steps + 1):
                 losses.add(self._backward(batches, state.scaler))
-                if self._descend(state, schedule.at(lr_max, lr_step + step)):
-                    self._skip(1, state, losses, where, step)
+                self._descend(state, schedule.at(lr_max, lr_step + step))
+                scales.note()
             state.kept = self.kept.take()
+        for step, scale in scales.lowered():
+            self._skip(1, scale, losses, where, step)
         flat = self.flat.detach().clone() if into is None else into
         return Params(self.layout, flat), *losses.averaged(self.options.loss_average_steps, where)
 
@@ -251,10 +246,7 @@ class Trainer:
         into: Optional[torch.Tensor] = None,
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
-
-        def where(step: int) -> str:
-            return f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
-
+        where = self.of_batch(worker, steps, time)
         state, losses = self.state_of(worker), Losses(steps, self.device)
         with self._lying_in(into), self._as(state.kept, "job", worker, job):
             self.flat.copy_(_data(start))
@@ -264,10 +256,27 @@ class Trainer:
             state.kept = self.kept.take()
         averaged = losses.averaged(self.options.loss_average_steps, where)
         if state.scaler.is_enabled():
+            scales = Scales(state.scaler, self.device)
             state.scaler.unscale_(state.optimizer)
-            if state.rescale():
-                self._skip(steps, state, losses, where, steps)
+            state.scaler.update()
+            scales.note()
+            for _, scale in scales.lowered():
+                self._skip(steps, scale, losses, where, steps)
         return Params(self.layout, torch.div(self.grad, steps, out=into)), *averaged
+
+    def of_step(self, worker: int, steps: int, lr_step: int, time: float) -> Callable[[int], str]:
+        """Return what says, in messages, which of a job's local steps it is about."""
+        schedule, lr_max = self.options.schedule, self.options.optimizer.lr
+        return lambda step: (
+            f"worker {worker}, local step {step} of {steps} in the job started at {time:.6g} simulated seconds"
+            f" (learning-rate step {lr_step + step}, lr {schedule.at(lr_max, lr_step + step):.3g})"
+        )
+
+    def of_batch(self, worker: int, steps: int, time: float) -> Callable[[int], str]:
+        """Return the same of the batches of a gradient."""
+        return lambda step: (
+            f"worker {worker}, batch {step} of {steps} of a gradient asked for at {time:.6g} simulated seconds"
+        )
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one clipped optimizer step along `gradient`; the state is no worker's."""
@@ -286,14 +295,14 @@ class Trainer:
 
         The workers' states are left alone. The module has the mean of the buffers of all workers that were trained.
         """
-        precision = self._precision()
+        precision = self.precision()
         self.flat.copy_(_data(params))
         totals: dict[str, torch.Tensor] = {}
         samples = 0
         self.module.eval()
         with torch.no_grad(), self._as(self._mean(), "evaluation"):
             for batch in batches:
-                here = batch.to(self.device)
+                here = moved(batch, self.device)
                 with precision():
                     found = {} if metrics is None else metrics(self.module, here)
                     if "loss" not in found:
@@ -308,7 +317,7 @@ class Trainer:
     def predict(self, params: Params, batch: torch.Tensor, logits: Optional[Logits] = None) -> Prediction:
         """Return what `params` make of a batch, as in `evaluate`; `logits` gives the module's, if anybody does."""
         self.flat.copy_(_data(params))
-        precision, here = self._precision(), batch.to(self.device)
+        precision, here = self.precision(), moved(batch, self.device)
         self.module.eval()
         with torch.no_grad(), self._as(self._mean(), "evaluation"), precision():
             loss = float(self.module(here))
@@ -327,7 +336,7 @@ class Trainer:
         self.module.eval()
         with self._as(self._mean(), "evaluation"):
             for batch in batches:
-                (self.module(batch.to(self.device)) * len(batch)).backward()
+                (self.module(moved(batch, self.device)) * len(batch)).backward()
                 samples += len(batch)
         self.module.train()
         return Params(self.layout, self.grad / samples)
@@ -386,31 +395,30 @@ class Trainer:
         with drawing(seed, self.device):
             yield
 
-    def _skip(self, steps: int, state: WorkerState, losses: Losses, where: Callable[[int], str], step: int) -> None:
+    def _skip(self, steps: int, scale: float, losses: Losses, where: Callable[[int], str], step: int) -> None:
         """Count steps left out by fp16's loss scaling. Raises Diverged if no scale is left that could help."""
         self.skipped += steps
-        scale = state.scaler.get_scale()
         if scale < LEAST_SCALE:
-            losses.check(where)  # rather that, if it was the loss
+            losses.check(where, step)  # rather that, if it was the loss
             raise Diverged(
                 f"fp16 gradients are not finite at any loss scale, and it fell to {scale:.3g}: {where(step)}"
             )
 
     def _backward(self, batches: Iterator[torch.Tensor], scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Add one batch's gradient to `grad`, micro-batch by micro-batch; return its loss, a scalar tensor."""
-        accumulation, precision = self.options.batch_size // self.options.micro, self._precision()
+        accumulation, precision = self.options.batch_size // self.options.micro, self.precision()
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         for _ in range(accumulation):
             with precision():
-                loss = self._forward(next(batches).to(self.device)) / accumulation
+                loss = self._forward(moved(next(batches), self.device)) / accumulation
             scaler.scale(loss).backward()
             total += loss.detach()
         return total
 
-    def _descend(self, state: WorkerState, lr: float, scaled: bool = True) -> bool:
+    def _descend(self, state: WorkerState, lr: float, scaled: bool = True) -> None:
         """Take one optimizer step along `grad`, clipped; `grad` is zero afterwards.
 
-        Returns whether it was not taken, since `grad` was too large for fp16.
+        It is not taken if `grad` was too large for fp16, which the loss scale then tells.
         """
         optimizer, scaler = state.optimizer, state.scaler
         for group in optimizer.param_groups:
@@ -420,14 +428,12 @@ class Trainer:
                 scaler.unscale_(optimizer)
             norm = torch.linalg.vector_norm(self.grad)
             self.grad.mul_(torch.clamp(self.options.clip / (norm + 1e-6), max=1.0))
-        skipped = False
         if scaled:
             scaler.step(optimizer)
-            skipped = state.rescale()
+            scaler.update()
         else:
             optimizer.step()
         self.grad.zero_()
-        return skipped
 
     def _optimizer(self) -> torch.optim.Optimizer:
         options = self.options.optimizer
@@ -436,7 +442,8 @@ class Trainer:
             return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
         return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
 
-    def _precision(self) -> Callable[[], AbstractContextManager[Any]]:
+    def precision(self) -> Callable[[], AbstractContextManager[Any]]:
+        """Return what makes a context in which the module computes in the precision that is configured."""
         if self.options.precision == "fp32":
             return nullcontext
         dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float16

@@ -346,14 +346,3 @@ def test_a_loss_scale_that_has_become_useless_ends_the_run() -> None:
     ):
         one.train(2, start, 5, 0, tokens(1, 1), 7.0)
     assert one.skipped == 31
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_gpu_trains_like_the_cpu(precision: str) -> None:
-    cpu = trainer(batch_size=4, schedule=STEADY)
-    gpu = trainer(torch.device("cuda"), batch_size=4, schedule=STEADY, precision=precision)
-    _, theirs, _, _ = cpu.train(0, cpu.initial(), 16, 0, batches(4), 0.0)
-    _, ours, _, _ = gpu.train(0, gpu.initial(), 16, 0, batches(4), 0.0)
-    assert ours == pytest.approx(theirs, rel=1e-4 if precision == "fp32" else 0.02)
