@@ -30,9 +30,7 @@ def reference(options: OptimizerOptions, vector: torch.Tensor, decay: float) -> 
         OptimizerOptions(name="sgd", momentum=0.9, weight_decay=0.3),
     ],
 )
-def test_every_row_steps_as_torch_steps_a_vector(
-    options: OptimizerOptions, clipped: float, dtype: torch.dtype
-) -> None:
+def test_every_row_steps_as_torch_steps_a_vector(options: OptimizerOptions, clipped: float, dtype: torch.dtype) -> None:
     """Three rows of 5 numbers, 3 of which decay; each row with rates of its own, the last one with two steps behind."""
     torch.manual_seed(0)
     before = 2
