@@ -13,7 +13,6 @@ from halos.models import Model
 from halos.seeds import drawing
 from halos.training.compiling import compiled
 from halos.training.trainer import Trainer
-from halos.values.params import Params
 
 # Parameters by name [rows, *shape], and a batch, each tensor [rows, samples, …] → losses [rows], each of its row alone.
 Network: TypeAlias = "Callable[[dict[str, torch.Tensor], Any], torch.Tensor]"
@@ -73,7 +72,7 @@ def network_of(model: Model, trainer: Trainer, batches: Sequence[Any]) -> Networ
     if trainer.kept.generators:
         raise Unlike("the model draws from a generator of its own")
     two = [batch.to(trainer.device) for batch in (batches[0], batches[-1])]
-    start = trainer.initial()
+    start = trainer.flat.detach().clone()
     try:
         _compare(network, trainer, start, two)
         if trainer.options.compile:
@@ -81,14 +80,14 @@ def network_of(model: Model, trainer: Trainer, batches: Sequence[Any]) -> Networ
             _compare(network, trainer, start, two)
     finally:
         trainer.kept.put({})
-        trainer.flat.copy_(_flat(start))
+        trainer.flat.copy_(start)
         trainer.grad.zero_()
     return network
 
 
-def _compare(network: Network, trainer: Trainer, start: Params, two: list[Any]) -> None:
+def _compare(network: Network, trainer: Trainer, start: torch.Tensor, two: list[Any]) -> None:
     """Compute two rows of different parameters by the module and by the network, in the parameters' own precision."""
-    rows = torch.stack([_flat(start), _flat(start) * 1.01 + 0.01])
+    rows = torch.stack([start, start * 1.01 + 0.01])
     alone = []
     for index, seed in ((0, 0), (0, 1), (1, 0)):
         with drawing(seed, trainer.device):
@@ -138,8 +137,3 @@ def _stacked(batches: list[Any]) -> Any:
     if isinstance(batches[0], Batch):
         return Batch(*map(torch.stack, zip(*batches)))
     return torch.stack(batches)
-
-
-def _flat(params: Params) -> torch.Tensor:
-    assert params.flat is not None, "real ones"
-    return params.flat
