@@ -76,14 +76,14 @@ class Stacked(Inline):
             return super()._trained(job)
         return self._stack.taken(job, done)
 
-    def _trained(self, job: Job) -> Outcome:
+    def _trained(self, job: Job, into: Optional[torch.Tensor] = None) -> Outcome:
         """What comes of a job that nobody submitted: a stack of one, so that it is what it would be in another."""
         if self._stack is not None and self._limit > 1:
             try:
                 return self._stack.taken(job, self._stack.trained([job])[job.id])
             except Unread:
                 pass
-        return super()._trained(job)
+        return super()._trained(job, into)
 
     def _chosen(self, job: Job) -> list[Job]:
         """Return the job and those that are trained with it: of those that wait, the ones due first."""
