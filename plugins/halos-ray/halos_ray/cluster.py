@@ -17,6 +17,7 @@ from halos import ConfigError, UserError, require
 QUIET = {  # in the environment of all that is started here
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no notice that a default will change
+    "RAY_worker_niceness": "0",  # actors are as important as whatever else this machine does
 }
 
 
@@ -46,6 +47,7 @@ class Cluster:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         logging.getLogger("ray").setLevel(logging.ERROR)  # before it logs how it starts
+        importlib.import_module("ray._private.worker")._worker_logs_enabled = False  # what dies is said here, in a line
         own = {"num_cpus": cores() if slots is None else math.ceil(slots * cpus)}
         if slots is not None and gpus:
             own["num_gpus"] = math.ceil(slots * gpus)

@@ -29,7 +29,7 @@ def cluster() -> Iterator[Any]:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }.items():
             patch.setenv(name, value)
-        node = {"num_cpus": 2, "include_dashboard": False}
+        node = {"num_cpus": 2, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
         found = Cluster(initialize_head=True, head_node_args={**node, "_system_config": QUICK})
         found.add_node(**node)
         ray.init(found.address, log_to_driver=False, logging_level="ERROR")
