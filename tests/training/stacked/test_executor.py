@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
@@ -155,9 +156,9 @@ def test_inline_goes_on_from_its_checkpoint_and_it_from_inlines() -> None:
     found = {}
     for name, mine, others in (("stacked", MANY, {}), ("inline", {}, MANY)):
         whole, (_, checkpoint) = resuming.trace(merge(sections | mine, CHECKPOINTED), at=(4, 11))
+        found[name] = copy.deepcopy(checkpoint.executor)
         resumed, _ = resuming.trace(merge(sections | others, CHECKPOINTED), earlier=checkpoint)
         assert len(resumed.lines) == len(whole.lines)
-        found[name] = checkpoint.executor
     workers = [state["workers"] for state in found.values()]
     assert workers[0].keys() == workers[1].keys()
     for one, other in zip(*(each.values() for each in workers)):
