@@ -237,17 +237,20 @@ def test_without_memory_stacks_become_smaller(
 
     def short(self: Stack, jobs: Sequence[Job]) -> Any:
         sizes.append(len(jobs))
-        if len(jobs) > 2:
+        if len(jobs) > most:
             raise torch.OutOfMemoryError
         return trained(self, jobs)
 
-    whole = record(transformer(**MANY))
+    whole, most = record(transformer(**MANY)), 2
     monkeypatch.setattr(Stack, "trained", short)
     with caplog.at_level(logging.WARNING):
         run = record(transformer(**MANY))
     assert sizes[:2] == [5, 2] and max(sizes[1:]) == 2
     assert fingerprint(run.simulation.params) == fingerprint(whole.simulation.params)
     assert "executor stacked: no memory for 5 jobs at once; 2 from now on" in caplog.messages
+    most, theirs = 1, record(transformer())
+    assert fingerprint(record(transformer(**MANY)).simulation.params) == fingerprint(theirs.simulation.params)
+    assert "executor stacked: no memory for 2 jobs at once; 1 from now on" in caplog.messages
 
 
 @pytest.mark.parametrize(
