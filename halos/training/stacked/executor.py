@@ -103,7 +103,8 @@ class Stacked(Inline):
         except torch.OutOfMemoryError:
             if len(jobs) == 1:
                 raise
-            self._limit = max(2, len(jobs) // 2)
+            self._limit = len(jobs) // 2
+            self._stack.make_room()
             logger.warning("executor stacked: no memory for %d jobs at once; %d from now on", len(jobs), self._limit)
             return
         except Exception as error:

@@ -111,6 +111,10 @@ class Stack:
         averaged = Losses.of(done.losses).averaged(trainer.options.loss_average_steps, where)
         return Outcome(Params(trainer.layout, done.flat), *averaged)
 
+    def make_room(self) -> None:
+        """Let go of the memory that stacks are trained in."""
+        self._rows = None
+
     def _room(self, count: int) -> Rows:
         """Rows for so many; the same as before if they do."""
         if self._rows is None or self._rows.room < count:

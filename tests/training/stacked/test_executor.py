@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
@@ -155,9 +156,9 @@ def test_inline_goes_on_from_its_checkpoint_and_it_from_inlines() -> None:
     found = {}
     for name, mine, others in (("stacked", MANY, {}), ("inline", {}, MANY)):
         whole, (_, checkpoint) = resuming.trace(merge(sections | mine, CHECKPOINTED), at=(4, 11))
+        found[name] = copy.deepcopy(checkpoint.executor)
         resumed, _ = resuming.trace(merge(sections | others, CHECKPOINTED), earlier=checkpoint)
         assert len(resumed.lines) == len(whole.lines)
-        found[name] = checkpoint.executor
     workers = [state["workers"] for state in found.values()]
     assert workers[0].keys() == workers[1].keys()
     for one, other in zip(*(each.values() for each in workers)):
@@ -236,17 +237,20 @@ def test_without_memory_stacks_become_smaller(
 
     def short(self: Stack, jobs: Sequence[Job]) -> Any:
         sizes.append(len(jobs))
-        if len(jobs) > 2:
+        if len(jobs) > most:
             raise torch.OutOfMemoryError
         return trained(self, jobs)
 
-    whole = record(transformer(**MANY))
+    whole, most = record(transformer(**MANY)), 2
     monkeypatch.setattr(Stack, "trained", short)
     with caplog.at_level(logging.WARNING):
         run = record(transformer(**MANY))
     assert sizes[:2] == [5, 2] and max(sizes[1:]) == 2
     assert fingerprint(run.simulation.params) == fingerprint(whole.simulation.params)
     assert "executor stacked: no memory for 5 jobs at once; 2 from now on" in caplog.messages
+    most, theirs = 1, record(transformer())
+    assert fingerprint(record(transformer(**MANY)).simulation.params) == fingerprint(theirs.simulation.params)
+    assert "executor stacked: no memory for 2 jobs at once; 1 from now on" in caplog.messages
 
 
 @pytest.mark.parametrize(
