@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
@@ -10,9 +9,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
 from halos.errors import ConfigError, Diverged, require
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome
+from halos.training.cores import cores
 from halos.training.inline import Inline
+from halos.training.inner_states import moments_of
 from halos.training.parallel.child import value
-from halos.training.parallel.inner import NEW, Inner, moments_of, packed, unpack, written
+from halos.training.parallel.inner import NEW, Inner, packed, unpack, written
 from halos.training.parallel.pool import Pool
 from halos.training.parallel.slots import Slot, Slots
 from halos.values.params import Params
@@ -83,7 +84,7 @@ class Parallel(Inline):
         if self.processes == "auto" and count < 2:
             return
         self._compiles = self._task.train.compile
-        self._trainer.new_state()  # imports what an optimizer needs, once for all
+        self._trainer.states.new()  # imports what an optimizer needs, once for all
         self._slots = Slots(self._trainer.layout.size, self._trainer.layout.dtype)
         self._under_way: dict[int, UnderWay] = {}  # by job
         self._tries, self._spent = 0, 0.0  # jobs that were computed here, and seconds, to see whether it pays
@@ -105,7 +106,7 @@ class Parallel(Inline):
             return self._tried(job)
         self._trainer.rest()
         reply: Reply = value(self._pool.answer(job))
-        self._trainer.skipped += reply.skipped
+        self._trainer.states.skipped += reply.skipped
         if reply.diverged is not None:
             raise reply.diverged
         outcome = self._taken(job, reply)
@@ -129,7 +130,7 @@ class Parallel(Inline):
         """The job as another process is sent it, at the moment at which one is free."""
         assert self._slots is not None
         start = self._moved(job.start, self._slots)
-        state = self._trainer.known(job.worker)
+        state = self._trainer.states.known(job.worker)
         inner = NEW if state is None else packed(state, self._slots)
         under_way = self._under_way.get(job.id)  # where it was given to a process that died
         if under_way is None:
@@ -161,22 +162,22 @@ class Parallel(Inline):
         for name, index in order.moments.items():  # what it begins with stays as it is
             if name in moments:
                 moments[name] = slots.at(index).copy_(moments[name])
-        state, trainer.skipped = trainer.new_state(), 0
+        state, trainer.states.skipped = trainer.states.new(), 0
         unpack(order.inner, moments, state)
-        trainer.give(job.worker, state)
+        trainer.states.give(job.worker, state)
         try:
             _, losses, chunks, loss = self._trained(job, slots.at(order.result))
         except Diverged as error:
-            return Reply((), (), None, NEW, trainer.skipped, error)
+            return Reply((), (), None, NEW, trainer.states.skipped, error)
         finally:
-            trainer.forget(job.worker)  # it lives where it is written
+            trainer.states.forget(job.worker)  # it lives where it is written
             trainer.rest()
-        return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.skipped)
+        return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.states.skipped)
 
     def _taken(self, job: Job, reply: Reply) -> Outcome:
         """The outcome of a job, and its worker's inner state as it left it."""
         under_way = self._under_way.pop(job.id)
-        state = self._trainer.state_of(job.worker)
+        state = self._trainer.states.of(job.worker)
         unpack(reply.inner, {name: slot.vector for name, slot in under_way.moments.items()}, state)
         return Outcome(Params(self._trainer.layout, under_way.result.vector), reply.losses, reply.chunks, reply.loss)
 
@@ -186,11 +187,6 @@ class Parallel(Inline):
         if self._slots is not None:
             self._slots.close()
         super().close()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @hookimpl
