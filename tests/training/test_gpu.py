@@ -180,7 +180,8 @@ def held(device: torch.device) -> int:
     gc.collect()
     if device.type == "cuda":
         return torch.cuda.memory_allocated()
-    tensors = [each for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter) and each.device == device]
+    everywhere = [each for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter)]
+    tensors = [each for each in everywhere if each.device == device and each.layout == torch.strided]
     return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values())
 
 

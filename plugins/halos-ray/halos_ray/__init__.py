@@ -180,7 +180,7 @@ def sendable(task: Task) -> bytes:
     """
     from ray import cloudpickle
 
-    files = [module for name, module in list(sys.modules.items()) if name == module.__name__ and name.startswith(FILE)]
+    files = [module for name, module in list(sys.modules.items()) if name.startswith(FILE) and module.__name__ == name]
     for module in files:
         cloudpickle.register_pickle_by_value(module)
     try:
