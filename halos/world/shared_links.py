@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
 
-from halos.errors import ConfigError, positive, require, under
+from halos.errors import ConfigError, positive, require, shown, under
 from halos.hooks import Register, hookimpl
 from halos.seeds import generator, seed_for
 from halos.values.rounding import SLACK
