@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
 
-from halos.errors import ConfigError, positive, require, under
+from halos.errors import ConfigError, positive, require, shown, under
 from halos.hooks import Register, hookimpl
 from halos.seeds import generator, seed_for
 from halos.values.rounding import SLACK
@@ -96,7 +96,8 @@ class SharedLinks:
                 require(0.0 <= each <= LONGEST_MS, f"latency_ms[{i}][{j}]", each, f"in [0, {LONGEST_MS:g}]")
         self._configured: dict[str, float] = {}
         for name, bits in self._links(cluster):
-            require(name not in self._configured, "backbone", name, "a name that no other link has")
+            if name in self._configured:
+                raise ConfigError("", f"two links have the name {shown(name)}; rename the backbone link or a region")
             self._configured[name] = bits
         if self.changes_csv is not None:  # as it is now: a resumed run must not depend on a file that anybody may edit
             with under("changes_csv"):

@@ -12,6 +12,7 @@ from halos.training import Job, Outcome
 from halos.training.cores import cores
 from halos.training.inline import Inline
 from halos.training.inner_states import moments_of
+from halos.training.pages import own_pages
 from halos.training.parallel.child import value
 from halos.training.parallel.inner import NEW, Inner, packed, unpack, written
 from halos.training.parallel.pool import Pool
@@ -70,7 +71,7 @@ class Parallel(Inline):
     def __post_init__(self) -> None:
         self._pool: Optional[Pool] = None
         self._slots: Optional[Slots] = None
-        self._pays = self.processes != "auto"  # whether to send jobs away
+        self._away = False  # whether jobs are computed in other processes
         few = self.processes == "auto" or self.processes >= 1
         require(few, "processes", self.processes, "a positive number of processes, or auto")
         require(self.threads == 1, "threads", self.threads, "1, the threads of each process; see processes")
@@ -91,9 +92,9 @@ class Parallel(Inline):
         self._pool = Pool(self._compute, self._pack, count)
         if self._slots.large:  # what is ahead has its vectors twice
             self._pool.ahead = count + 1
-        self._ahead = self._pool.ahead
-        if not self._pays:
-            self._pool.ahead = 0
+        self._ahead, self._pool.ahead = self._pool.ahead, 0
+        if self.processes != "auto":
+            self._send_away(self._pool)
 
     def submit(self, job: Job) -> None:
         if self._pool is not None:
@@ -102,8 +103,8 @@ class Parallel(Inline):
     def _computed(self, job: Job) -> Outcome:
         if self._pool is None:
             return self._trained(job)
-        if not self._pays:
-            return self._tried(job)
+        if not self._away:
+            return self._tried(job, self._pool)
         self._trainer.rest()
         reply: Reply = value(self._pool.answer(job))
         self._trainer.states.skipped += reply.skipped
@@ -113,16 +114,20 @@ class Parallel(Inline):
         self._pool.go_on()  # now that there is room where the worker's state was
         return outcome
 
-    def _tried(self, job: Job) -> Outcome:
+    def _send_away(self, pool: Pool) -> None:
+        """From now on let others compute the jobs; what is left to do here is to merge and to evaluate."""
+        self._away, pool.ahead = True, self._ahead
+        own_pages(self._trainer.flat)
+
+    def _tried(self, job: Job, pool: Pool) -> Outcome:
         """What comes of a job, computed here; from then on elsewhere, if they take long enough."""
-        assert self._pool is not None
-        self._pool.withdraw(job)
+        pool.withdraw(job)
         began = time.perf_counter()
         outcome = self._trained(job)
         if self._tries:  # what is done for the first time takes longer
             self._spent += time.perf_counter() - began
         if self._spent >= LONG and self._spent >= WORTH * self._tries:
-            self._pays, self._pool.ahead = True, self._ahead
+            self._send_away(pool)
         self._tries += 1
         return outcome
 
