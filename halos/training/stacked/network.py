@@ -81,8 +81,8 @@ def failed(error: Exception) -> str:
 def network_of(model: Model, trainer: Trainer, batches: Sequence[Any]) -> Network:
     """Return the network of several workers, compared with the trainer's module on the first and last of `batches`.
 
-    Raises Unlike where it cannot be or is not the same: for modules that draw, that change their buffers, that torch.vmap
-    is wrong about, or whose loss or gradient comes out otherwise; what the module has is as before.
+    Raises Unlike where it cannot be or is not the same: for modules that draw, that change their buffers, that
+    torch.vmap is wrong about, or whose loss or gradient comes out otherwise; what the module has is as before.
     """
     own = getattr(model, "stacked", None)
     network: Network = Mapped(trainer.module) if own is None else own(trainer.module)

@@ -53,7 +53,7 @@ def test_an_exchange_that_never_ends_leaves_no_time_for_a_first_round() -> None:
 
 def test_one_that_never_ends_later_leaves_a_step() -> None:
     # 3 steps and 1 s of exchange, to 4 s. What begins then has no end: a step, to 5 s, and nothing gets through.
-    with pytest.raises(Deadlock, match="at 5 s, .* nothing gets through a->b any more"):
+    with pytest.raises(Deadlock, match=r"at 5 s, .* nothing gets through a->b any more"):
         over_a_link_that_dies(4.5)
 
 
