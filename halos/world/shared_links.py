@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
 
-from halos.errors import ConfigError, did_you_mean, positive, require, shown, under
+from halos.errors import ConfigError, positive, require, shown, under
 from halos.hooks import Register, hookimpl
 from halos.seeds import generator, seed_for
 from halos.values.rounding import SLACK
-from halos.world.bandwidth import Background, Bandwidth, Change, read_changes
+from halos.world.bandwidth import Background, Change, bandwidths, read_changes
 from halos.world.cluster import LONGEST_MS, Cluster, Worker
 from halos.world.fair import Link
 from halos.world.network import MOST, SLOWEST, square
@@ -102,10 +102,7 @@ class SharedLinks:
         if self.changes_csv is not None:  # as it is now: a resumed run must not depend on a file that anybody may edit
             with under("changes_csv"):
                 self.changes, self.changes_csv = read_changes(self.changes_csv), None
-        self._bandwidths: dict[Link, Bandwidth] = {
-            name: self._bandwidth(name, bits) for name, bits in self._configured.items()
-        }
-        self._check_names()
+        self._bandwidths = bandwidths(self._configured, self.changes, self.changes_repeat_seconds, self.background)
         unlimited = all(bits == math.inf for bits in self._configured.values())
         if unlimited and self._unsaid(cluster):
             raise ConfigError("up_gbps", "missing, and so is every other limit; give Gbit/s of links, or .inf")
@@ -256,42 +253,6 @@ class SharedLinks:
         """Whether nothing was said of any link."""
         said = (self.up_gbps, self.down_gbps, self.inside_gbps, self.backbone_gbps, cluster.bandwidth_gbps)
         return all(each is None for each in said) and not self.backbone
-
-    def _bandwidth(self, name: str, bits: float) -> Bandwidth:
-        """A link's bandwidth over time."""
-        changes = sorted((each.time_s, each.gbps * 1e9) for each in self.changes if each.link == name)
-        period = math.inf if self.changes_repeat_seconds is None else self.changes_repeat_seconds
-        taken = [
-            (each.at_seconds, each.at_seconds + each.seconds, each.share, each.gbps * 1e9)
-            for each in self.background
-            if each.link == name
-        ]
-        bandwidth = Bandwidth(bits, changes, period, taken)
-        if (changes or taken) and not bandwidth.ever:
-            raise ConfigError("", f"link {name!r} never carries anything: see its changes and background")
-        return bandwidth
-
-    def _check_names(self) -> None:
-        """Raise ConfigError for changes and background of links that are not there, or have no limit."""
-        links = [(f"changes[{index}].link", each.link) for index, each in enumerate(self.changes)]
-        links += [(f"background[{index}].link", each.link) for index, each in enumerate(self.background)]
-        known = self._configured
-        for key, link in links:
-            if link not in known:
-                names = ", ".join(list(known)[:20]) + ", …" * (len(known) > 20)
-                raise ConfigError(key, f"{shown(link)} is no link{did_you_mean(link, known)}; there are {names}")
-            if known[link] == math.inf:
-                raise ConfigError(key, f"{shown(link)} has no limit that could change; give it one")
-        period = self.changes_repeat_seconds
-        seen: set[tuple[float, str]] = set()
-        for index, change in enumerate(self.changes):
-            fits = period is None or change.time_s < period
-            require(fits, f"changes[{index}].time_s", change.time_s, "before changes_repeat_seconds")
-            twice = (change.time_s, change.link)
-            require(twice not in seen, f"changes[{index}].time_s", change.time_s, "a moment used once for a link")
-            seen.add(twice)
-        if period is not None and not self.changes:
-            raise ConfigError("changes_repeat_seconds", "given without changes")
 
 
 def _each(value: PerRegion, regions: int, key: str) -> list[float]:

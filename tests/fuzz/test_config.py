@@ -51,6 +51,12 @@ CHOSEN: dict[str, Section] = {
     "gpt_neox": {"hidden_size": 8, "layers": 2, "heads": 2},
     "halos": {"local_updates": 2},
     "matrix": {"bandwidth_gbps": 1.0},
+    "shared_links": {
+        "inside_gbps": 1.0,
+        "backbone": [{"name": "cable", "gbps": 1.0, "ways": [[0, 1]]}],
+        "background": [{"link": "cable", "gbps": 0.1, "share": 0.1, "at_seconds": 0.0, "seconds": 1.0}],
+        "changes": [{"time_s": 1.0, "link": "cable", "gbps": 1.0}],
+    },
     "streaming_diloco": {"fragments": 2, "pattern": "balanced", "offsets": [0, 1], "tau": [1, 1, 0]},
     "decoupled_diloco": {"fragments": 1},
     "low_rank": {"rank": 1},

@@ -32,6 +32,8 @@ OTHERS = {
     "tokenizer",
     "sched_getaffinity",
     "memfd_create",
+    "posix_fallocate",
+    "MADV_REMOVE",
     "threads",
     "processes",
 }

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from halos.data.batch import Batch
+from halos.data.batch import Batch, moved
 from halos.errors import UserError
 from halos.models import Model
 from halos.seeds import drawing
@@ -18,8 +18,6 @@ from halos.training.trainer import Trainer
 # Parameters by name [rows, *shape], and a batch, each tensor [rows, samples, …] → losses [rows], each of its row alone.
 Network: TypeAlias = "Callable[[dict[str, torch.Tensor], Any], torch.Tensor]"
 ALIKE = 1e-4  # relative difference of gradients up to which two computations of the same are taken for that
-
-
 CHANGED = "the model changes its buffers, of which every worker has its own"
 
 
@@ -88,7 +86,7 @@ def network_of(model: Model, trainer: Trainer, batches: Sequence[Any]) -> Networ
     network: Network = Mapped(trainer.module) if own is None else own(trainer.module)
     if trainer.kept.generators:
         raise Unlike("the model draws from a generator of its own")
-    two = [batch.to(trainer.device) for batch in (batches[0], batches[-1])]
+    two = [moved(batch, trainer.device) for batch in (batches[0], batches[-1])]
     start = trainer.flat.detach().clone()
     try:
         if own is None:

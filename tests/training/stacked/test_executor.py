@@ -96,7 +96,7 @@ def test_runs_are_those_of_inline_but_for_rounding(train: Section, monkeypatch: 
     assert max(map(len, stacks)) == 5
     near = 1e-2 if train.get("precision") == "bf16" else 1e-5
     for mine, other in zip(ours.updates[:5], inlines.updates[:5], strict=True):
-        assert mine[0:3] == other[0:3] and mine.chunks == other.chunks
+        assert [*mine][:3] == [*other][:3] and mine.chunks == other.chunks
         assert apart(mine.params, other.params) <= near * other.params.distance(other.start)
     for mine, other in zip(ours.updates, inlines.updates, strict=True):
         assert mine.losses == pytest.approx(other.losses, rel=near)
@@ -251,6 +251,26 @@ def test_without_memory_stacks_become_smaller(
     most, theirs = 1, record(transformer())
     assert fingerprint(record(transformer(**MANY)).simulation.params) == fingerprint(theirs.simulation.params)
     assert "executor stacked: no memory for 2 jobs at once; 1 from now on" in caplog.messages
+
+
+def test_there_are_no_more_rows_than_there_is_memory_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Plain descent: of 4,000 bytes each, a row's parameters and gradient, and what came of it."""
+    sections = tiny(
+        cluster={"regions": [{"workers": [1.0] * 4}]}, model={"size": 1000}, budget={"local_steps": 16},
+        train={"optimizer": {"name": "sgd"}}, **MANY,
+    )  # fmt: skip
+    for vectors, most in ((12, 4), (11, 3), (6, 2)):
+        monkeypatch.setattr("halos.data.memory.available", lambda vectors=vectors: 4000 * vectors)
+        with monkeypatch.context() as noting, caplog.at_level(logging.WARNING):
+            stacks = stacks_of(noting)
+            record(sections)
+        assert max(map(len, stacks)) == most
+    assert [text for text in caplog.messages if "memory" in text] == [
+        "executor stacked: there is memory for stacks of 3 jobs, not 4",
+        "executor stacked: there is memory for stacks of 2 jobs, not 4",
+    ]
 
 
 @pytest.mark.parametrize(
