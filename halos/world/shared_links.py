@@ -20,6 +20,7 @@ from halos.world.patterns import PATTERNS, Stage
 from halos.world.phases import Phase, lone_seconds
 
 PerRegion = Union[float, list[float], None]
+SOONEST = 1e-3  # seconds after which a link's changes may begin anew: each of them is looked at
 
 
 @dataclass
@@ -76,7 +77,12 @@ class SharedLinks:
             if getattr(self, key) is not None:
                 _check_gbps(key, getattr(self, key))
         every = self.changes_repeat_seconds
-        require(every is None or positive(every), "changes_repeat_seconds", every, "a positive number, or null")
+        require(
+            every is None or (positive(every) and every >= SOONEST),
+            "changes_repeat_seconds",
+            every,
+            f"null, or a number of seconds, {SOONEST:g} at least",
+        )
         if self.changes and self.changes_csv is not None:
             raise ConfigError("changes_csv", "given beside changes; they come from one of the two")
         self._seed = self.seed or 0
