@@ -99,8 +99,8 @@ def _check_keys(before: Section, after: Section, free: Sequence[str]) -> None:
             raise ConfigError(
                 key,
                 f"is {shown(theirs.get(key))} in this run and cannot become {shown(ours.get(key))}; what may change is"
-                " the budget (to a larger one), labels, observers, checkpoint, where the data lie and where the executor"
-                " computes (executor.device, executor.processes, …)",
+                " the budget (to a larger one), labels, observers, checkpoint, where the data lie and where the"
+                " executor computes (executor.device, executor.processes, …)",
             )
 
 

@@ -267,12 +267,12 @@ class Simulation:
             return self.collectives.whole_model_seconds()
         return self._transfers.round_trip_seconds(region_index(server), worker.region)
 
-    def links(self) -> dict[str, dict[str, Optional[float]]]:
-        """Return what each link has carried so far, by name, under a network whose links are shared; else nothing.
+    def links(self) -> Optional[dict[str, dict[str, Optional[float]]]]:
+        """Return what each link has carried so far, by name, under a network whose links are shared; else None.
 
         `bytes`, and `utilisation`: the share of what it could have carried, None of an infinite bandwidth.
         """
-        return {} if self._journeys is None else self._journeys.links()
+        return None if self._journeys is None else self._journeys.links()
 
     def send(
         self,

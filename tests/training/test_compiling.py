@@ -103,7 +103,7 @@ def test_states_go_from_a_compiled_trainer_to_another(graphs: list[Any]) -> None
     one, other = trainer(NEOX, compile=True), trainer(NEOX)
     start = one.initial()
     trained(one, 2)
-    other.restore(deepcopy(one.state()))
+    other.states.restore(deepcopy(one.states.state()))
     torch.testing.assert_close(trained(other, 2, start), trained(one, 2, start))
     assert one.whole(start).keys() == NEOX.build(32, 0).state_dict().keys()
 

@@ -108,9 +108,9 @@ def test_a_state_moves_to_the_device_and_back(device: torch.device) -> None:
     for _ in range(3):
         last, _ = trained(at_home, start, 4)
     trained(here, start, 4)
-    there.restore(through_a_file(here))
+    there.states.restore(through_a_file(here))
     trained(there, elsewhere, 4)
-    here.restore(through_a_file(there))
+    here.states.restore(through_a_file(there))
     back, _ = trained(here, start, 4)
     torch.testing.assert_close(back, last, rtol=1e-6, atol=0)
     fresh, _ = trained(here, start, 4, worker=1)
@@ -132,7 +132,7 @@ def test_a_run_goes_on_on_another_device(device: torch.device, first: bool, tmp_
 
 def through_a_file(one: Trainer) -> dict[str, Any]:
     file = io.BytesIO()
-    torch.save(one.state(), file)
+    torch.save(one.states.state(), file)
     file.seek(0)
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state

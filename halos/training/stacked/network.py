@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from halos.data.batch import Batch, moved
 from halos.errors import UserError
@@ -43,22 +42,6 @@ class Mapped:
         return losses
 
 
-class Padding(TorchDispatchMode):
-    """Notes whether an embedding is computed whose `padding_idx` has no gradient.
-
-    By torch.vmap that holds in the first row alone (PyTorch 2), which a comparison shows only where batches have it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.embedding.default and args[2:3] and args[2] >= 0:
-            self.seen = True
-        return func(*args, **(kwargs or {}))
-
-
 class Compiled:
     """A network compiled by PyTorch; on a GPU, a CUDA graph for each number of rows."""
 
@@ -90,6 +73,8 @@ def network_of(model: Model, trainer: Trainer, batches: Sequence[Any]) -> Networ
     start = trainer.flat.detach().clone()
     try:
         if own is None:
+            from halos.training.stacked.padding import Padding  # loads PyTorch, for its classes
+
             with Padding() as padding, drawing(0, trainer.device), torch.no_grad():
                 trainer.module(two[0])
             if padding.seen:
