@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
@@ -93,6 +94,7 @@ class Trainer:
                 self._groups.append({"params": [vector], "weight_decay": decay})
         self._lie_in(self.flat)
         self._states: dict[int, WorkerState] = {}
+        self._step = _spare_the_compiler(torch.optim.SGD if options.optimizer.name == "sgd" else torch.optim.AdamW)
 
     def initial(self) -> Params:
         """Return the module's parameters as it was built, copied; called before any training."""
@@ -428,11 +430,11 @@ class Trainer:
                 scaler.unscale_(optimizer)
             norm = torch.linalg.vector_norm(self.grad)
             self.grad.mul_(torch.clamp(self.options.clip / (norm + 1e-6), max=1.0))
-        if scaled:
+        if scaled and scaler.is_enabled():
             scaler.step(optimizer)
             scaler.update()
         else:
-            optimizer.step()
+            self._step(optimizer)
         self.grad.zero_()
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -448,6 +450,19 @@ class Trainer:
             return nullcontext
         dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float16
         return lambda: torch.autocast(self.device.type, dtype=dtype)
+
+
+def _spare_the_compiler(kind: type[torch.optim.Optimizer]) -> Callable[[torch.optim.Optimizer], Any]:
+    """Keep PyTorch's optimizers from importing its compiler, a second's work, only to be left alone by it.
+
+    They look here for what it would give them (torch/_compile.py). Returns `step` of such an optimizer without what
+    is put around it, for hooks, labels in profiles and compilation, which takes longer than a small model's step.
+    """
+    for name in ("add_param_group", "state_dict", "load_state_dict"):
+        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        vars(function).setdefault("__dynamo_disable", function)
+    step: Callable[[torch.optim.Optimizer], Any] = torch.no_grad()(inspect.unwrap(kind.step))
+    return step
 
 
 def _saved(own: WorkerState) -> dict[str, Any]:
