@@ -30,25 +30,29 @@ def bare_clock(processes: int, events: int) -> float:
     return clock.happened / (time.perf_counter() - began)
 
 
+def asynchronous(workers: int, regions: int, jobs: int, network: dict[str, Any]) -> dict[str, Any]:
+    """The sections of a timing run of so many asynchronous jobs, by workers of unequal speed."""
+    per_region = [0.5 + 0.5 * index / workers for index in range(workers // regions)]
+    return {
+        "cluster": {"regions": [{"workers": per_region}] * regions, "step_time_ms": 100.0},
+        "network": network,
+        "model": {"name": "sized", "parameters": 1_000_000},
+        "data": {"name": "synthetic"},
+        "steps": {"name": "fixed", "base": 8},
+        "policy": {"name": "async_local_sgd"},
+        "budget": {"local_steps": 8 * jobs},
+        "executor": {"name": "timing"},
+    }
+
+
 def timing_run(workers: int, jobs: int, trace: bool) -> float:
     """Jobs per second, wall time of everything included, of asynchronous training with all records on a disk."""
-    per_region = [0.5 + 0.5 * index / workers for index in range(workers // 4)]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(
             json.dumps(
-                {
-                    "cluster": {"regions": [{"workers": per_region}] * 4, "step_time_ms": 100.0},
-                    "network": {"bandwidth_gbps": 1.0},
-                    "model": {"name": "sized", "parameters": 1_000_000},
-                    "data": {"name": "synthetic"},
-                    "steps": {"name": "fixed", "base": 8},
-                    "policy": {"name": "async_local_sgd"},
-                    "budget": {"local_steps": 8 * jobs},
-                    "executor": {"name": "timing"},
-                    "observers": {"progress": False, "tensorboard": False, "trace": trace},
-                    "out": folder + "/run",
-                }
+                asynchronous(workers, 4, jobs, {"bandwidth_gbps": 1.0})
+                | {"observers": {"progress": False, "tensorboard": False, "trace": trace}, "out": folder + "/run"}
             )
         )
         loaded = load_config(str(config))

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.events import asynchronous
 from halos.testing import record
 
 MATRIX = {"name": "matrix", "bandwidth_gbps": 1.0}
@@ -26,19 +27,8 @@ REGIONS = 16
 
 def timing_run(network: dict[str, Any], workers: int, jobs: int) -> tuple[float, float]:
     """Jobs and events of the clock per second of processor time, nothing being written."""
-    per_region = [0.5 + 0.5 * index / workers for index in range(workers // REGIONS)]
-    sections = {
-        "cluster": {"regions": [{"workers": per_region}] * REGIONS, "step_time_ms": 100.0},
-        "network": network,
-        "model": {"name": "sized", "parameters": 1_000_000},
-        "data": {"name": "synthetic"},
-        "steps": {"name": "fixed", "base": 8},
-        "policy": {"name": "async_local_sgd"},
-        "budget": {"local_steps": 8 * jobs},
-        "executor": {"name": "timing"},
-    }
     began = time.process_time()
-    recording = record(sections)
+    recording = record(asynchronous(workers, REGIONS, jobs, network))
     seconds = time.process_time() - began
     assert len(recording.updates) == jobs, "every job is recorded"
     return jobs / seconds, recording.simulation.clock.happened / seconds

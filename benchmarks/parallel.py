@@ -85,35 +85,59 @@ def counted(cls: type, name: str) -> list[int]:
     return calls
 
 
+def sections_of(
+    policy: str, executor: dict[str, Any], steps: int, size: dict[str, int], recorded: bool = True
+) -> dict[str, Any]:
+    """The sections of a run of the 16 workers."""
+    return (
+        POLICIES[policy]
+        | trained(size)
+        | {
+            "cluster": {"regions": [{"workers": speeds} for speeds in SPEEDS]},
+            "budget": {"local_steps": steps},
+            "executor": executor,
+            "observers": {"progress": False, "tensorboard": recorded, "trace": recorded},
+        }
+    )
+
+
+def watched(sections: dict[str, Any], watch: Watch) -> None:
+    """A run of these sections in a folder that is gone afterwards; `watch` hears of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(json.dumps(sections | {"out": folder + "/run"}))
+        loaded, plugins = load_config(str(config))
+        plugins.manager.register(watch)
+        run(loaded, plugins)
+
+
+def said(module: str, *arguments: str) -> dict[str, float]:
+    """What a module says, as JSON in its last line, in a process of its own."""
+    output = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    found: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
+    return found
+
+
 def simulated(options: argparse.Namespace) -> dict[str, float]:
     """A run of the policy by the executor; what it came to."""
     size = LARGE if options.memory else SMALL
     # A job that is packed twice was in the hands of a process that died.
     computed, asked = counted(Parallel, "_pack"), counted(Inline, "result")
     executor = {"name": options.executor} | ({"processes": options.processes} if options.executor == "parallel" else {})
-    sections = (
-        POLICIES[options.policy]
-        | trained(size)
-        | {
-            "cluster": {"regions": [{"workers": speeds} for speeds in SPEEDS]},
-            "budget": {"local_steps": options.steps},
-            "executor": executor,
-            "observers": {"progress": False, "tensorboard": not options.memory, "trace": not options.memory},
-        }
-    )
+    sections = sections_of(options.policy, executor, options.steps, size, recorded=not options.memory)
+    memory, watch = Memory(), Watch()
     if options.memory:
         sections |= {"steps": {"name": "fixed", "base": 1}, "record": {"end_to_end_drift": False}}
-    memory = Memory()
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.yaml"
-        config.write_text(json.dumps(sections | {"out": folder + "/run"}))
-        loaded, plugins = load_config(str(config))
-        watch = Watch()
-        plugins.manager.register(watch)
-        if options.memory:
-            memory.start()
-        run(loaded, plugins)
-        memory.over = True
+        memory.start()
+    watched(sections, watch)
+    memory.over = True
     return {
         "rate": watch.trained / watch.seconds,
         "first": watch.first - options.began,
@@ -151,15 +175,9 @@ def loops(options: argparse.Namespace) -> dict[str, float]:
 
 def turn(options: argparse.Namespace, executor: str, policy: str, memory: bool = False) -> dict[str, float]:
     """What one process came to."""
-    command = [sys.executable, "-m", "benchmarks.parallel", "--executor", executor, "--policy", policy]
-    command += ["--steps", str(16 * ROUNDS if memory else options.steps), "--processes", str(options.processes)]
-    command += ["--began", str(time.time())] + (["--memory"] if memory else [])
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    output = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1], env=env
-    )
-    found: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
-    return found
+    arguments = ["--executor", executor, "--policy", policy, "--processes", str(options.processes)]
+    arguments += ["--steps", str(16 * ROUNDS if memory else options.steps), "--began", str(time.time())]
+    return said("benchmarks.parallel", *arguments, *(["--memory"] if memory else []))
 
 
 def main() -> None:

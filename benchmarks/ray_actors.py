@@ -10,19 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.bare_loop import trained
-from benchmarks.parallel import POLICIES, SMALL, SPEEDS, Watch
+from benchmarks.parallel import POLICIES, SMALL, Watch, said, sections_of, watched
 from halos import hookimpl
-from halos.config.config import load_config
-from halos.run.lifecycle import run
 
 
 class Meter(Watch):
@@ -55,38 +49,12 @@ def processor() -> float:
 
 def measured(executor: dict[str, Any], policy: str, steps: int) -> dict[str, float]:
     """Local steps of a run per second, and per second of processor time."""
-    sections = (
-        POLICIES[policy]
-        | trained(SMALL)
-        | {
-            "cluster": {"regions": [{"workers": speeds} for speeds in SPEEDS]},
-            "budget": {"local_steps": steps},
-            "executor": executor,
-            "observers": {"progress": False, "tensorboard": True, "trace": True},
-        }
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "config.yaml"
-        config.write_text(json.dumps(sections | {"out": folder + "/run"}))
-        loaded, plugins = load_config(str(config))
-        watch = Meter()
-        plugins.manager.register(watch)
-        run(loaded, plugins)
+    watch = Meter()
+    watched(sections_of(policy, executor, steps, SMALL), watch)
     return {
         "steps_per_second": watch.trained / watch.seconds,
         "steps_per_processor_second": watch.trained / watch.spent,
     }
-
-
-def turn(executor: dict[str, Any], policy: str, steps: int) -> dict[str, float]:
-    """The same, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.ray_actors", "--turn", json.dumps([executor, policy, steps])]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    output = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1], env=env
-    )
-    found: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
-    return found
 
 
 def main() -> None:
@@ -109,7 +77,8 @@ def main() -> None:
         found: dict[str, list[dict[str, float]]] = {name: [] for name in executors}
         for repeat in range(options.repeats):
             for name in list(executors)[:: 1 if repeat % 2 else -1]:
-                found[name].append(turn(executors[name], policy, options.steps))
+                turn = json.dumps([executors[name], policy, options.steps])
+                found[name].append(said("benchmarks.ray_actors", "--turn", turn))
         wall, processor_time = (
             [mine[unit] / other[unit] for mine, other in zip(found["ray"], found["parallel"])]
             for unit in ("steps_per_second", "steps_per_processor_second")

@@ -44,7 +44,9 @@ from halos.sim.simulation import Simulation, SyncPolicy
 from halos.sim.transit.collectives import Collective
 from halos.training import Executor, Job, Outcome, Prediction, Task
 from halos.training.agenda import Agenda
-from halos.training.inline import Ended, Inline
+from halos.training.cores import cores
+from halos.training.elsewhere import Elsewhere, in_hand, portable
+from halos.training.inline import Inline
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
@@ -104,8 +106,8 @@ __all__ = [
     "DelayedState",
     "Died",
     "Diverged",
+    "Elsewhere",
     "EndToEnd",
-    "Ended",
     "Evaluation",
     "Event",
     "Executor",
@@ -156,6 +158,7 @@ __all__ = [
     "all_of",
     "arrived",
     "assign",
+    "cores",
     "cut",
     "did_you_mean",
     "fair_rates",
@@ -163,10 +166,12 @@ __all__ = [
     "first_of",
     "generator",
     "hookimpl",
+    "in_hand",
     "layer_of",
     "lone_seconds",
     "mean",
     "own_seed",
+    "portable",
     "positive",
     "read",
     "require",

@@ -226,7 +226,8 @@ class ExecutorMay(Protocol):
         None if it keeps none.
         """
 
-    alike: str  # the name of another whose results and states are its own: a resumed run may change to that and back
+    # The name of another whose results and states are its own: a resumed run may change to that and back, and its keys.
+    alike: str
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold of it: plain values and tensors. Runs are checkpointed only with it."""

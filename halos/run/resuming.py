@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from halos.config.builder import path_fields
 from halos.config.config import Config, resolved
@@ -67,10 +67,10 @@ def load_run(
 
 
 def _alike(before: Section, after: Section, plugins: Plugins) -> bool:
-    """Whether the run goes on with another executor, which would have come to the same."""
+    """Whether the run goes on with another executor, or the same with other keys, which would have come to the same."""
     names = [str(each["executor"]["name"]) for each in (before, after)]
-    kinds: list[str] = [getattr(plugins.find("executor", name), "alike", name) for name in names]
-    return names[0] != names[1] and kinds[0] == kinds[1]
+    said: list[Optional[str]] = [getattr(plugins.find("executor", name), "alike", None) for name in names]
+    return any(said) and (said[0] or names[0]) == (said[1] or names[1])
 
 
 def _check_place(before: Section) -> None:

@@ -26,7 +26,7 @@ from halos.sweep.folder import TIMING, Place, list_cells, opened, places, summar
 from halos.sweep.grid import asked
 from halos.sweep.pool import Ended, Pool
 from halos.sweep.timing import front, pair
-from halos.training.parallel.executor import cores
+from halos.training.cores import cores
 
 MANY = 60  # cells, of more than which nobody reads all differences to one of them
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional, cast
+from typing import Any, Optional, cast
 
 import torch
 
@@ -17,17 +17,10 @@ from halos.hooks import Register, hookimpl
 from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
 from halos.seeds import generator
 from halos.training import Job, Outcome, Prediction, Task
+from halos.training.inner_states import moments_of
 from halos.training.metrics import derived
 from halos.training.trainer import Trainer
 from halos.values.params import Params
-
-
-class Ended(NamedTuple):
-    """What came of a job that was begun with an inner state given to it."""
-
-    outcome: Outcome
-    inner: dict[str, Any]  # that it ended with: plain values and tensors, nobody else's
-    skipped: int  # local steps that fp16's loss scaling left out
 
 
 @dataclass
@@ -80,7 +73,7 @@ class Inline:
 
     def result(self, job: Job) -> Outcome:
         if self._wanted is not None and self._wanted(job.id):
-            self._begun[job.id] = self._trainer.copied(job.worker)
+            self._begun[job.id] = self._trainer.states.copied(job.worker)
         return self._computed(job)
 
     def _computed(self, job: Job) -> Outcome:
@@ -129,7 +122,7 @@ class Inline:
 
     def skipped_steps(self) -> Optional[int]:
         """Return how many local steps fp16's loss scaling has left out so far; None in another precision."""
-        return self._trainer.skipped if self._task.train.precision == "fp16" else None
+        return self._trainer.states.skipped if self._task.train.precision == "fp16" else None
 
     def remember(self, wanted: Callable[[int], bool]) -> None:
         """Keep the inner state that every `wanted` job (by id) begins with, until `recall`."""
@@ -141,33 +134,22 @@ class Inline:
 
     def probe(self, job: Job, inner: dict[str, Any]) -> Outcome:
         """Return what would have come of `job`, begun with that inner state; no trace is left."""
-        with self._trainer.standing_in(job.worker, inner):
+        with self._trainer.states.standing_in(job.worker, inner):
             return self._trained(job)
-
-    def begun(self, job: Job, inner: Optional[dict[str, Any]]) -> Ended:
-        """Return what comes of `job`, begun with that inner state (only read; None: a new one), and where that ends.
-
-        A function of its arguments: no worker's state here is looked at or changed, and no steps are counted. An inner
-        state is what `inner_state` or `recall` returned, here or in another process. Raises as `result` does.
-        """
-        with self._trainer.standing_in(job.worker, inner):
-            before = self._trainer.skipped
-            outcome = self._trained(job)
-            return Ended(outcome, self._trainer.saved(job.worker), self._trainer.skipped - before)
 
     def inner_state(self, worker: int) -> dict[str, Any]:
         """Return a worker's inner state, plain values and tensors (not copied: its next job changes them).
 
         Before its first job, it is a new one.
         """
-        return self._trainer.saved(worker)
+        return self._trainer.states.saved(worker)
 
     def give(self, worker: int, inner: dict[str, Any]) -> None:
         """Let that be a worker's inner state (not copied: its next job here changes the tensors).
 
         Raises ValueError if it is not of this model and optimizer.
         """
-        self._trainer.load(worker, inner)
+        self._trainer.states.load(worker, inner)
 
     def predictions(self, several: Sequence[Params], samples: int, seed: int) -> Iterator[list[Prediction]]:
         """Yield what several models make of the same samples, batch by batch; see ExecutorMay."""
@@ -187,15 +169,15 @@ class Inline:
 
     def state(self) -> dict[str, Any]:
         """Return all workers' inner state (optimizers, buffers): plain values and tensors (not copied)."""
-        return self._trainer.state()
+        return self._trainer.states.state()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned. Raises ValueError if it is not of this model and optimizer."""
-        self._trainer.restore(state)
+        self._trainer.states.restore(state)
 
     def forget(self, worker: int) -> None:
         """Forget a worker's inner state; its next job begins with a new one."""
-        self._trainer.forget(worker)
+        self._trainer.states.forget(worker)
 
     def close(self) -> None:
         pass
@@ -294,9 +276,9 @@ def check_memory(task: Task, parameters: int, device: torch.device) -> None:
 
     Counted, in fp32: optimizer moments per worker, two training buffers, the server's model and its step.
     """
-    moments = 2 if task.train.optimizer.name == "adamw" else bool(task.train.optimizer.momentum)
+    moments = len(moments_of(task.train.optimizer))
     needed = 4 * parameters * (moments * len(task.cluster.workers) + 4)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
+    free = free_on(device)
     if free is not None and needed > free:
         raise ConfigError(
             "",
@@ -304,6 +286,11 @@ def check_memory(task: Task, parameters: int, device: torch.device) -> None:
             f" {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; take a smaller model or fewer"
             " workers, or only time it with executor.name=timing",
         )
+
+
+def free_on(device: torch.device) -> Optional[int]:
+    """Return how many bytes of a device's memory are free, if that is known."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.available()
 
 
 @hookimpl

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import chain
 from typing import Any, Optional, TypeAlias
 
@@ -17,36 +18,18 @@ from halos.models.building import named, trained
 from halos.seeds import drawing, seed_for
 from halos.training import Prediction
 from halos.training.compiling import Forward, compile_now, compiled
+from halos.training.inner_states import SHARED, InnerStates, WorkerState
 from halos.training.kept import Kept, State
 from halos.training.look import look
 from halos.training.losses import Losses
-from halos.training.options import TrainOptions
+from halos.training.options import OptimizerOptions, TrainOptions
 from halos.training.pages import give_back
 from halos.training.scales import Scales
 from halos.values.params import Layout, Params
 
-MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
 Metrics: TypeAlias = "Callable[[torch.nn.Module, Any], dict[str, Any]]"  # of a batch, as a model's own
 Logits: TypeAlias = "Callable[[torch.nn.Module, Any], torch.Tensor]"  # likewise
-SHARED = -1  # the worker number of the state that is no worker's
 LEAST_SCALE = 2.0**-14  # fp16's smallest normal number; a loss scaled by less has no gradients left in it
-
-
-class WorkerState:
-    """What a worker keeps from job to job and never sends: optimizer moments, fp16's loss scale, buffers."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        self.optimizer = optimizer
-        self.scaler = scaler
-        self.kept: State = {}
-
-    def pieces(self) -> Iterator[tuple[slice, torch.nn.Parameter]]:
-        """Yield the vectors that the optimizer steps, each with where it lies in the flat one."""
-        first = 0
-        for group in self.optimizer.param_groups:
-            (vector,) = group["params"]
-            yield slice(first, first + len(vector)), vector
-            first += len(vector)
 
 
 class Trainer:
@@ -72,7 +55,6 @@ class Trainer:
         self.options = options
         self.device = device
         self.seed = seed
-        self.skipped = 0  # local steps, of all workers, that fp16's loss scaling left out
         self.kept = Kept(self.module)
         self.layout = Layout({name: tuple(tensor.shape) for name, tensor in parameters.items()}, dtype)
         self.flat = torch.empty(self.layout.size, dtype=dtype, device=device)
@@ -82,7 +64,7 @@ class Trainer:
             parameter.grad = self.grad[self.layout.slice_of(name)].view(parameter.shape)
         self._forward: Forward = compiled(self.module, device) if options.compile else self.module
         self._pieces: list[tuple[slice, torch.nn.Parameter]] = []  # the same memory as vectors: decayed or not
-        self._groups = []
+        groups: list[dict[str, Any]] = []
         for piece, decay in (
             (slice(0, self.layout.decayed), options.optimizer.weight_decay),
             (slice(self.layout.decayed, self.layout.size), 0.0),
@@ -91,10 +73,10 @@ class Trainer:
                 vector = torch.nn.Parameter(self.flat[piece])
                 vector.grad = self.grad[piece]
                 self._pieces.append((piece, vector))
-                self._groups.append({"params": [vector], "weight_decay": decay})
+                groups.append({"params": [vector], "weight_decay": decay})
         self._lie_in(self.flat)
-        self._states: dict[int, WorkerState] = {}
         self._step = _spare_the_compiler(torch.optim.SGD if options.optimizer.name == "sgd" else torch.optim.AdamW)
+        self.states = InnerStates(partial(_optimizer, options.optimizer, groups), options, self.kept, device)
 
     def initial(self) -> Params:
         """Return the module's parameters as it was built, copied; called before any training."""
@@ -113,84 +95,9 @@ class Trainer:
         self._refuse_moved()
         self.grad.zero_()
 
-    def state_of(self, worker: int) -> WorkerState:
-        """Return a worker's own state, made at its first job."""
-        if worker not in self._states:
-            self._states[worker] = self.new_state()
-        return self._states[worker]
-
-    def known(self, worker: int) -> Optional[WorkerState]:
-        """Return a worker's own state; None before its first job."""
-        return self._states.get(worker)
-
-    def give(self, worker: int, state: WorkerState) -> None:
-        """Let a worker have this very state."""
-        self._states[worker] = state
-
-    def new_state(self) -> WorkerState:
-        """Return the state that a worker begins with."""
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
-        return WorkerState(self._optimizer(), scaler)
-
-    def state(self) -> dict[str, Any]:
-        """Return the states of all workers that had a job, by worker, in plain values and tensors (not copied)."""
-        workers = {str(worker): _saved(own) for worker, own in self._states.items()}
-        return {"workers": workers, "skipped": self.skipped}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned. Raises ValueError if it is not of this model and optimizer."""
-        self.skipped = int(state["skipped"])
-        for worker, saved in state["workers"].items():
-            self._load(self.state_of(int(worker)), saved)
-
-    def _load(self, mine: WorkerState, saved: dict[str, Any]) -> None:
-        moments, options = saved["optimizer"]["state"], mine.optimizer.state_dict()["param_groups"]
-        check_moments(moments, mine.optimizer, MOMENTS[self.options.optimizer.name])
-        mine.optimizer.load_state_dict({"state": moments, "param_groups": options})  # options: as configured
-        if not all(isinstance(value, (int, float)) for value in saved["scaler"].values()):
-            raise ValueError("a loss scale that is no number")
-        mine.scaler.load_state_dict(saved["scaler"])
-        mine.kept = self.kept.checked(saved["kept"], self.device)
-
-    def forget(self, worker: int) -> None:
-        """Forget the worker's state; its next job begins with a new one."""
-        self._states.pop(worker, None)
-
-    def saved(self, worker: int) -> dict[str, Any]:
-        """Return a worker's state as `state` has it (not copied); before its first job, a new one."""
-        return _saved(self._states.get(worker) or self.new_state())
-
-    def load(self, worker: int, inner: dict[str, Any]) -> None:
-        """Let a worker have a state that `saved` or `copied` returned (not copied). Raises as `restore` does."""
-        self._load(self.state_of(worker), inner)
-
-    def copied(self, worker: int) -> dict[str, Any]:
-        """Return a worker's state, a copy of it, as `state` has it."""
-        copied: dict[str, Any] = _copied(_saved(self.state_of(worker)))
-        return copied
-
-    @contextmanager
-    def standing_in(self, worker: int, inner: Optional[dict[str, Any]]) -> Iterator[None]:
-        """For the body, let the worker have the state `inner` (as `copied` returned it, copied again; None: a new one).
-
-        Afterwards it has the very state that it had, and as many steps are skipped. Raises as `restore` does.
-        """
-        mine, skipped, other = self._states.get(worker), self.skipped, self.new_state()
-        if inner is not None:
-            self._load(other, _copied(inner))
-        self._states[worker] = other
-        try:
-            yield
-        finally:
-            self.skipped = skipped
-            if mine is None:
-                del self._states[worker]
-            else:
-                self._states[worker] = mine
-
     def second_moments(self, worker: int) -> Optional[Params]:
         """Return Adam's v̂ of a worker, copied: v / (1 − β₂^t); None where there is none yet."""
-        mine = self._states.get(worker)
+        mine = self.states.known(worker)
         if mine is None or self.options.optimizer.name != "adamw":
             return None
         flat, beta = torch.zeros_like(self.flat), self.options.optimizer.betas[1]
@@ -222,7 +129,7 @@ class Trainer:
         """
         schedule, lr_max = self.options.schedule, self.options.optimizer.lr
         where = self.of_step(worker, steps, lr_step, time)
-        state, losses = self.state_of(worker), Losses(steps, self.device)
+        state, losses = self.states.of(worker), Losses(steps, self.device)
         scales = Scales(state.scaler, self.device)
         with self._lying_in(into), self._as(state.kept, "job", worker, job):
             self.flat.copy_(_data(start))
@@ -249,7 +156,7 @@ class Trainer:
     ) -> tuple[Params, tuple[float, ...], tuple[int, ...], float]:
         """Return the loss's gradient at `start`, the mean over `steps` batches, and losses; otherwise as `train`."""
         where = self.of_batch(worker, steps, time)
-        state, losses = self.state_of(worker), Losses(steps, self.device)
+        state, losses = self.states.of(worker), Losses(steps, self.device)
         with self._lying_in(into), self._as(state.kept, "job", worker, job):
             self.flat.copy_(_data(start))
             self.grad.zero_()
@@ -282,7 +189,7 @@ class Trainer:
 
     def step(self, params: Params, gradient: Params, lr_step: int) -> Params:
         """Return `params` after one clipped optimizer step along `gradient`; the state is no worker's."""
-        state = self.state_of(SHARED)
+        state = self.states.of(SHARED)
         self.flat.copy_(_data(params))
         self.grad.copy_(_data(gradient))
         if state.scaler.is_enabled() and not bool(torch.isfinite(self.grad).all()):
@@ -385,7 +292,7 @@ class Trainer:
 
     def _mean(self) -> State:
         """The buffers of no worker: the mean over those that were trained."""
-        return self.kept.mean([own.kept for worker, own in sorted(self._states.items()) if worker != SHARED])
+        return self.kept.mean(self.states.buffers())
 
     @contextmanager
     def _as(self, kept: State, purpose: str, *ids: int) -> Iterator[None]:
@@ -399,7 +306,7 @@ class Trainer:
 
     def _skip(self, steps: int, scale: float, losses: Losses, where: Callable[[int], str], step: int) -> None:
         """Count steps left out by fp16's loss scaling. Raises Diverged if no scale is left that could help."""
-        self.skipped += steps
+        self.states.skipped += steps
         if scale < LEAST_SCALE:
             losses.check(where, step)  # rather that, if it was the loss
             raise Diverged(
@@ -437,13 +344,6 @@ class Trainer:
             self._step(optimizer)
         self.grad.zero_()
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        options = self.options.optimizer
-        groups: list[dict[str, Any]] = [dict(group) for group in self._groups]
-        if options.name == "sgd":
-            return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
-        return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
-
     def precision(self) -> Callable[[], AbstractContextManager[Any]]:
         """Return what makes a context in which the module computes in the precision that is configured."""
         if self.options.precision == "fp32":
@@ -465,33 +365,15 @@ def _spare_the_compiler(kind: type[torch.optim.Optimizer]) -> Callable[[torch.op
     return step
 
 
-def _saved(own: WorkerState) -> dict[str, Any]:
-    """A worker's state in plain values and tensors (not copied)."""
-    return {"optimizer": own.optimizer.state_dict(), "scaler": own.scaler.state_dict(), "kept": own.kept}
-
-
-def _copied(value: Any) -> Any:
-    """The same with copies of all tensors."""
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+def _optimizer(options: OptimizerOptions, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """One that has not stepped, of these vectors, each a group."""
+    own = [dict(group) for group in groups]
+    if options.name == "sgd":
+        return torch.optim.SGD(own, lr=options.lr, momentum=options.momentum)
+    return torch.optim.AdamW(own, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
 
 
 def _data(params: Params) -> torch.Tensor:
     if params.flat is None:
         raise ValueError("hollow parameters cannot be trained or evaluated")
     return params.flat
-
-
-def check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: torch.optim.Optimizer, names: set[str]) -> None:
-    """Raise ValueError unless saved moments are as large as their parameters: kernels would go beyond the end."""
-    for index, moments in state.items():
-        (vector,) = optimizer.param_groups[index]["params"]
-        if moments and set(moments) != names:
-            raise ValueError(f"{', '.join(moments)} of another optimizer")
-        for name, tensor in moments.items():
-            size = 1 if name == "step" else len(vector)
-            if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.numel() != size:
-                raise ValueError(f"{name} is no vector of {size}")

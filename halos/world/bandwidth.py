@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
-from halos.errors import ConfigError, UserError, from_here, require
+from halos.errors import ConfigError, UserError, did_you_mean, from_here, require, shown
+from halos.world.fair import Link
 
 COLUMNS = ["time_s", "link", "gbps"]
 
@@ -97,6 +99,60 @@ class Bandwidth:
                 return self._rates[index - 1], until
             # By a rounding error it has been so already.
             begun, index = (begun, index + 1) if index < len(self._times) else (begun + self._period, 1)
+
+
+def bandwidths(
+    configured: Mapping[str, float],
+    changes: Sequence[Change],
+    repeat: Optional[float],
+    background: Sequence[Background],
+) -> dict[Link, Bandwidth]:
+    """Return each link's bandwidth over time, by name; `configured` in bits per second, infinite without a limit.
+
+    `repeat`: after so many seconds the changes begin anew; None: never. Raises ConfigError for changes and background
+    of links that are not there, have no limit, or come to nothing.
+    """
+    found: dict[Link, Bandwidth] = {
+        name: _bandwidth(name, bits, changes, repeat, background) for name, bits in configured.items()
+    }
+    _check_names(configured, changes, background)
+    seen: set[tuple[float, str]] = set()
+    for index, change in enumerate(changes):
+        fits = repeat is None or change.time_s < repeat
+        require(fits, f"changes[{index}].time_s", change.time_s, "before changes_repeat_seconds")
+        twice = (change.time_s, change.link)
+        require(twice not in seen, f"changes[{index}].time_s", change.time_s, "a moment used once for a link")
+        seen.add(twice)
+    if repeat is not None and not changes:
+        raise ConfigError("changes_repeat_seconds", "given without changes")
+    return found
+
+
+def _bandwidth(
+    name: str, bits: float, changes: Sequence[Change], repeat: Optional[float], background: Sequence[Background]
+) -> Bandwidth:
+    """One link's."""
+    own = sorted((each.time_s, each.gbps * 1e9) for each in changes if each.link == name)
+    taken = [
+        (each.at_seconds, each.at_seconds + each.seconds, each.share, each.gbps * 1e9)
+        for each in background
+        if each.link == name
+    ]
+    bandwidth = Bandwidth(bits, own, math.inf if repeat is None else repeat, taken)
+    if (own or taken) and not bandwidth.ever:
+        raise ConfigError("", f"link {name!r} never carries anything: see its changes and background")
+    return bandwidth
+
+
+def _check_names(configured: Mapping[str, float], changes: Sequence[Change], background: Sequence[Background]) -> None:
+    links = [(f"changes[{index}].link", each.link) for index, each in enumerate(changes)]
+    links += [(f"background[{index}].link", each.link) for index, each in enumerate(background)]
+    for key, link in links:
+        if link not in configured:
+            names = ", ".join(list(configured)[:20]) + ", …" * (len(configured) > 20)
+            raise ConfigError(key, f"{shown(link)} is no link{did_you_mean(link, configured)}; there are {names}")
+        if configured[link] == math.inf:
+            raise ConfigError(key, f"{shown(link)} has no limit that could change; give it one")
 
 
 def read_changes(path: Path) -> list[Change]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
 
-from halos.errors import ConfigError, did_you_mean, positive, require, shown, under
+from halos.errors import ConfigError, positive, require, shown, under
 from halos.hooks import Register, hookimpl
 from halos.seeds import generator, seed_for
 from halos.values.rounding import SLACK
-from halos.world.bandwidth import Background, Bandwidth, Change, read_changes
+from halos.world.bandwidth import Background, Change, bandwidths, read_changes
 from halos.world.cluster import LONGEST_MS, Cluster, Worker
 from halos.world.fair import Link
 from halos.world.network import MOST, SLOWEST, square
@@ -20,6 +20,7 @@ from halos.world.patterns import PATTERNS, Stage
 from halos.world.phases import Phase, lone_seconds
 
 PerRegion = Union[float, list[float], None]
+SOONEST = 1e-3  # seconds after which a link's changes may begin anew: each of them is looked at
 
 
 @dataclass
@@ -76,7 +77,12 @@ class SharedLinks:
             if getattr(self, key) is not None:
                 _check_gbps(key, getattr(self, key))
         every = self.changes_repeat_seconds
-        require(every is None or positive(every), "changes_repeat_seconds", every, "a positive number, or null")
+        require(
+            every is None or (positive(every) and every >= SOONEST),
+            "changes_repeat_seconds",
+            every,
+            f"null, or a number of seconds, {SOONEST:g} at least",
+        )
         if self.changes and self.changes_csv is not None:
             raise ConfigError("changes_csv", "given beside changes; they come from one of the two")
         self._seed = self.seed or 0
@@ -96,15 +102,13 @@ class SharedLinks:
                 require(0.0 <= each <= LONGEST_MS, f"latency_ms[{i}][{j}]", each, f"in [0, {LONGEST_MS:g}]")
         self._configured: dict[str, float] = {}
         for name, bits in self._links(cluster):
-            require(name not in self._configured, "backbone", name, "a name that no other link has")
+            if name in self._configured:
+                raise ConfigError("", f"two links have the name {shown(name)}; rename the backbone link or a region")
             self._configured[name] = bits
         if self.changes_csv is not None:  # as it is now: a resumed run must not depend on a file that anybody may edit
             with under("changes_csv"):
                 self.changes, self.changes_csv = read_changes(self.changes_csv), None
-        self._bandwidths: dict[Link, Bandwidth] = {
-            name: self._bandwidth(name, bits) for name, bits in self._configured.items()
-        }
-        self._check_names()
+        self._bandwidths = bandwidths(self._configured, self.changes, self.changes_repeat_seconds, self.background)
         unlimited = all(bits == math.inf for bits in self._configured.values())
         if unlimited and self._unsaid(cluster):
             raise ConfigError("up_gbps", "missing, and so is every other limit; give Gbit/s of links, or .inf")
@@ -255,42 +259,6 @@ class SharedLinks:
         """Whether nothing was said of any link."""
         said = (self.up_gbps, self.down_gbps, self.inside_gbps, self.backbone_gbps, cluster.bandwidth_gbps)
         return all(each is None for each in said) and not self.backbone
-
-    def _bandwidth(self, name: str, bits: float) -> Bandwidth:
-        """A link's bandwidth over time."""
-        changes = sorted((each.time_s, each.gbps * 1e9) for each in self.changes if each.link == name)
-        period = math.inf if self.changes_repeat_seconds is None else self.changes_repeat_seconds
-        taken = [
-            (each.at_seconds, each.at_seconds + each.seconds, each.share, each.gbps * 1e9)
-            for each in self.background
-            if each.link == name
-        ]
-        bandwidth = Bandwidth(bits, changes, period, taken)
-        if (changes or taken) and not bandwidth.ever:
-            raise ConfigError("", f"link {name!r} never carries anything: see its changes and background")
-        return bandwidth
-
-    def _check_names(self) -> None:
-        """Raise ConfigError for changes and background of links that are not there, or have no limit."""
-        links = [(f"changes[{index}].link", each.link) for index, each in enumerate(self.changes)]
-        links += [(f"background[{index}].link", each.link) for index, each in enumerate(self.background)]
-        known = self._configured
-        for key, link in links:
-            if link not in known:
-                names = ", ".join(list(known)[:20]) + ", …" * (len(known) > 20)
-                raise ConfigError(key, f"{shown(link)} is no link{did_you_mean(link, known)}; there are {names}")
-            if known[link] == math.inf:
-                raise ConfigError(key, f"{shown(link)} has no limit that could change; give it one")
-        period = self.changes_repeat_seconds
-        seen: set[tuple[float, str]] = set()
-        for index, change in enumerate(self.changes):
-            fits = period is None or change.time_s < period
-            require(fits, f"changes[{index}].time_s", change.time_s, "before changes_repeat_seconds")
-            twice = (change.time_s, change.link)
-            require(twice not in seen, f"changes[{index}].time_s", change.time_s, "a moment used once for a link")
-            seen.add(twice)
-        if period is not None and not self.changes:
-            raise ConfigError("changes_repeat_seconds", "given without changes")
 
 
 def _each(value: PerRegion, regions: int, key: str) -> list[float]:

@@ -91,6 +91,10 @@ class Deadline:
     def steps(self, worker: Worker, sim: RunSoFar) -> int:
         left = self.seconds - self._exchange_seconds(worker, sim)
         shown = self._rates.of.get(worker.id)
+        if left == -math.inf:  # a link never carries anything again
+            if shown is None:
+                raise ConfigError("seconds", f"no round is long enough for worker {worker.id}: its exchange never ends")
+            return 1
         rate = worker.speed / self._step_time if shown is None else shown  # steps per second
         fitting = rounded_down(left * rate, of=self.seconds * rate)  # a time that fits to the last bit, fits
         if fitting < 1 and shown is None:

@@ -271,6 +271,15 @@ def test_labels_observers_and_the_place_of_the_executor_may_change(finished: Pat
     }
 
 
+def test_where_an_executor_computes_that_comes_to_the_same_as_another_may_change(tmp_path: Path) -> None:
+    """Rows of a stack take no notice of each other, so that their number is as free as a device."""
+    folder = make(tmp_path, text(executor={"name": "stacked", "most": 2}), "checkpoint.every_local_steps=32")
+    go_on(folder, "executor.most=3", "budget.local_steps=96")
+    assert read(folder / "config.yaml")["executor"]["most"] == 3
+    longer = make(tmp_path, text(executor={"name": "stacked", "most": 3}, budget={"local_steps": 96}), out="longer")
+    assert (folder / "commits.jsonl").read_bytes() == (longer / "commits.jsonl").read_bytes()
+
+
 def test_other_data_under_the_same_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("one text of a few words " * 400, encoding="utf-8")

@@ -153,7 +153,7 @@ def test_fp16_leaves_out_what_its_scale_was_too_large_for(device: torch.device) 
     sgd = OptimizerOptions(name="sgd", lr=1e-35)
     one = Trainer(Steep(), TrainOptions(batch_size=4, precision="fp16", optimizer=sgd, schedule=STEADY, clip=0), device)
     end, _ = trained(one, one.initial(), 7)
-    assert one.skipped == 5 and end.tolist() == pytest.approx([-2.0])  # two steps of −1 were taken
+    assert one.states.skipped == 5 and end.tolist() == pytest.approx([-2.0])  # two steps of −1 were taken
 
 
 @pytest.mark.parametrize("options", [{}, {"micro_batch_size": 2}, {"precision": "bf16"}], ids=["", "micro", "bf16"])

@@ -100,25 +100,20 @@ def test_the_gradient_of_the_probe_batch_is_the_mean_of_its_samples(held_out: in
     assert torch.equal(found.flat, executor.probe_gradient(at, 5, seed=0).flat)
 
 
-def test_a_job_can_be_begun_with_an_inner_state_that_is_given_and_leaves_no_trace() -> None:
+def test_an_inner_state_may_be_taken_and_given() -> None:
     """θ ← θ − 0.1 m of ½ (θ − 1)², m ← 0.5 m + θ − 1, m at first 0: from 0 to 0.1 (m = −1), to 0.24 (m = −1.4)."""
-    sections = tiny(model={"size": 1}, train={"optimizer": {"momentum": 0.5}})
-    config, _ = resolved(sections)
+    config, _ = resolved(tiny(model={"size": 1}, train={"optimizer": {"momentum": 0.5}}))
     executor: Any = config.executor
-    start = executor.open(Task(config.model, config.data, config.train, small_cluster(1), 0, {}))
+    start = executor.open(Task(config.model, config.data, config.train, small_cluster(2), 0, {}))
     at = start.map(lambda flat: flat + 0.1)
-    first = executor.begun(Job(0, 0, start, 1, 0, 0, 1, 0, 0.0), None)
-    second = Job(1, 0, at, 1, 0, 1, 2, 1, 1.0)
-    for _ in range(2):  # what is given is only read
-        assert [each.outcome.params.flat.item() for each in (first, executor.begun(second, first.inner))] == (
-            pytest.approx([0.1, 0.24])
-        )
-    assert executor.begun(second, None).outcome.params.flat.item() == pytest.approx(0.19)  # m = −0.9
     assert executor.inner_state(0)["optimizer"]["state"] == {} and executor.state()["workers"] == {}
-    assert first.skipped == 0
-    executor.give(0, first.inner)
+    executor.result(Job(0, 0, start, 1, 0, 0, 1, 0, 0.0))
+    second = Job(1, 1, at, 1, 0, 1, 2, 1, 1.0)
+    assert executor.probe(second, executor.inner_state(1)).params.flat.item() == pytest.approx(0.19)  # m = −0.9
+    executor.give(1, copy.deepcopy(executor.inner_state(0)))
     assert executor.result(second).params.flat.item() == pytest.approx(0.24)
-    assert executor.inner_state(0)["optimizer"]["state"][0]["momentum_buffer"].item() == pytest.approx(-1.4)
+    assert executor.inner_state(1)["optimizer"]["state"][0]["momentum_buffer"].item() == pytest.approx(-1.4)
+    assert executor.inner_state(0)["optimizer"]["state"][0]["momentum_buffer"].item() == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize(("optimizer", "vectors"), [("adamw", 2 * 16 + 4), ("momentum", 16 + 4), ("sgd", 4)])

@@ -201,7 +201,7 @@ def test_buffers_are_each_workers_own_and_their_mean_is_what_is_evaluated_and_sa
     one, start = of(Normed())
     one.train(0, start, 2, 0, tokens(0, 2), 0.0)
     one.train(1, start, 1, 0, tokens(4, 4), 0.0)
-    kept = [one.state_of(worker).kept for worker in (0, 1)]
+    kept = [one.states.of(worker).kept for worker in (0, 1)]
     assert [float(each["norm.running_mean"]) for each in kept] == [0.75, 2.0]  # type: ignore[arg-type]
     assert [float(each["norm.running_var"]) for each in kept] == [1.75, 0.5]  # type: ignore[arg-type]
     assert [int(each["norm.num_batches_tracked"]) for each in kept] == [2, 1]  # type: ignore[arg-type]
@@ -209,7 +209,7 @@ def test_buffers_are_each_workers_own_and_their_mean_is_what_is_evaluated_and_sa
     assert set(whole) == set(Normed().state_dict())
     assert (float(whole["norm.running_mean"]), float(whole["norm.running_var"])) == (1.375, 1.125)
     Normed().load_state_dict(whole)
-    one.forget(1)
+    one.states.forget(1)
     assert float(one.whole(start)["norm.running_mean"]) == 0.75
 
 
@@ -217,9 +217,9 @@ def test_buffers_go_on_from_what_was_saved() -> None:
     one, start = of(Normed())
     one.train(3, start, 1, 0, tokens(0, 2), 0.0)
     other, _ = of(Normed())
-    other.restore(one.state())
+    other.states.restore(one.states.state())
     other.train(3, start, 1, 0, tokens(0, 2), 0.0)
-    assert float(other.state_of(3).kept["norm.running_mean"]) == 0.75  # type: ignore[arg-type]
+    assert float(other.states.of(3).kept["norm.running_mean"]) == 0.75  # type: ignore[arg-type]
 
 
 class Drawing(Bowl):
@@ -322,12 +322,12 @@ class Steep(Bowl):
 def test_steps_that_fp16_skips_are_counted_and_the_count_goes_on() -> None:
     one, start = of(Steep(), precision="fp16", optimizer=OptimizerOptions(name="sgd", lr=1e-35))
     end, _, _, _ = one.train(0, start, 7, 0, tokens(1, 1), 0.0)
-    assert one.skipped == 5
+    assert one.states.skipped == 5
     assert flat(end).tolist() == pytest.approx([-2.0])  # two steps of −1 were taken
     other, _ = of(Steep(), precision="fp16")
-    other.restore(one.state())
+    other.states.restore(one.states.state())
     other.gradient(1, start, 2, tokens(1, 1), 0.0)  # another worker begins at 2¹⁶: both batches are lost
-    assert other.skipped == 5 + 2
+    assert other.states.skipped == 5 + 2
 
 
 class Infinite(Bowl):
@@ -345,4 +345,4 @@ def test_a_loss_scale_that_has_become_useless_ends_the_run() -> None:
         Diverged, match=r"at any loss scale, and it fell to 3.05e-05: worker 2, local step 1 of 5 in the"
     ):
         one.train(2, start, 5, 0, tokens(1, 1), 7.0)
-    assert one.skipped == 31
+    assert one.states.skipped == 31

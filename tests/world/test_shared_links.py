@@ -184,7 +184,10 @@ def test_a_collective_has_the_jitter_of_all_its_steps() -> None:
             {"backbone": [BackboneLink("x", 1.0), BackboneLink("x", 1.0)]},
             "backbone[1].name: 'x' is not a name used once",
         ),
-        ({"backbone": [BackboneLink("a.up", 1.0)]}, "backbone: 'a.up' is not a name that no other link has"),
+        (
+            {"backbone": [BackboneLink("a.up", 1.0)]},
+            "two links have the name 'a.up'; rename the backbone link or a region",
+        ),
         (
             {"up_gbps": 1.0, "background": [Background("a.upp")]},
             "background[0].link: 'a.upp' is no link (did you mean 'a.up'?); there are a.up, b.up, a.down, b.down,"

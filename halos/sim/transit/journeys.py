@@ -32,37 +32,58 @@ class Impaired(NamedTuple):
 
 
 class Journey:
-    """One of them: it arrives, or is given up before."""
+    """One of them: it arrives, is lost, or is given up before.
 
-    __slots__ = ("_flow", "_phases", "_road", "over")
+    Once it is over it keeps nothing of whom it told: a change of its links may be due long after that.
+    """
 
-    def __init__(self, road: Journeys, phases: Iterator[Phase]) -> None:
-        self.over = False
+    __slots__ = ("_arrived", "_flow", "_missed", "_phases", "_road")
+
+    def __init__(
+        self, road: Journeys, phases: Iterable[Phase], arrived: Arrived, missed: Optional[Missed] = None
+    ) -> None:
         self._road = road
-        self._phases = phases
+        self._phases = iter(phases)
+        self._arrived: Optional[Arrived] = arrived  # None: it is over
+        self._missed = missed
         self._flow: Optional[Flow] = None
 
-    def go_on(self, arrived: Arrived) -> None:
-        """Begin the next phase; `arrived` is called when there is none."""
-        if self.over:
+    @property
+    def over(self) -> bool:
+        return self._arrived is None
+
+    def go_on(self) -> None:
+        """Begin the next phase; if there is none, it has arrived."""
+        arrived = self._arrived
+        if arrived is None:
             return
         phase = next(self._phases, None)
         if phase is None:
-            self.over = True
+            self._end()
             arrived()
             return
 
         def left() -> None:  # each arrives by an event of its own, also of those that do so at one moment
             clock = self._road.clock
-            clock.at(clock.now + phase.latency, lambda: self.go_on(arrived))
+            clock.at(clock.now + phase.latency, self.go_on)
 
         self._flow = self._road.flows.add(phase, left)
 
     def give_up(self) -> None:
         """Take it off the links; it never arrives."""
-        self.over = True
         if self._flow is not None:
             self._road.flows.give_up(self._flow)
+        self._end()
+
+    def lose(self, loss: Loss) -> None:
+        """Give it up, and say so."""
+        missed = self._missed
+        assert missed is not None, "it can be lost, and is not over"
+        self.give_up()
+        missed(loss)
+
+    def _end(self) -> None:
+        self._arrived = self._missed = self._flow = None
 
 
 class Journeys:
@@ -102,20 +123,19 @@ class Journeys:
             else:
                 arrived()
 
-        journey = Journey(self, self._impaired(phases, ((src, dst),)))
+        journey = Journey(self, self._impaired(phases, ((src, dst),)), ends, missed)
 
         def watch() -> None:
             if journey.over:
                 return
             share, until = self._hazards.share(((src, dst),), self.clock.now)
             if share <= 0.0:
-                journey.give_up()
-                missed(Loss(self.clock.now, f"the link {src}->{dst} is down", message=True))
+                journey.lose(Loss(self.clock.now, f"the link {src}->{dst} is down", message=True))
             elif until < math.inf:
                 self.clock.at(until, watch, last=True)  # what arrives at that moment has arrived
 
         watch()
-        journey.go_on(ends)
+        journey.go_on()
         return journey
 
     def collective(
@@ -126,7 +146,7 @@ class Journeys:
         if not self._hazards.unreliable or len(members) == 1:
             return self._begin(phases, arrived)
         pairs = self._hazards.between(member.region for member in members)
-        journey = Journey(self, self._impaired(phases, pairs))
+        journey = Journey(self, self._impaired(phases, pairs), arrived, missed)
 
         def watch() -> None:
             if journey.over:
@@ -135,11 +155,10 @@ class Journeys:
             if until < math.inf:
                 self.clock.at(until, watch, last=True)
             elif share <= 0.0:
-                journey.give_up()
-                missed(Loss(self.clock.now, "a link is down and stays so"))
+                journey.lose(Loss(self.clock.now, "a link is down and stays so"))
 
         watch()
-        journey.go_on(arrived)
+        journey.go_on()
         return journey
 
     def capacity(self, link: Link, time: float) -> tuple[float, float]:
@@ -174,8 +193,8 @@ class Journeys:
         return f"; nothing gets through {', '.join(links)} any more" if links else ""
 
     def _begin(self, phases: Iterable[Phase], arrived: Arrived) -> Journey:
-        journey = Journey(self, iter(phases))
-        journey.go_on(arrived)
+        journey = Journey(self, phases, arrived)
+        journey.go_on()
         return journey
 
     def _number(self) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Optional
 
 from halos.sim.clock import Clock
@@ -51,7 +53,7 @@ class Trip:
             self._lose(crash)
             return
         if crash is not None:  # what ends at that very moment has ended
-            trips.clock.at(crash.at, lambda: self._lose(crash), last=True)
+            trips.clock.at(crash.at, partial(_crashed, weakref.ref(self), crash), last=True)
         self._journey = trips.journeys.message(
             trips.wire.model_bytes, self._region, worker.region, None, worker.id, self._compute, self._lose
         )
@@ -97,6 +99,13 @@ class Trip:
     def _tell(self, course: Course) -> None:
         self.course = course
         self._told(course)
+
+
+def _crashed(trip: weakref.ref[Trip], crash: Loss) -> None:
+    """Its worker has crashed: long after it, perhaps, and then nothing of it is to be kept until now."""
+    under_way = trip()
+    if under_way is not None:
+        under_way._lose(crash)
 
 
 class Trips:

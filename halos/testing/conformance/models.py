@@ -89,7 +89,7 @@ class ModelConformance(Suite):
         resumed, _ = self.trainer(section)
         with self.about(section):
             self.job(whole, start, 0, 0)
-            resumed.restore(copy.deepcopy(whole.state()))
+            resumed.states.restore(copy.deepcopy(whole.states.state()))
             same = self.job(whole, start, 0, 1) == self.job(resumed, start, 0, 1)
         self.check(same, section, f"a job comes out otherwise when the run was resumed before it: {UNSEEN}")
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, NoReturn, Optional
 
+from halos.training.elsewhere import Elsewhere, portable
+
 PR_SET_PDEATHSIG = 1  # Linux: a signal that this process is sent when its parent dies
 
 
@@ -22,13 +24,6 @@ class Answer(NamedTuple):
     value: Any
     error: Optional[BaseException] = None
     trace: str = ""
-
-
-class Elsewhere(Exception):
-    """The traceback of an error in another process; the cause of that error here."""
-
-    def __str__(self) -> str:
-        return f"\n{super().__str__()}"
 
 
 def serve(compute: Callable[[Any], Any], pipe: Connection, others: Iterable[Connection], parent: int) -> NoReturn:
@@ -57,7 +52,7 @@ def answer(compute: Callable[[Any], Any], message: Any) -> Answer:
         return Answer(compute(message))
     except BaseException as error:
         text = "".join(traceback.format_exception(error))
-        return Answer(None, _portable(error), text)
+        return Answer(None, portable(error), text)
 
 
 def value(given: Answer) -> Any:
@@ -75,14 +70,3 @@ def signals_waiting() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error as it is on the other side; one that cannot get there, in its words."""
-    try:
-        copy = pickle.loads(pickle.dumps(error))
-        if type(copy) is type(error) and str(copy) == str(error):
-            return error
-    except Exception:
-        pass
-    return RuntimeError(f"{type(error).__name__}: {error}")

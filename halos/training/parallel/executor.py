@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
@@ -10,9 +9,12 @@ from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
 from halos.errors import ConfigError, Diverged, require
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome
+from halos.training.cores import cores
 from halos.training.inline import Inline
+from halos.training.inner_states import moments_of
+from halos.training.pages import own_pages
 from halos.training.parallel.child import value
-from halos.training.parallel.inner import NEW, Inner, moments_of, packed, unpack, written
+from halos.training.parallel.inner import NEW, Inner, packed, unpack, written
 from halos.training.parallel.pool import Pool
 from halos.training.parallel.slots import Slot, Slots
 from halos.values.params import Params
@@ -69,7 +71,7 @@ class Parallel(Inline):
     def __post_init__(self) -> None:
         self._pool: Optional[Pool] = None
         self._slots: Optional[Slots] = None
-        self._pays = self.processes != "auto"  # whether to send jobs away
+        self._away = False  # whether jobs are computed in other processes
         few = self.processes == "auto" or self.processes >= 1
         require(few, "processes", self.processes, "a positive number of processes, or auto")
         require(self.threads == 1, "threads", self.threads, "1, the threads of each process; see processes")
@@ -83,16 +85,16 @@ class Parallel(Inline):
         if self.processes == "auto" and count < 2:
             return
         self._compiles = self._task.train.compile
-        self._trainer.new_state()  # imports what an optimizer needs, once for all
+        self._trainer.states.new()  # imports what an optimizer needs, once for all
         self._slots = Slots(self._trainer.layout.size, self._trainer.layout.dtype)
         self._under_way: dict[int, UnderWay] = {}  # by job
         self._tries, self._spent = 0, 0.0  # jobs that were computed here, and seconds, to see whether it pays
         self._pool = Pool(self._compute, self._pack, count)
         if self._slots.large:  # what is ahead has its vectors twice
             self._pool.ahead = count + 1
-        self._ahead = self._pool.ahead
-        if not self._pays:
-            self._pool.ahead = 0
+        self._ahead, self._pool.ahead = self._pool.ahead, 0
+        if self.processes != "auto":
+            self._send_away(self._pool)
 
     def submit(self, job: Job) -> None:
         if self._pool is not None:
@@ -101,27 +103,31 @@ class Parallel(Inline):
     def _computed(self, job: Job) -> Outcome:
         if self._pool is None:
             return self._trained(job)
-        if not self._pays:
-            return self._tried(job)
+        if not self._away:
+            return self._tried(job, self._pool)
         self._trainer.rest()
         reply: Reply = value(self._pool.answer(job))
-        self._trainer.skipped += reply.skipped
+        self._trainer.states.skipped += reply.skipped
         if reply.diverged is not None:
             raise reply.diverged
         outcome = self._taken(job, reply)
         self._pool.go_on()  # now that there is room where the worker's state was
         return outcome
 
-    def _tried(self, job: Job) -> Outcome:
+    def _send_away(self, pool: Pool) -> None:
+        """From now on let others compute the jobs; what is left to do here is to merge and to evaluate."""
+        self._away, pool.ahead = True, self._ahead
+        own_pages(self._trainer.flat)
+
+    def _tried(self, job: Job, pool: Pool) -> Outcome:
         """What comes of a job, computed here; from then on elsewhere, if they take long enough."""
-        assert self._pool is not None
-        self._pool.withdraw(job)
+        pool.withdraw(job)
         began = time.perf_counter()
         outcome = self._trained(job)
         if self._tries:  # what is done for the first time takes longer
             self._spent += time.perf_counter() - began
         if self._spent >= LONG and self._spent >= WORTH * self._tries:
-            self._pays, self._pool.ahead = True, self._ahead
+            self._send_away(pool)
         self._tries += 1
         return outcome
 
@@ -129,7 +135,7 @@ class Parallel(Inline):
         """The job as another process is sent it, at the moment at which one is free."""
         assert self._slots is not None
         start = self._moved(job.start, self._slots)
-        state = self._trainer.known(job.worker)
+        state = self._trainer.states.known(job.worker)
         inner = NEW if state is None else packed(state, self._slots)
         under_way = self._under_way.get(job.id)  # where it was given to a process that died
         if under_way is None:
@@ -161,22 +167,22 @@ class Parallel(Inline):
         for name, index in order.moments.items():  # what it begins with stays as it is
             if name in moments:
                 moments[name] = slots.at(index).copy_(moments[name])
-        state, trainer.skipped = trainer.new_state(), 0
+        state, trainer.states.skipped = trainer.states.new(), 0
         unpack(order.inner, moments, state)
-        trainer.give(job.worker, state)
+        trainer.states.give(job.worker, state)
         try:
             _, losses, chunks, loss = self._trained(job, slots.at(order.result))
         except Diverged as error:
-            return Reply((), (), None, NEW, trainer.skipped, error)
+            return Reply((), (), None, NEW, trainer.states.skipped, error)
         finally:
-            trainer.forget(job.worker)  # it lives where it is written
+            trainer.states.forget(job.worker)  # it lives where it is written
             trainer.rest()
-        return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.skipped)
+        return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.states.skipped)
 
     def _taken(self, job: Job, reply: Reply) -> Outcome:
         """The outcome of a job, and its worker's inner state as it left it."""
         under_way = self._under_way.pop(job.id)
-        state = self._trainer.state_of(job.worker)
+        state = self._trainer.states.of(job.worker)
         unpack(reply.inner, {name: slot.vector for name, slot in under_way.moments.items()}, state)
         return Outcome(Params(self._trainer.layout, under_way.result.vector), reply.losses, reply.chunks, reply.loss)
 
@@ -186,11 +192,6 @@ class Parallel(Inline):
         if self._slots is not None:
             self._slots.close()
         super().close()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @hookimpl

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 
+from halos.training.inner_states import COUNT, WorkerState
 from halos.training.kept import State
-from halos.training.options import OptimizerOptions
 from halos.training.parallel.slots import Slots
-from halos.training.trainer import MOMENTS, WorkerState
-
-COUNT = "step"  # what an optimizer keeps that is no vector: how often it has stepped
 
 
 class Inner(NamedTuple):
@@ -27,17 +24,11 @@ class Inner(NamedTuple):
 NEW = Inner({}, {}, {}, {})  # of a worker that had no job
 
 
-def moments_of(options: OptimizerOptions) -> list[str]:
-    """Return the names of the vectors that such an optimizer keeps."""
-    keeps = options.name == "adamw" or bool(options.momentum)
-    return sorted(MOMENTS[options.name] - {COUNT}) if keeps else []
-
-
 def packed(state: WorkerState, slots: Slots) -> Inner:
     """Return `state` for another process. Moments that lie elsewhere are moved to slots, where they stay."""
     moments: dict[str, int] = {}
     counts: dict[str, float] = {}
-    pieces = list(_pieces(state.optimizer))
+    pieces = list(state.pieces())
     _, first = pieces[0]
     for name, value in state.optimizer.state.get(first, {}).items():
         if name == COUNT:
@@ -55,7 +46,7 @@ def packed(state: WorkerState, slots: Slots) -> Inner:
 
 def unpack(inner: Inner, vectors: Mapping[str, torch.Tensor], state: WorkerState) -> None:
     """Let `state` be what `inner` is; its moments, by name, are in these vectors [P], and live there."""
-    for piece, parameter in _pieces(state.optimizer):
+    for piece, parameter in state.pieces():
         if inner.moments or inner.counts:
             state.optimizer.state[parameter] = {
                 **{name: torch.tensor(count, dtype=torch.float32) for name, count in inner.counts.items()},
@@ -73,7 +64,7 @@ def written(state: WorkerState, places: Mapping[str, int], slots: Slots) -> Inne
     """
     moments: dict[str, int] = {}
     counts: dict[str, float] = {}
-    for piece, parameter in _pieces(state.optimizer) if places else ():
+    for piece, parameter in state.pieces() if places else ():
         for name, value in state.optimizer.state.get(parameter, {}).items():
             if name == COUNT:
                 counts[name] = float(value)
@@ -83,12 +74,3 @@ def written(state: WorkerState, places: Mapping[str, int], slots: Slots) -> Inne
                     there.copy_(value)
                 moments[name] = places[name]
     return Inner(moments, counts, state.scaler.state_dict(), state.kept)
-
-
-def _pieces(optimizer: torch.optim.Optimizer) -> Iterator[tuple[slice, torch.nn.Parameter]]:
-    """Yield the vectors that it steps, each with where it lies in the flat one."""
-    first = 0
-    for group in optimizer.param_groups:
-        (vector,) = group["params"]
-        yield slice(first, first + len(vector)), vector
-        first += len(vector)

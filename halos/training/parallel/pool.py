@@ -9,7 +9,7 @@ import os
 import pickle
 import signal
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Optional
 from halos.errors import Died, UserError
 from halos.training import Job
 from halos.training.agenda import Agenda
+from halos.training.elsewhere import in_hand
 from halos.training.parallel.child import Answer, serve, signals_waiting
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class Pool:
         for given in child.given:
             self._agenda.take_back(given.job)
         self._died = f"executor parallel: process {child.process.pid} {_how(child.process.exitcode or 0)}"
-        self._died += _of(child.given)
+        self._died += in_hand(given.job for given in child.given)
         if self._children:
             logger.warning("%s; the others train these again" if child.given else "%s", self._died)
 
@@ -165,12 +166,6 @@ def _how(code: int) -> str:
         return f"ended by itself, with exit code {code}"
     name = signal.Signals(-code).name
     return f"was killed by {name}" + (" (was memory short?)" if name == "SIGKILL" else "")
-
-
-def _of(given: Sequence[Given]) -> str:
-    """Whose jobs it had."""
-    jobs = " and ".join(f"job {each.job.id} of worker {each.job.worker}" for each in given)
-    return f" with {jobs} in hand" if given else ""
 
 
 def _end(children: list[Child]) -> None:

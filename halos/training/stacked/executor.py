@@ -12,7 +12,8 @@ import torch
 from halos.errors import require
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome, Task
-from halos.training.inline import Inline, tensors
+from halos.training.inline import Inline, free_on, tensors
+from halos.training.inner_states import moments_of
 from halos.training.stacked.network import CHANGED, Unlike, failed, network_of
 from halos.training.stacked.reading import Unread, at_once, numbers_in
 from halos.training.stacked.stack import Done, Stack
@@ -50,7 +51,7 @@ class Stacked(Inline):
         self._done: dict[int, Done] = {}  # by id, computed and not asked for
         self._alone: set[int] = set()  # jobs whose samples cannot be read, which they will say themselves
         self._stack: Optional[Stack] = None
-        self._limit = self._largest(start.size)  # jobs in a stack; 1: there are no stacks
+        self._limit = self._largest(start)  # jobs in a stack; 1: there are no stacks
         if self._limit > 1:
             try:
                 self._stack = self._stacking()
@@ -131,14 +132,25 @@ class Stacked(Inline):
         network = network_of(model, trainer, batches)
         return Stack(trainer, network, self._feed.train, at_once(numbers_in(batches[0]), options.batch_size))
 
-    def _largest(self, size: int) -> int:
-        """How many jobs are trained together, of so many parameters."""
+    def _largest(self, start: Params) -> int:
+        """How many jobs are trained together, as far as there is memory for their rows."""
         workers = len(self._task.cluster.workers)
-        if self.most != "auto":
-            return min(self.most, workers)
-        sample = numbers_in(next(tensors(self._first_batches())))
-        small = size * sample * self._task.train.micro <= SMALL
-        return workers if small or self._trainer.device.type != "cpu" else 1
+        wanted = workers if self.most == "auto" else min(self.most, workers)
+        if self.most == "auto" and self._trainer.device.type == "cpu":
+            sample = numbers_in(next(tensors(self._first_batches())))
+            if start.size * sample * self._task.train.micro > SMALL:
+                return 1
+        free = free_on(self._trainer.device)
+        if wanted == 1 or free is None:
+            return wanted
+        moments = len(moments_of(self._task.train.optimizer))
+        vectors = free // (start.size * start.layout.dtype.itemsize) - moments * workers  # these every executor needs
+        room = vectors // (
+            3 + 2 * moments
+        )  # a row's parameters, gradient, moments; what came of it, and of its moments
+        if room < wanted:
+            logger.warning("executor stacked: there is memory for stacks of %d jobs, not %d", max(1, room), wanted)
+        return max(1, min(wanted, room))
 
     def _give_up(self, why: str) -> None:
         """Train one job after another from now on."""

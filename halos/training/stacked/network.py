@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from halos.data.batch import Batch
+from halos.data.batch import Batch, moved
 from halos.errors import UserError
 from halos.models import Model
 from halos.seeds import drawing
@@ -17,8 +18,6 @@ from halos.training.trainer import Trainer
 # Parameters by name [rows, *shape], and a batch, each tensor [rows, samples, …] → losses [rows], each of its row alone.
 Network: TypeAlias = "Callable[[dict[str, torch.Tensor], Any], torch.Tensor]"
 ALIKE = 1e-4  # relative difference of gradients up to which two computations of the same are taken for that
-
-
 CHANGED = "the model changes its buffers, of which every worker has its own"
 
 
@@ -44,6 +43,22 @@ class Mapped:
         return losses
 
 
+class Padding(TorchDispatchMode):
+    """Notes whether an embedding is computed whose `padding_idx` has no gradient.
+
+    By torch.vmap that holds in the first row alone (PyTorch 2), which a comparison shows only where batches have it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.embedding.default and args[2:3] and args[2] >= 0:
+            self.seen = True
+        return func(*args, **(kwargs or {}))
+
+
 class Compiled:
     """A network compiled by PyTorch; on a GPU, a CUDA graph for each number of rows."""
 
@@ -64,16 +79,21 @@ def failed(error: Exception) -> str:
 def network_of(model: Model, trainer: Trainer, batches: Sequence[Any]) -> Network:
     """Return the network of several workers, compared with the trainer's module on the first and last of `batches`.
 
-    Raises Unlike where it cannot be or is not the same: for modules that draw, that change their buffers, or whose loss
-    or gradient comes out otherwise; what the module has is as before.
+    Raises Unlike where it cannot be or is not the same: for modules that draw, that change their buffers, that
+    torch.vmap is wrong about, or whose loss or gradient comes out otherwise; what the module has is as before.
     """
     own = getattr(model, "stacked", None)
     network: Network = Mapped(trainer.module) if own is None else own(trainer.module)
     if trainer.kept.generators:
         raise Unlike("the model draws from a generator of its own")
-    two = [batch.to(trainer.device) for batch in (batches[0], batches[-1])]
+    two = [moved(batch, trainer.device) for batch in (batches[0], batches[-1])]
     start = trainer.flat.detach().clone()
     try:
+        if own is None:
+            with Padding() as padding, drawing(0, trainer.device), torch.no_grad():
+                trainer.module(two[0])
+            if padding.seen:
+                raise Unlike("the model has an embedding with a padding_idx, which torch.vmap heeds in one row only")
         _compare(network, trainer, start, two)
         if trainer.options.compile:
             network = Compiled(network, trainer.device)

@@ -6,8 +6,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from halos.training.stacked.stepping import COUNT
-from halos.training.trainer import WorkerState
+from halos.training.inner_states import COUNT, WorkerState
 from halos.values.params import Layout
 
 ALIGNED = 16  # numbers; every row begins at a multiple, so that its arithmetic is the same wherever it lies
@@ -65,5 +64,6 @@ def moments_in(state: Optional[WorkerState], names: list[str]) -> Moments:
 def give(moments: Moments, state: WorkerState, counted: bool) -> None:
     """Let a worker's state have moments, not copied; with the number of steps if it is `counted`."""
     for piece, vector in state.pieces() if moments.vectors else ():
-        count = {COUNT: torch.tensor(moments.steps, dtype=torch.float32)} if counted else {}
+        # Where the vector is, as fused kernels need it.
+        count = {COUNT: torch.tensor(moments.steps, dtype=torch.float32, device=vector.device)} if counted else {}
         state.optimizer.state[vector] = {**count, **{name: kept[piece] for name, kept in moments.vectors.items()}}

@@ -9,12 +9,14 @@ from typing import Any, Optional
 
 import torch
 
+from halos.data.batch import moved
 from halos.training import Job, Outcome
+from halos.training.inner_states import moments_of
 from halos.training.losses import Losses
 from halos.training.stacked.network import Network
 from halos.training.stacked.reading import Read, read
 from halos.training.stacked.rows import Moments, Rows, give, moments_in
-from halos.training.stacked.stepping import columns, descend, moments_of
+from halos.training.stacked.stepping import columns, descend
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 
@@ -65,7 +67,7 @@ class Stack:
         """Return what comes of jobs, by id; all of them ask for gradients, or none. Raises Unread."""
         trainer, options = self._trainer, self._trainer.options
         jobs = sorted(jobs, key=lambda job: -job.steps)
-        before = [moments_in(trainer.known(job.worker), self._names) for job in jobs]
+        before = [moments_in(trainer.states.known(job.worker), self._names) for job in jobs]
         rows = self._room(len(jobs))
         for row, job in enumerate(jobs):
             rows.put(row, _flat(job.start), before[row])
@@ -77,7 +79,7 @@ class Stack:
             while first < ends:
                 steps = min(ends - first, max(1, self._at_once // count))
                 batches = (
-                    batch.to(trainer.device)
+                    moved(batch, trainer.device)
                     for batch in read(jobs[:count], first, steps, options.batch_size, options.micro, self._source)
                 )
                 table = self._columns(jobs[:count], before, first, steps, rows)
@@ -101,7 +103,7 @@ class Stack:
     def taken(self, job: Job, done: Done) -> Outcome:
         """Return a job's outcome; its worker's state is what it ended with. Raises Diverged."""
         trainer, adamw = self._trainer, self._trainer.options.optimizer.name == "adamw"
-        state = trainer.state_of(job.worker)
+        state = trainer.states.of(job.worker)
         if done.moments is not None:
             give(done.moments, state, counted=adamw)
         if job.gradient:

@@ -7,15 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from halos.training.options import OptimizerOptions, TrainOptions
-from halos.training.trainer import MOMENTS
-
-COUNT = "step"  # what an optimizer keeps that is no vector: how often it has stepped
-
-
-def moments_of(options: OptimizerOptions) -> list[str]:
-    """Return the names of the vectors that such an optimizer keeps."""
-    keeps = options.name == "adamw" or bool(options.momentum)
-    return sorted(MOMENTS[options.name] - {COUNT}) if keeps else []
 
 
 def columns(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halos import ConfigError, UserError
+from halos import ConfigError, Deadlock, UserError
 from halos.testing import Recording, record, tiny
 
 PLUGINS = ["halos_heterogeneous_steps", "halos_one_step_delay", "halos_codecs"]
@@ -34,6 +34,27 @@ def test_steps_are_what_fits_beside_the_all_reduce() -> None:
     recording = run({"seconds": 10.0})
     assert steps_of(recording) == {0: 8, 1: 4, 2: 2}
     assert recording.global_commits[0].time == pytest.approx(8 + 4 / 3, abs=1e-9)
+
+
+def over_a_link_that_dies(at: float) -> Recording:
+    """Two workers of 1 s a step, rounds of 4 s; the link from one to the other carries nothing from `at` on."""
+    cluster = {"regions": [{"name": "a", "workers": [1.0]}, {"name": "b", "workers": [1.0]}], "step_time_ms": 1000.0}
+    dies = [{"time_s": at, "link": "a->b", "gbps": 0.0}]
+    network = {"name": "shared_links", "backbone_gbps": 1.0, "changes": dies}
+    return run({"seconds": 4.0}, cluster=cluster, network=network)
+
+
+def test_an_exchange_that_never_ends_leaves_no_time_for_a_first_round() -> None:
+    # The ring of 2 workers takes 2 · 1/2 · 1 Gbit / 1 Gbit/s = 1 s, and from 0 s on there is half of that.
+    with pytest.raises(ConfigError) as raised:
+        over_a_link_that_dies(0.5)
+    assert str(raised.value) == "steps.seconds: no round is long enough for worker 0: its exchange never ends"
+
+
+def test_one_that_never_ends_later_leaves_a_step() -> None:
+    # 3 steps and 1 s of exchange, to 4 s. What begins then has no end: a step, to 5 s, and nothing gets through.
+    with pytest.raises(Deadlock, match=r"at 5 s, .* nothing gets through a->b any more"):
+        over_a_link_that_dies(4.5)
 
 
 def test_payloads_that_cannot_be_summed_take_an_all_gather() -> None:

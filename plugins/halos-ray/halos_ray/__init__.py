@@ -11,6 +11,7 @@ import torch
 
 from halos import (
     ConfigError,
+    Elsewhere,
     Inline,
     Job,
     Outcome,
@@ -82,7 +83,7 @@ class Ray(Inline):
             count = min(self._cluster.slots(count), count or len(task.cluster.workers))
             self._crew = Crew(self._cluster, count, self.cpus_per_actor, self.gpus_per_actor)
         assert start.flat is not None, "it is to be trained"
-        self._crew.open(portable(task), self.device, self.describe(), start.flat)
+        self._crew.open(sendable(task), self.device, self.describe(), start.flat)
         return start
 
     def submit(self, job: Job) -> None:
@@ -172,14 +173,7 @@ class Ray(Inline):
                 self._buffers[worker] = inner.job
 
 
-class Elsewhere(Exception):
-    """The traceback of an error in another process; the cause of that error here."""
-
-    def __str__(self) -> str:
-        return f"\n{super().__str__()}"
-
-
-def portable(task: Task) -> bytes:
+def sendable(task: Task) -> bytes:
     """Return the task for another process, with the code of plugins that are files, which are not there by name.
 
     Raises UserError for what cannot be sent.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
 
-from halos import ConfigError, UserError, require
+from halos import ConfigError, UserError, cores, require
 
 QUIET = {  # in the environment of all that is started here
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
@@ -101,11 +101,6 @@ class Cluster:
         if self._ours and self._ray.is_initialized():
             with _handlers_kept():
                 self._ray.shutdown()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fits(resources: dict[str, float], slot: dict[str, float]) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 
-from halos import Agenda, ConfigError, Died, Job, UserError
+from halos import Agenda, ConfigError, Died, Job, UserError, in_hand
 from halos_ray.cluster import Cluster, library
 from halos_ray.packing import packed, unpacked
 from halos_ray.seat import Opened, Order, Place, Reply, Seat
@@ -258,7 +258,7 @@ class Crew:
         how = "has ended" if self._cluster.alive(member.place.node) else "is dead, and its node"
         if isinstance(error, self._ray.exceptions.OutOfMemoryError):
             how = "was ended, since its node was short of memory"
-        self._died = f"executor ray: {member} {how}{_of(member.given)}"
+        self._died = f"executor ray: {member} {how}{in_hand(given.job for given in member.given)}"
         if self.members:
             logger.warning("%s; the others train these again" if member.given else "%s", self._died)
 
@@ -276,9 +276,3 @@ class Crew:
 def _lately(before: Optional[float], now: float) -> float:
     """A running mean."""
     return now if before is None else 0.7 * before + 0.3 * now
-
-
-def _of(given: Sequence[Given]) -> str:
-    """Whose jobs it had."""
-    jobs = " and ".join(f"job {each.job.id} of worker {each.job.worker}" for each in given)
-    return f" with {jobs} in hand" if given else ""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 
-from halos import Diverged, Inline, Job, Params
+from halos import Diverged, Inline, Job, Params, portable
 from halos_ray.packing import Packed, copied, packed, unpacked
 
 
@@ -100,7 +100,9 @@ class Seat:
             reply = Reply(packed(outcome.params.flat), *outcome[1:], left_out, seconds, moving)
             return reply, packed(self._inline.inner_state(worker))
         except Exception as error:
-            return Reply(error=_portable(error), trace="".join(traceback.format_exception(error))), None
+            from ray import cloudpickle
+
+            return Reply(error=portable(error, cloudpickle), trace="".join(traceback.format_exception(error))), None
 
     def _prepare(self, worker: int, after: Optional[int], inner: list[Any]) -> Optional[float]:
         """Let a worker have the inner state that is meant; the seconds that it took to come here, None: it was."""
@@ -118,16 +120,3 @@ class Seat:
     def _forget(self, worker: int) -> None:
         self._inline.forget(worker)
         self._ends.pop(worker, None)
-
-
-def _portable(error: BaseException) -> BaseException:
-    """The error as it is on the other side; one that cannot get there, in its words."""
-    import ray.cloudpickle
-
-    try:
-        copy = ray.cloudpickle.loads(ray.cloudpickle.dumps(error))
-        if type(copy) is type(error) and str(copy) == str(error):
-            return error
-    except Exception:
-        pass
-    return RuntimeError(f"{type(error).__name__}: {error}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -75,6 +77,20 @@ def test_a_link_at_half_its_bandwidth_in_the_middle_of_a_message() -> None:
         await sim.send(sim.params, 0, 1)  # 2 MB by 2 s, 1 MB by 4 s, the last by 5 s
 
     assert ends(shared(body, faults=link(2.0, 2.0, 0.5))) == [(0.0, 5.5)]
+
+
+def test_a_change_of_a_link_that_is_far_away_keeps_no_payload() -> None:
+    async def body(sim: Simulation) -> None:
+        sent = []
+        for exchange in (lambda payload: sim.send(payload, 0, 1), lambda payload: sim.all_reduce([payload] * 2)):
+            payload = sim.params + sim.params
+            sent += [weakref.ref(payload), weakref.ref(await exchange(payload))]
+            del payload
+        await sim.sleep(1.0)
+        gc.collect()
+        assert [each() for each in sent] == [None] * 4
+
+    shared(body, faults=link(1e6, 2.0, 0.5))
 
 
 def test_what_a_slow_link_cannot_carry_is_left_to_others() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from halos import Lost, all_of
 from halos.run.cli import main
 from halos.sim.simulation import Simulation
+from halos.sim.transit.trips import Trip
 from halos.testing import record, tiny
 from tests.faulty import HERE, crash, link
 from tests.sim.transit.test_journeys import shared
@@ -74,6 +76,16 @@ def test_a_worker_that_crashes_leaves_the_links_to_others() -> None:
 
     recording = shared(body, FAR, faults=crash(0, 2.0, 1.0, detection_seconds=0.5))
     assert [(each.worker, each.time) for each in recording.lost] == [(0, 2.5)]
+
+
+def test_a_crash_that_is_far_away_keeps_nothing_of_the_jobs_before_it() -> None:
+    async def body(sim: Simulation) -> None:
+        for _ in range(3):
+            sim.commit(sim.params, [await sim.train(sim.workers[0], sim.params, 1, server=0)])
+        gc.collect()
+        assert not any(isinstance(each, Trip) for each in gc.get_objects())
+
+    shared(body, FAR, faults=crash(0, 1e6, 1.0))
 
 
 @pytest.mark.parametrize(("at", "steps"), [(0.0, 0), (2.0, 0), (5.0, 0), (8.0, 0), (9.0, 1)])

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from halos.testing.witness import fingerprint
+from halos.training.inner_states import WorkerState, moments_of
 from halos.training.options import OptimizerOptions, TrainOptions
-from halos.training.parallel.inner import Inner, moments_of, packed, unpack, written
+from halos.training.parallel.inner import Inner, packed, unpack, written
 from halos.training.parallel.slots import Slots
-from halos.training.trainer import Trainer, WorkerState
+from halos.training.trainer import Trainer
 
 
 class Net(torch.nn.Module):
@@ -36,7 +37,7 @@ def trained(one: Trainer, steps: int) -> WorkerState:
     """The state of worker 0 after so many steps."""
     batches = (torch.tensor([[1.0, 2.0]]) for _ in range(steps))
     one.train(0, one.initial(), steps, 0, batches, 0.0)
-    return one.state_of(0)
+    return one.states.of(0)
 
 
 def content(state: WorkerState) -> Any:
@@ -58,15 +59,15 @@ def test_a_state_is_the_same_on_the_other_side_and_lies_in_slots(optimizer: dict
     inner: Inner = pickle.loads(pickle.dumps(packed(state, slots)))
     assert content(state) == before and list(inner.moments) == moments_of(one.options.optimizer) == names
     assert packed(state, slots).moments == inner.moments  # they stay there
-    copy = other.new_state()
+    copy = other.states.new()
     unpack(inner, {name: slots.at(number) for name, number in inner.moments.items()}, copy)
     assert content(copy) == before
     assert all(slots.holding(slots.at(number)) == number for number in inner.moments.values())
-    other.give(0, copy)
+    other.states.give(0, copy)
     batches = [torch.tensor([[1.0, 2.0]])]
     for each in (one, other):
         each.train(0, each.initial(), 1, 3, iter(batches), 0.0, 1)
-    assert content(one.state_of(0)) == content(other.state_of(0)) != before
+    assert content(one.states.of(0)) == content(other.states.of(0)) != before
 
 
 def test_a_first_state_is_written_where_it_is_wanted() -> None:

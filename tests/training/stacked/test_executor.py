@@ -253,6 +253,26 @@ def test_without_memory_stacks_become_smaller(
     assert "executor stacked: no memory for 2 jobs at once; 1 from now on" in caplog.messages
 
 
+def test_there_are_no_more_rows_than_there_is_memory_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Plain descent: of 4,000 bytes each, a row's parameters and gradient, and what came of it."""
+    sections = tiny(
+        cluster={"regions": [{"workers": [1.0] * 4}]}, model={"size": 1000}, budget={"local_steps": 16},
+        train={"optimizer": {"name": "sgd"}}, **MANY,
+    )  # fmt: skip
+    for vectors, most in ((12, 4), (11, 3), (6, 2)):
+        monkeypatch.setattr("halos.data.memory.available", lambda vectors=vectors: 4000 * vectors)
+        with monkeypatch.context() as noting, caplog.at_level(logging.WARNING):
+            stacks = stacks_of(noting)
+            record(sections)
+        assert max(map(len, stacks)) == most
+    assert [text for text in caplog.messages if "memory" in text] == [
+        "executor stacked: there is memory for stacks of 3 jobs, not 4",
+        "executor stacked: there is memory for stacks of 2 jobs, not 4",
+    ]
+
+
 @pytest.mark.parametrize(
     ("workers", "hidden", "micro", "stacked"),
     [

@@ -116,6 +116,12 @@ def remembering(module: Made, batch: torch.Tensor) -> torch.Tensor:
     return found
 
 
+def padded(module: Made, batch: torch.Tensor) -> torch.Tensor:
+    """The layer's three weights, looked up by numbers that are never the one of padding."""
+    indices = 1 + (batch > 0).long()  # 1 and 2
+    return nn.functional.embedding(indices, module.layer.weight.T, padding_idx=0).square().mean() + module.layer.bias[0]
+
+
 @pytest.mark.parametrize(
     ("model", "why"),
     [
@@ -125,6 +131,7 @@ def remembering(module: Made, batch: torch.Tensor) -> torch.Tensor:
         (Model(dropping), "draws random numbers"),
         (Model(looking), "cannot be computed for several workers at once (RuntimeError"),
         (Model(remembering), "gives other gradients"),
+        (Model(padded), "an embedding with a padding_idx"),
     ],
 )
 def test_what_cannot_be_stacked_is_said(model: Any, why: str) -> None:

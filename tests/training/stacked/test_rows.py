@@ -39,7 +39,7 @@ def test_moments_are_zero_before_the_first_step_and_a_copy_when_taken() -> None:
 
 def test_a_state_is_what_torchs_optimizer_goes_on_from() -> None:
     trainer = Trainer(torch.nn.Linear(3, 2), TrainOptions(optimizer=OptimizerOptions(lr=0.1)), CPU)
-    state = trainer.state_of(0)
+    state = trainer.states.of(0)
     names = ["exp_avg", "exp_avg_sq"]
     assert moments_in(None, names) == moments_in(state, names) == Moments({}, 0.0)
     give(Moments({"exp_avg": torch.arange(8.0), "exp_avg_sq": torch.arange(8.0) ** 2}, 4.0), state, counted=True)

@@ -64,7 +64,7 @@ def test_jobs_of_unequal_steps_end_where_they_end_alone(gradient: bool, micro: i
             assert outcome.chunks == chunks and outcome.losses == pytest.approx(losses, rel=1e-6)
             assert outcome.loss == pytest.approx(loss, rel=1e-6)
     if gradient:
-        assert not any(each.optimizer.state for each in map(mine.state_of, range(4)))
+        assert not any(each.optimizer.state for each in map(mine.states.of, range(4)))
 
 
 def counted(network: Callable[..., torch.Tensor], rows: list[int]) -> Callable[..., torch.Tensor]:
@@ -87,11 +87,11 @@ def test_a_state_stays_what_it_was_until_the_outcome_is_taken() -> None:
     stack, trainer = made()
     first, second = (jobs_of(trainer.initial(), [2, 2]) for _ in range(2))
     done = stack.trained(first)
-    assert trainer.known(0) is None
+    assert trainer.states.known(0) is None
     stack.taken(first[0], done[first[0].id])
-    before = trainer.copied(0)["optimizer"]["state"][0]["momentum_buffer"]
+    before = trainer.states.copied(0)["optimizer"]["state"][0]["momentum_buffer"]
     stack.trained(second[:1])
-    assert torch.equal(trainer.copied(0)["optimizer"]["state"][0]["momentum_buffer"], before)
+    assert torch.equal(trainer.states.copied(0)["optimizer"]["state"][0]["momentum_buffer"], before)
 
 
 def test_a_loss_that_is_no_number_is_of_its_row_alone() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from halos.training.inner_states import moments_of
 from halos.training.options import OptimizerOptions, TrainOptions
-from halos.training.stacked.stepping import clip, columns, descend, moments_of
+from halos.training.stacked.stepping import clip, columns, descend
 
 RATES = [[0.1, 0.01, 0.3], [0.2, 0.02, 0.3], [0.05, 0.0, 0.3]]  # three steps, three rows
 
@@ -75,9 +76,3 @@ def test_only_the_row_that_is_too_long_is_clipped() -> None:
     assert torch.equal(grad[1:], torch.tensor([[0.3, 0.4], [0.0, 0.0]]))
     clip(long := torch.tensor([[3.0, 4.0]]), 0.0)
     assert long.tolist() == [[3.0, 4.0]]
-
-
-def test_plain_descent_keeps_nothing_and_adamw_two_vectors() -> None:
-    assert moments_of(OptimizerOptions(name="sgd")) == []
-    assert moments_of(OptimizerOptions(name="sgd", momentum=0.1)) == ["momentum_buffer"]
-    assert moments_of(OptimizerOptions()) == ["exp_avg", "exp_avg_sq"]
