@@ -153,6 +153,16 @@ def test_an_interrupt_is_heard_when_the_library_is_there_whole(number: str, use:
     assert says.split() == ["interrupted", "2", "True"]
 
 
+def test_training_does_not_load_the_compiler() -> None:
+    says = script(
+        "import sys\n"
+        "from halos.testing import record, tiny\n"
+        "for name in ('sgd', 'adamw'): print(len(record(tiny(train={'optimizer': {'name': name}})).commits))\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    assert says.split() == ["2", "2", "False"]  # a budget of eight steps is two rounds of two workers' two
+
+
 def test_what_is_saved_is_what_others_read(tmp_path: Path) -> None:
     script(
         f"import torch, numpy as np, pickle\n"

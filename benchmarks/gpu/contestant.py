@@ -1,19 +1,21 @@
 """One who takes turns: a run or a bare loop, in a process of its own that stops after each round until told to go on.
 
-Told a line on its standard input, it takes a turn, and answers with a line of JSON; without one, it ends.
+Told anything through its pipe, it takes a turn, and answers with what that took; once the pipe is closed, it ends.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Optional, TextIO
+from typing import Any, Optional
 
 import torch
 
@@ -42,15 +44,12 @@ class Spec:
         """In a turn."""
         return self.workers * self.steps * self.size["batch"] * self.size["length"]
 
-    def line(self) -> str:
-        return json.dumps(asdict(self))
-
 
 class Turns:
     """Says what each turn took, and waits for the next; an observer of a run, whose turn is over with a commit."""
 
-    def __init__(self, spec: Spec, answers: TextIO) -> None:
-        self.spec, self.answers = spec, answers
+    def __init__(self, spec: Spec, pipe: Connection) -> None:
+        self.spec, self.pipe = spec, pipe
         self.began = time.perf_counter()
 
     @hookimpl(trylast=True)
@@ -64,8 +63,10 @@ class Turns:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - self.began
         peak = torch.cuda.max_memory_allocated() if gpu else None  # since it began
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak}), file=self.answers, flush=True)
-        if not sys.stdin.readline():
+        self.pipe.send({"seconds": seconds, "peak_bytes": peak})
+        try:
+            self.pipe.recv()
+        except EOFError:
             os._exit(0)  # in the middle of a run of which nothing is wanted
         self.began = time.perf_counter()
 
@@ -109,18 +110,16 @@ def loop(spec: Spec, turns: Turns) -> None:
         turns.over()
 
 
-def main(line: str) -> None:
-    spec = Spec(**json.loads(line))
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed is no answer
+def main(spec: Spec, pipe: Connection, errors: str) -> None:
+    """The whole of its process; what it says, and what it fails with, is in the file `errors`."""
+    said = os.open(errors, os.O_WRONLY | os.O_APPEND)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    multiprocessing.set_start_method("fork", force=True)  # Linux's own, which leaves no semaphores behind
     torch.set_num_threads(1)
     if spec.device == "cpu":  # trying it out: all of compiling but machine code, which takes a minute
         torch.compile = partial(torch.compile, backend="aot_eager")
     try:
-        (loop if spec.executor is None else train)(spec, Turns(spec, answers))
+        (loop if spec.executor is None else train)(spec, Turns(spec, pipe))
     except UserError as error:
         sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import selectors
-import subprocess
-import sys
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Optional
 
+from benchmarks.gpu import contestant
 from benchmarks.gpu.contestant import Spec
 
 ROOT = Path(__file__).parents[2]
@@ -24,47 +22,45 @@ class Unmeasured(Exception):
     """Why there are no figures."""
 
 
+# Whose processes are forked has imported PyTorch, once for all of them, and has used no device yet.
+ONCE = multiprocessing.get_context("forkserver")
+ONCE.set_forkserver_preload(["benchmarks.gpu.contestant", "torch._dynamo"])
+
+
 class Process:
     """A contestant's process, seen from here."""
 
     def __init__(self, name: str, spec: Spec, stack: ExitStack) -> None:
         self.name = name
-        self.errors = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115 (it is)
-        command = [sys.executable, "-m", "benchmarks.gpu.contestant", spec.line()]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, bufsize=1
-        )
+        self.errors = stack.enter_context(tempfile.NamedTemporaryFile("r"))  # noqa: SIM115 (it is)
+        self.pipe, others = ONCE.Pipe()
+        self.process = ONCE.Process(target=contestant.main, args=(spec, others, self.errors.name), daemon=True)
+        self.process.start()
+        others.close()
         stack.callback(self.close)
 
     def turn(self, deadline: float) -> dict[str, Any]:
         """Let it take a turn; return its answer."""
-        assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # then it has said why
-            self.process.stdin.write("go\n")
+            self.pipe.send("go")
         return self.answer(deadline)
 
     def answer(self, deadline: float) -> dict[str, Any]:
         """Return what it says. Raises Unmeasured if it says nothing before `deadline`, or has ended."""
-        assert self.process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise Unmeasured(f"{self.name} was not done in time")
-        line = self.process.stdout.readline()
-        if not line:
-            self.errors.seek(0)
+        if not self.pipe.poll(max(0.0, deadline - time.monotonic())):
+            raise Unmeasured(f"{self.name} was not done in time")
+        try:
+            answer: dict[str, Any] = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()  # it may still be writing
             said = [line for line in self.errors.read().splitlines() if line.strip()]
-            raise Unmeasured(f"{self.name}: {said[-1] if said else 'ended without a word'}")
-        answer: dict[str, Any] = json.loads(line)
+            raise Unmeasured(f"{self.name}: {said[-1] if said else 'ended without a word'}") from None
         return answer
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            with suppress(BrokenPipeError):
-                pipe.close()
+        self.process.join()
+        self.pipe.close()
 
 
 def race(contestants: Mapping[str, Spec], deadline: float, most: int = MOST) -> dict[str, Any]:

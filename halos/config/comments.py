@@ -22,6 +22,8 @@ def meanings(cls: type[Any]) -> dict[str, str]:
 
 
 def _own(cls: type[Any]) -> dict[str, str]:
+    if not inspect.get_annotations(cls):  # such as typing.Protocol, whose file is long to read
+        return {}
     try:
         source = textwrap.dedent(inspect.getsource(cls))
         body = ast.parse(source).body[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -74,6 +75,7 @@ class Trainer:
                 self._pieces.append((piece, vector))
                 groups.append({"params": [vector], "weight_decay": decay})
         self._lie_in(self.flat)
+        self._step = _spare_the_compiler(torch.optim.SGD if options.optimizer.name == "sgd" else torch.optim.AdamW)
         self.states = InnerStates(partial(_optimizer, options.optimizer, groups), options, self.kept, device)
 
     def initial(self) -> Params:
@@ -335,11 +337,11 @@ class Trainer:
                 scaler.unscale_(optimizer)
             norm = torch.linalg.vector_norm(self.grad)
             self.grad.mul_(torch.clamp(self.options.clip / (norm + 1e-6), max=1.0))
-        if scaled:
+        if scaled and scaler.is_enabled():
             scaler.step(optimizer)
             scaler.update()
         else:
-            optimizer.step()
+            self._step(optimizer)
         self.grad.zero_()
 
     def precision(self) -> Callable[[], AbstractContextManager[Any]]:
@@ -348,6 +350,19 @@ class Trainer:
             return nullcontext
         dtype = torch.bfloat16 if self.options.precision == "bf16" else torch.float16
         return lambda: torch.autocast(self.device.type, dtype=dtype)
+
+
+def _spare_the_compiler(kind: type[torch.optim.Optimizer]) -> Callable[[torch.optim.Optimizer], Any]:
+    """Keep PyTorch's optimizers from importing its compiler, a second's work, only to be left alone by it.
+
+    They look here for what it would give them (torch/_compile.py). Returns `step` of such an optimizer without what
+    is put around it, for hooks, labels in profiles and compilation, which takes longer than a small model's step.
+    """
+    for name in ("add_param_group", "state_dict", "load_state_dict"):
+        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        vars(function).setdefault("__dynamo_disable", function)
+    step: Callable[[torch.optim.Optimizer], Any] = torch.no_grad()(inspect.unwrap(kind.step))
+    return step
 
 
 def _optimizer(options: OptimizerOptions, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

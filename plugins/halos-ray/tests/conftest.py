@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ QUICK = {  # how soon a node that has died is known to have, in milliseconds
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
     """Of a head and another node, with room for four actors of a quarter of a core each."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.skip("each process of pytest-xdist would start a cluster: python -m pytest plugins/halos-ray")
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
