@@ -99,7 +99,8 @@ def test_the_summary_has_the_documented_keys(folder):
     found = summary(folder)
     assert set(found) == {
         "name", "policy", "seed", "simulated_seconds", "wall_seconds", "local_steps", "tokens", "commits", "updates",
-        "final_train_loss", "final_validation_loss", "bytes", "links", "workers", "steps", "skipped_steps", "data", "staleness",
+        "final_train_loss", "final_validation_loss", "bytes", "links", "workers", "steps", "skipped_steps", "data",
+        "staleness",
         "drift", "goodput", "expected_goodput", "policy_report", "versions", "finished", "lost", "parameters",
         "final_losses", "final_metrics", "final_losses_of", "observers", "unfinished",
     }  # fmt: skip
