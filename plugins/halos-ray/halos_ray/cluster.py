@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ def library() -> Any:
         if error.name != "ray":
             raise
         raise UserError("executor ray: Ray is not installed; pip install 'ray>=2.50'") from None
+
+
+PATIENCE = 5.0  # seconds for a connection
 
 
 class Cluster:
@@ -64,6 +68,8 @@ class Cluster:
                             " --head begins one, and address=local one that ends with the run",
                         ) from None
                 address = "local"
+            if address != "local":
+                reach(address)
             try:
                 self._init(address, **({"_node_ip_address": "127.0.0.1", **own} if address == "local" else {}))
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -101,6 +107,15 @@ class Cluster:
         if self._ours and self._ray.is_initialized():
             with _handlers_kept():
                 self._ray.shutdown()
+
+
+def reach(address: str) -> None:
+    """Raise ConfigError if nobody answers at host:port, which Ray would find out in a minute or two."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise ConfigError("address", f"nobody answers at {address!r} ({error}); it is host:port of a cluster") from None
 
 
 def _fits(resources: dict[str, float], slot: dict[str, float]) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import pytest
 pytest.importorskip("ray")
 
 from halos_ray import Ray
+from halos_ray.cluster import reach
 from halos_ray.crew import Crew, Given, Inner, Member
 from halos_ray.seat import Place
 
@@ -329,3 +331,15 @@ def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     while not true():
         assert time.monotonic() < until, "in vain"
         time.sleep(0.1)
+
+
+def test_an_address_where_nobody_answers_is_said_before_ray_looks_for_it_for_minutes() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"  # bound, and nobody listens
+        with pytest.raises(
+            ConfigError, match=f"^address: nobody answers at '{address}' .*; it is host:port of a cluster$"
+        ):
+            reach(address)
+    with pytest.raises(ConfigError, match="^address: nobody answers at 'here'"):
+        reach("here")
