@@ -338,8 +338,8 @@ def test_an_address_where_nobody_answers_is_said_before_ray_looks_for_it_for_min
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"  # bound, and nobody listens
         with pytest.raises(
-            ConfigError, match=f"^address: nobody answers at '{address}' .*; it is host:port of a cluster$"
+            ConfigError, match=rf"^address: nobody answers at '{address}' .*; it is host:port of a cluster$"
         ):
             reach(address)
-    with pytest.raises(ConfigError, match="^address: nobody answers at 'here'"):
+    with pytest.raises(ConfigError, match=r"^address: nobody answers at 'here'"):
         reach("here")
