@@ -18,7 +18,7 @@ from halos.sim.lr_clock import LrClock
 from halos.sim.origins import Origins
 from halos.sim.parts import Parts
 from halos.sim.rounds import Round
-from halos.sim.transit.trips import Trips
+from halos.sim.transit.trips import Trip, Trips
 from halos.sim.transit.wire import Wire
 from halos.training import Job
 from halos.values.params import Params
@@ -150,7 +150,7 @@ class Jobs:
         if certain:
             submit(job)
         seconds = partial(self._computes, worker, job)
-        trips.begin(course, worker, region, seconds, told, over)
+        Trip(trips, course, worker, region, seconds, told, over).begin()
         return event
 
     def _computes(self, worker: Worker, job: Job, start: float) -> float:

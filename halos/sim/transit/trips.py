@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Optional
 
@@ -14,6 +15,16 @@ from halos.sim.faults.hazards import Hazards
 from halos.sim.transit.journeys import Journey, Journeys
 from halos.sim.transit.wire import Wire
 from halos.world.cluster import Worker
+
+
+@dataclass(frozen=True)
+class Trips:
+    """What all of a run's trips need."""
+
+    clock: Clock
+    journeys: Journeys
+    hazards: Hazards
+    wire: Wire
 
 
 class Trip:
@@ -106,25 +117,3 @@ def _crashed(trip: weakref.ref[Trip], crash: Loss) -> None:
     under_way = trip()
     if under_way is not None:
         under_way._lose(crash)
-
-
-class Trips:
-    """All of a run's, and what they need."""
-
-    def __init__(self, clock: Clock, journeys: Journeys, hazards: Hazards, wire: Wire) -> None:
-        self.clock = clock
-        self.journeys = journeys
-        self.hazards = hazards
-        self.wire = wire
-
-    def begin(
-        self,
-        course: Course,
-        worker: Worker,
-        region: int,
-        seconds: Callable[[float], float],
-        told: Callable[[Course], None],
-        over: Callable[[], None],
-    ) -> None:
-        """Begin one now, to the server of `region` and back."""
-        Trip(self, course, worker, region, seconds, told, over).begin()

@@ -145,9 +145,8 @@ class Stacked(Inline):
             return wanted
         moments = len(moments_of(self._task.train.optimizer))
         vectors = free // (start.size * start.layout.dtype.itemsize) - moments * workers  # these every executor needs
-        room = vectors // (
-            3 + 2 * moments
-        )  # a row's parameters, gradient, moments; what came of it, and of its moments
+        # A row's parameters, gradient and moments; what came of it, and of its moments.
+        room = vectors // (3 + 2 * moments)
         if room < wanted:
             logger.warning("executor stacked: there is memory for stacks of %d jobs, not %d", max(1, room), wanted)
         return max(1, min(wanted, room))
