@@ -64,6 +64,7 @@ class CodecMay(Protocol):
     """A codec (halos.Codec)."""
 
     error_feedback: bool  # senders add to a payload what their earlier ones of the same part of the model have lost
+    decay: float  # what they add of it, at every payload; without it all
     gathered: bool  # payloads cannot be summed under way: a collective brings each of them to everybody
 
     def prepare(self, sim: Simulation) -> None:
