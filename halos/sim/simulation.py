@@ -175,6 +175,10 @@ class Simulation:
         """
         return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched, fraction)
 
+    def skip(self, round: Round, worker: Worker) -> None:
+        """Say, once, that `worker` gets no job in `round`, which is open: other rounds make up for its steps."""
+        self._rounds.skip(round, worker)
+
     def steps(self, worker: Worker) -> int:
         """Ask the step allocation (`steps:`) for the local steps of the worker's next job."""
         return self._parts.steps.steps(worker, self)
