@@ -71,8 +71,9 @@ class Rounds:
     def each(self, spent: Callable[[], float], fraction: float = 1.0) -> Iterator[Round]:
         """Yield the rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
 
-        Of these steps, lost and skipped ones count for nothing, and dropped or undelivered ones as trained (and for learning
-        rates), not as committed. In each the same `fraction` of the workers takes part, at least one, drawn anew.
+        Of these steps, lost and skipped ones count for nothing, and dropped or undelivered ones as trained (and for
+        learning rates), not as committed. In each the same `fraction` of the workers takes part, at least one, drawn
+        anew.
         """
         index = 0
         while (current := self._at(index, spent, fraction)) is not None:
