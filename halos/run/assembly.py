@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from halos.values.params import Params
 from halos.world import cluster as clusters
 from halos.world.cluster import Cluster
 from halos.world.network import NetworkModel
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -162,6 +165,8 @@ def connected(config: Config, plugins: Plugins) -> Cluster:
         call(config.weights, "connect", cluster)
     with under("aggregate"):
         call(config.aggregate, "connect", cluster)
+    if has(config.faults, "sends") and getattr(config.aggregate, "sharded", False):
+        logger.warning("aggregate.sharded: faults make workers send what is not so; they are believed about their part")
     with under("policy"):
         call(config.policy, "check", cluster)
     _check_weights(config, plugins)
