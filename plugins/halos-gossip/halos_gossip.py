@@ -42,7 +42,7 @@ class Gossip:
     """
 
     rule: str = "noloco"  # noloco | gasloc
-    # Who are neighbours: pairs, drawn anew each round (an odd one is alone) | two_pairs, two such draws | ring | complete.
+    # Who are neighbours: pairs, drawn anew each round (an odd one is alone) | two_pairs, two draws | ring | complete.
     graph: str = "pairs"
     lr: float = 0.7  # of a worker's difference, or its group's mean
     momentum: float = 0.5  # β
@@ -71,7 +71,7 @@ class Gossip:
             sim.spawn(self._work(sim, worker))
 
     def report(self) -> dict[str, Any]:
-        """Letters that arrived; of workers' distances from their mean after the last round, the mean square and mean."""
+        """Letters that arrived; of workers' distances from their mean after the last round, mean square and mean."""
         center = mean(self._replicas)
         off = [replica.distance(center) for replica in self._replicas]
         known = not any(map(math.isnan, off))

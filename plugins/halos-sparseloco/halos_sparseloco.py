@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Optional
 
 import torch
 
-from halos import Params, Register, hookimpl, require, rounded
+from halos import Exchange, Layout, Params, Payload, Register, hookimpl, require, rounded
 
 WHOLE = 4096  # numbers of a full chunk, of which `k` are kept
 LEVELS = 5  # fp32 numbers beside the codes of a tensor: their mean, and what each code stands for
@@ -112,6 +113,34 @@ def two_bits(values: torch.Tensor) -> torch.Tensor:
     return levels.float().to(values.dtype)[codes]
 
 
+@dataclass(frozen=True)
+class MeanOfSenders:
+    """Every number's mean over those who sent it, as the authors' code has it: whose is not 0. Nobody's stays 0.
+
+    With relative weights w, Σ w Δ / Σ w over these. If payloads are no sparse ones, counts are summed beside them.
+    """
+
+    def combine(self, payloads: Iterable[Payload], state: None) -> tuple[Params, None]:
+        total: Optional[Params] = None
+        sent: Optional[Params] = None  # of every number, the weights of those who sent it
+        for _, value, weight in payloads:
+            weighed = value if weight == 1.0 else value * weight
+            theirs = value.map(lambda flat, weight=weight: (flat != 0).to(flat.dtype) * weight)  # type: ignore[misc]
+            total = weighed if total is None else total + weighed
+            sent = theirs if sent is None else sent + theirs
+        assert total is not None and sent is not None, "there is one at least"
+        return Params.combine(lambda sums, weights: sums / torch.where(weights > 0, weights, 1.0), total, sent), None
+
+    def exchanges(self, nbytes: int, layout: Layout, members: int) -> Sequence[Exchange]:
+        """The sums, and counts of 0 to M in ⌈log2(M + 1)⌉ bits each."""
+        return [Exchange(nbytes), Exchange(-(-layout.size * members.bit_length() // 8))]
+
+
 @hookimpl
 def register_codecs(register: Register) -> None:
     register("sparse_chunks", SparseChunks)
+
+
+@hookimpl
+def register_aggregators(register: Register) -> None:
+    register("mean_of_senders", MeanOfSenders)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from halos_sparseloco import SparseChunks
+from halos_sparseloco import MeanOfSenders, SparseChunks
 from numpy.typing import NDArray
 
-from halos import Layout, Params
+from halos import Exchange, Layout, Params, Payload
 from halos.testing import Recording, Wire, record, tiny, two_workers
-from halos.testing.conformance import CodecConformance
+from halos.testing.conformance import AggregatorConformance, CodecConformance
 
 PLUGIN = ["halos_sparseloco"]
 SHAPES = {
@@ -42,6 +42,10 @@ def arrays(params: Params) -> Tensors:
 class TestConformance(CodecConformance):
     plugins = PLUGIN
     sections = ({"name": "sparse_chunks", "two_bit": False, "tile": 16},)
+
+
+class TestAggregatorConformance(AggregatorConformance):
+    plugins = PLUGIN
 
 
 # The compressor once more, number by number
@@ -275,3 +279,49 @@ def test_every_payload_goes_to_everybody() -> None:
     )
     (transfer,) = record(sections, PLUGIN).transfers
     assert (transfer.time - transfer.start_time, transfer.bytes) == (pytest.approx(3.0), 4 * 3 * 22)
+
+
+# The mean over those who sent
+
+SENDERS = {"name": "mean_of_senders"}
+EQUAL = {"regions": [{"workers": [1.0, 1.0]}], "step_time_ms": 1000.0}
+
+
+def combined(*rows: list[float], weights: tuple[float, ...] = (1.0, 1.0, 1.0)) -> list[float]:
+    layout = Layout({"theta": (len(rows[0]),)}, torch.float64)
+    several = [Params(layout, torch.tensor(row, dtype=torch.float64)) for row in rows]
+    aggregate, _ = MeanOfSenders().combine(map(Payload, range(3), several, weights), None)
+    return aggregate.flat.tolist()  # type: ignore[union-attr]
+
+
+def test_a_number_is_divided_by_those_who_sent_it() -> None:
+    rows = [4.0, 0.0, 1.0, 0.0], [2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, -9.0]
+    assert combined(*rows) == [3.0, 0.0, 1.0, -9.0]
+    # Weights 1, 3, 2: (4 + 6) / 4, nobody, (1 + 2) / 3, −18 / 2.
+    assert combined(*rows, weights=(1.0, 3.0, 2.0)) == [2.5, 0.0, 1.0, -9.0]
+
+
+@pytest.mark.parametrize("codec", [{"name": "sparse_chunks", "k": 1365, "two_bit": False}, "fp32"])
+def test_where_all_send_the_same_it_is_the_mean(codec: Any) -> None:
+    """Two equal workers without noise, or everything of two others."""
+    same: dict[str, Any] = {} if codec == "fp32" else {"model": CURVED | {"noise": 0.0}, "cluster": EQUAL}
+    ours, theirs = run(codec, aggregate=SENDERS, **same), run(codec, **same)
+    np.testing.assert_allclose(models(ours), models(theirs), rtol=1e-12)
+
+
+def test_otherwise_it_is_up_to_as_many_times_the_mean_as_there_are_workers() -> None:
+    """Four of six numbers: two at least are sent by both, and with so much noise some by one."""
+    codec = {"name": "sparse_chunks", "k": 2731, "two_bit": False}
+    noisy = {"model": CURVED | {"noise": 3.0}}
+    first, mean = (models(run(codec, **noisy, **more))[0] for more in ({"aggregate": SENDERS}, {}))
+    ratios = [one / other for one, other in zip(first, mean) if other != 0.0]
+    assert {round(ratio, 9) for ratio in ratios} == {1.0, 2.0}
+
+
+def test_counts_travel_beside_what_can_be_summed() -> None:
+    layout = Layout({"theta": (100,)})
+    assert list(MeanOfSenders().exchanges(400, layout, 4)) == [Exchange(400), Exchange(38)]  # 0 to 4: 3 bits each
+    assert list(MeanOfSenders().exchanges(400, layout, 3)) == [Exchange(400), Exchange(25)]
+    codec = {"name": "sparse_chunks", "k": 1365}
+    plain, ours = run(codec), run(codec, aggregate=SENDERS)
+    assert [each.bytes for each in ours.transfers] == [each.bytes for each in plain.transfers]  # all is gathered anyway
