@@ -187,6 +187,13 @@ class Simulation:
         """Ask the step allocation (`steps:`) for the local steps of the worker's next job."""
         return self._parts.steps.steps(worker, self)
 
+    def steps_until(self, worker: Worker, moment: float) -> int:
+        """Return the fewest local steps, at least one, of a job that a worker begins now and ends at `moment` or later.
+
+        As the compute model has it, faults aside. Raises UserError for a moment that no number of steps gets to.
+        """
+        return self.jobs.steps_until(worker, moment)
+
     def train(
         self,
         worker: Worker,

@@ -146,6 +146,13 @@ CASES: dict[str, Case] = {
         {"policy": {"name": "diloco"}, "codec": {"name": "sparse_chunks", "k": 1024}},
         ("halos_sparseloco",),
     ),
+    "a_edit": (
+        {
+            "policy": {"name": "a_edit", "every_seconds": 3.0, "least_steps": 8},
+            "aggregate": {"name": "edit", "by_steps": 0.5, "warmup": 2},
+        },
+        ("halos_edit", "halos_robust_aggregation"),
+    ),
     "gossip": ({"policy": {"name": "gossip"}}, ("halos_gossip",)),
     "gossip, crashes": (
         {
