@@ -142,6 +142,25 @@ CASES: dict[str, Case] = {
         {"policy": {"name": "data_parallel"}, "codec": {"name": "sign", "error_feedback": True}},
         ("halos_data_parallel", "halos_codecs"),
     ),
+    "diloco, sparse chunks": (
+        {"policy": {"name": "diloco"}, "codec": {"name": "sparse_chunks", "k": 1024}},
+        ("halos_sparseloco",),
+    ),
+    "a_edit": (
+        {
+            "policy": {"name": "a_edit", "every_seconds": 3.0, "least_steps": 8},
+            "aggregate": {"name": "edit", "by_steps": 0.5, "warmup": 2},
+        },
+        ("halos_edit", "halos_robust_aggregation"),
+    ),
+    "gossip": ({"policy": {"name": "gossip"}}, ("halos_gossip",)),
+    "gossip, crashes": (
+        {
+            "policy": {"name": "gossip", "rule": "gasloc", "graph": "ring"},
+            "faults": {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+        },
+        ("halos_gossip",),
+    ),
     "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),
     "a transformer, halos": (
         {**TRANSFORMER, "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}},
