@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
-from halos import Event, Params, Register, Simulation, Worker, hookimpl, mean, require
+from halos import SGD, Event, MergeRule, Params, Register, Simulation, Worker, hookimpl, mean, require, start_of
 
 
 @dataclass
@@ -14,20 +15,30 @@ class OverlapLocalSGD:
     After every τ local steps (the step allocation's) worker i awaits the average started one round ago, z, is pulled
     back, x_i ← (1−α) x_i + α z, updates its anchor momentum v_i ← β v_i + (x_i − z), starts the average of z + v_i,
     which becomes the next anchor, and goes on from x_i without waiting. The global model is the anchor.
+
+    With `merge: corrected` x_i becomes the anchor with the worker's latest round added, z − Δ_i, whose mean is on its
+    way from then on, and the anchor moves by z ← Outer(z, Δ̄). With outer SGD of rate 1 that is OLDSGD (arXiv
+    2601.01493).
     """
 
     pullback: float = 0.6  # α, how strongly the anchor pulls workers back; 0 to 1
     momentum: float = 0.7  # β, of the anchor
+    merge: str = "mix"  # mix: pulled back to the anchor; corrected: the anchor and one's own latest round
+    outer: MergeRule = field(default_factory=SGD)  # of the anchor, where merge is corrected; α and β play no part then
 
     def __post_init__(self) -> None:
         require(0.0 <= self.pullback <= 1.0, "pullback", self.pullback, "in [0, 1]")
         require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
+        require(self.merge in ("mix", "corrected"), "merge", self.merge, "one of mix, corrected")
 
     def prepare(self, sim: Simulation) -> None:
         self._x: dict[int, Params] = {}  # where each worker goes on from
         sim.offer("workers", lambda: mean(self._x.values()) if self._x else None)
 
     async def run(self, sim: Simulation) -> None:
+        await (self._mix(sim) if self.merge == "mix" else self._correct(sim))
+
+    async def _mix(self, sim: Simulation) -> None:
         for worker in sim.workers:
             sim.spawn(self._work(sim, worker))
         z = sim.params
@@ -48,6 +59,31 @@ class OverlapLocalSGD:
             v = self.momentum * v + (x - z)
             self._x[worker.id] = x
             arriving = sim.collective(r.index).join(worker, v, update)  # start averaging z + v, do not wait: all have z
+
+    async def _correct(self, sim: Simulation) -> None:
+        z, state = sim.params, self.outer.init(sim.params)
+        begun = deque([sim.version] * 2)  # the versions of z that rounds begin from
+        for worker in sim.workers:
+            sim.spawn(self._keep(sim, worker, start_of(self.outer, z, state)))
+        for r in sim.rounds():
+            average = sim.collective(r.index)
+            delta = await average.arrival
+            sim.forget(r.index - 1)  # everybody has it
+            before, (z, state) = z, self.outer.step(z, delta, state)  # z ← Outer(z, Δ̄)
+            sim.commit(z, average.contributions(before, begun.popleft()))
+            begun.append(sim.version)
+            sim.event(r.index).succeed(start_of(self.outer, z, state))
+
+    async def _keep(self, sim: Simulation, worker: Worker, z: Params) -> None:
+        x = z
+        for r in sim.rounds():
+            update = await sim.train(worker, x, round=r)  # τ local steps from x_i
+            if r.index > 0:
+                z = await sim.event(r.index - 1)  # block until the mean of the last sync point is applied
+            delta = update.delta
+            x = z - delta  # keep one's own round: what was sent was x_i at its start
+            self._x[worker.id] = x
+            sim.collective(r.index).join(worker, delta, update)  # start averaging, do not wait
 
 
 @hookimpl
