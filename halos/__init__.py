@@ -31,6 +31,7 @@ from halos.observers.lines import Lines
 from halos.observers.observer import Observer
 from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read
+from halos.rules.aggregate import Aggregator, Exchange, Mean, Payload
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
 from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov, start_of
 from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
@@ -82,6 +83,7 @@ __all__ = [
     "Adam",
     "AdamState",
     "Agenda",
+    "Aggregator",
     "ArrayCorpus",
     "Backlog",
     "Batch",
@@ -110,6 +112,7 @@ __all__ = [
     "EndToEnd",
     "Evaluation",
     "Event",
+    "Exchange",
     "Executor",
     "Experiment",
     "FaultModel",
@@ -125,6 +128,7 @@ __all__ = [
     "Lost",
     "LostJob",
     "Matrix",
+    "Mean",
     "Merge",
     "MergeRule",
     "Model",
@@ -135,6 +139,7 @@ __all__ = [
     "Outage",
     "Outcome",
     "Params",
+    "Payload",
     "Phase",
     "Prediction",
     "Probes",

@@ -1,12 +1,15 @@
-"""Collectives: all-reduces, joined at once or one by one, run serially in the order they were opened."""
+"""Collectives: payloads that become one, joined at once or one by one, serially in the order they were opened."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import count, starmap
 from typing import Optional
 
 from halos.errors import Lost
+from halos.rules.aggregate import Exchange, Payload
 from halos.rules.codecs import Codec
 from halos.sim.clock import Clock, Event
 from halos.sim.course import Loss
@@ -21,7 +24,7 @@ from halos.world.network import NetworkModel
 
 
 class Collective:
-    """One all-reduce: starts when `members` payloads have joined and the ones before it are over."""
+    """One of them: starts when `members` payloads have joined and the ones before it are over."""
 
     def __init__(self, queue: Collectives, members: int, codec: Codec, key: Hashable = None) -> None:
         self.key = key
@@ -30,25 +33,28 @@ class Collective:
         self._queue = queue
         self._members = members
         self._codec = codec
-        self._payloads: dict[int, Optional[Params]] = {}
+        self._payloads: dict[int, Optional[Payload]] = {}
         self._brought: list[tuple[Update, Params]] = []  # updates without their results, and what they began from
 
-    def join(self, worker: Worker, payload: Params, brings: Optional[Update] = None) -> Event[Params]:
-        """Contribute `payload`; the event happens with the mean of all payloads. Returns at once.
+    def join(
+        self, worker: Worker, payload: Params, brings: Optional[Update] = None, weight: float = 1.0
+    ) -> Event[Params]:
+        """Contribute `payload`; the event happens with what `aggregate:` makes of all, their mean. Returns at once.
 
-        Payloads are summed in order of worker, however they came. `brings` is the update that the payload holds,
-        for `contributions`. Raises RuntimeError for a worker that joins twice, or a collective that is complete. The
-        event raises Lost, when that is detected, if a member is down or a message to it does not arrive.
+        Payloads are taken in order of worker, however they came; `weight` is relative to the others'. `brings` is the
+        update that the payload holds, for `contributions`. Raises RuntimeError for a worker that joins twice, or a
+        collective that is complete, ValueError for a weight that is none. The event raises Lost, when that is detected,
+        if a member is down or a message to it does not arrive.
         """
         if worker.id in self._payloads:
             raise RuntimeError(f"worker {worker.id} joins the same collective twice")
         if len(self._payloads) == self._members:
             raise RuntimeError(f"worker {worker.id} joins a collective of {self._members} that is complete")
-        self._payloads[worker.id] = payload
+        self._payloads[worker.id] = Payload(worker.id, payload, _positive(weight))
         if brings is not None:
             self._brought.append((brings.receipt(), brings.start))
         if len(self._payloads) == self._members:
-            ordered = ((id, joined) for id, joined in sorted(self._payloads.items()) if joined is not None)
+            ordered = (joined for _, joined in sorted(self._payloads.items()) if joined is not None)
             self.reduction = self._queue.reduce(ordered, self._codec)
             self._payloads = dict.fromkeys(self._payloads)  # the tensors are not needed any more
             self._queue.advance()
@@ -104,18 +110,24 @@ class Collectives:
         return collective
 
     def all_reduce(
-        self, payloads: Iterable[Params], codec: Optional[Codec], senders: Optional[list[int]]
+        self,
+        payloads: Iterable[Params],
+        codec: Optional[Codec],
+        senders: Optional[list[int]],
+        weights: Optional[Iterable[float]] = None,
     ) -> Event[Params]:
         """Queue a collective that everybody has joined already; `senders` are the workers 0, 1, … unless given."""
         codec = codec or self._wire.codec
         collective = Collective(self, 0, codec)
-        collective.reduction = self.reduce(enumerate(payloads) if senders is None else zip(senders, payloads), codec)
+        named = zip(count() if senders is None else senders, payloads)
+        brought = starmap(Payload, named) if weights is None else _weighed(named, weights)
+        collective.reduction = self.reduce(brought, codec)
         self._waiting.append(collective)
         self.advance()
         return collective.arrival
 
-    def reduce(self, payloads: Iterable[tuple[int, Params]], codec: Codec) -> Reduction:
-        """Return the outcome of a collective of these (worker, payload) pairs. Raises ValueError if there are none."""
+    def reduce(self, payloads: Iterable[Payload], codec: Codec) -> Reduction:
+        """Return the outcome of a collective of these payloads. Raises ValueError if there are none."""
         return self._wire.reduce(payloads, codec)
 
     def advance(self) -> None:
@@ -126,9 +138,9 @@ class Collectives:
             self._start(self._running.reduction).when_done(self._finish)
 
     def whole_model_seconds(self) -> float:
-        """Seconds that an all-reduce of a whole model's difference among all workers would take now."""
-        gathered = bool(getattr(self._wire.codec, "gathered", False))
-        return self._seconds(self._wire.delta_bytes, len(self._workers), gathered, self.clock.now)
+        """Seconds that a collective of whole models' differences among all workers would take now."""
+        members = len(self._workers)
+        return self._seconds(self._wire.whole_model(members), members, self.clock.now)
 
     def _start(self, reduction: Reduction) -> Event[Params]:
         """Return an event for the end of a complete collective, or for the moment at which its loss is detected."""
@@ -144,7 +156,7 @@ class Collectives:
             if loss is not None:
                 raise Lost("a collective", loss.at, loss.why)
             self._tell.transfer(Transfer(start, clock.now, None, None, reduction.crossing, ALL_REDUCE))
-            return reduction.mean
+            return reduction.aggregate
 
         def missed(found: Loss) -> None:
             nonlocal loss
@@ -155,11 +167,11 @@ class Collectives:
             if len(members) < reduction.members:  # of payloads that are no worker's: as if they were
                 members = [self._workers[index % len(self._workers)] for index in range(reduction.members)]
             event: Event[Params] = Event(clock, arrive)
-            self._journeys.collective(reduction.bytes, members, reduction.gathered, event.happen, missed)
+            self._journeys.collective(reduction.exchanges, members, event.happen, missed)
             return event
         ends = start
         if loss is None:
-            seconds = self._seconds(reduction.bytes, reduction.members, reduction.gathered, start)
+            seconds = self._seconds(reduction.exchanges, reduction.members, start)
             ends = start + seconds
             if several:
                 ends, loss = hazards.collective([member.region for member in members], start, seconds)
@@ -168,7 +180,14 @@ class Collectives:
             ends = loss.at + hazards.detection
         return clock.at(ends, arrive)
 
-    def _seconds(self, nbytes: int, members: int, gathered: bool, start: float) -> float:
+    def _seconds(self, exchanges: Iterable[Exchange], members: int, start: float) -> float:
+        """Seconds that exchanges among so many take, one after the other from `start` on."""
+        seconds = 0.0
+        for nbytes, gathered in exchanges:
+            seconds += self._exchange(nbytes, members, gathered, start + seconds)
+        return seconds
+
+    def _exchange(self, nbytes: int, members: int, gathered: bool, start: float) -> float:
         network = self._network
         if not gathered:
             return network.all_reduce(nbytes, members, start)
@@ -188,3 +207,15 @@ class Collectives:
         else:
             arrival.succeed(event.value)
         self.advance()
+
+
+def _weighed(named: Iterable[tuple[int, Params]], weights: Iterable[float]) -> Iterator[Payload]:
+    """Yield payloads with their weights. Raises ValueError unless there is a positive one for each."""
+    for (sender, value), weight in zip(named, weights, strict=True):
+        yield Payload(sender, value, _positive(weight))
+
+
+def _positive(weight: float) -> float:
+    if not 0.0 < weight < math.inf:
+        raise ValueError(f"a relative weight of {weight!r}; it must be positive and finite")
+    return weight
