@@ -39,6 +39,7 @@ from halos.rules.weights import ContributionWeights, Uniform
 from halos.seeds import generator, own_seed, seed_for
 from halos.sim.backlog import Backlog
 from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
+from halos.sim.outbox import Outbox
 from halos.sim.probes import Probes
 from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation, SyncPolicy
@@ -137,6 +138,7 @@ __all__ = [
     "NoFaults",
     "Observer",
     "Outage",
+    "Outbox",
     "Outcome",
     "Params",
     "Payload",

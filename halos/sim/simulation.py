@@ -103,7 +103,9 @@ class Simulation:
             parts.seed,
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards, self._journeys)
-        self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards, self._journeys)
+        self.collectives = Collectives(
+            self.clock, cluster, network, self._wire, self._tell, hazards, self._journeys, self.drop
+        )
         self.probes = Probes(parts.executor, parts.order, cluster, self.ledger, self._wire.lossless)  # for observers
         self._events: dict[Hashable, Event[Any]] = {}
         self.evaluations = Evaluations(parts, self.clock, self.ledger, self._servers, self.jobs, self._tell)

@@ -161,6 +161,7 @@ CASES: dict[str, Case] = {
         },
         ("halos_gossip",),
     ),
+    "sparta": ({"policy": {"name": "sparta", "share": 0.5, "delay": 1}}, ("halos_sparta",)),
     "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),
     "a transformer, halos": (
         {**TRANSFORMER, "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}},
