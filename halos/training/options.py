@@ -1,40 +1,15 @@
-"""The inner loop as configured: batches, optimizer, learning-rate schedule, precision."""
+"""The inner loop as configured: batches, learning-rate schedule, precision, and which optimizer."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Literal, Optional
 
 from halos.errors import ConfigError, require
+from halos.training.optimizers import AdamW, InnerOptimizer
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-
-
-@dataclass
-class OptimizerOptions:
-    """The inner optimizer; each worker's state lives for the whole run and is never sent."""
-
-    name: str = "adamw"  # or `sgd`
-    lr: float = 1.0e-3  # the largest learning rate
-    betas: tuple[float, float] = (0.9, 0.95)  # of adamw
-    eps: float = 1.0e-8  # of adamw
-    momentum: float = 0.0  # of sgd
-    weight_decay: float = 0.1  # on tensors with two or more dimensions
-
-    def __post_init__(self) -> None:
-        require(self.name in ("adamw", "sgd"), "name", self.name, "one of adamw, sgd")
-        require(0.0 <= self.lr < math.inf, "lr", self.lr, "zero or a positive, finite number")
-        require(self.lr <= 1e30, "lr", self.lr, "at most 1e30")
-        require(
-            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)"
-        )
-        require(0.0 < self.eps < math.inf, "eps", self.eps, "a positive, finite number")
-        require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
-        require(
-            0.0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive, finite number"
-        )
-        require(self.weight_decay <= 1e30, "weight_decay", self.weight_decay, "at most 1e30")
 
 
 @dataclass
@@ -77,7 +52,10 @@ class TrainOptions:
     # Samples per learning-rate step: a job's first one is (samples dispatched so far) // this. null: workers ·
     # `batch_size`.
     global_batch_size: Optional[int] = None
-    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)  # the inner one
+    optimizer: InnerOptimizer = field(default_factory=AdamW)  # the inner one, of which every worker has a state
+    # What a job begins with: `kept`, the state in which its worker's last one ended, or `new`, as before a first one.
+    # Learning rates go on, and so do fp16's loss scale and the model's buffers.
+    optimizer_state: Literal["kept", "new"] = "kept"
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)  # of the inner learning rate
     clip: float = 1.0  # largest norm of a step's gradient; 0: not clipped
     precision: str = "fp32"  # or `bf16`, `fp16` (autocast; fp16 with a loss scaler per worker)
