@@ -14,20 +14,35 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 @dataclass
 class ScheduleOptions:
-    """The inner learning rate over learning-rate steps: linear warm-up, then a half cosine down to `min_ratio`."""
+    """The inner learning rate over learning-rate steps: up in a straight line, and down in one of several ways.
 
-    name: str = "warmup_cosine"  # a linear warm-up, then half a cosine down; or `constant`
+    `warmup_cosine`: by half a cosine; `linear`: in a straight line; `warmup_stable_decay` (arXiv 2404.06395): in a
+    straight line too, but only at the end; `constant`: never down nor up.
+    """
+
+    name: Literal["warmup_cosine", "constant", "linear", "warmup_stable_decay"] = "warmup_cosine"  # how it goes
     warmup: int = 30  # learning-rate steps up to the largest rate; 0: none
     total: int = 600  # learning-rate steps down to the smallest rate, which then stays
     min_ratio: float = 0.1  # the smallest rate, as a fraction of the largest
+    decay: Optional[int] = None  # of warmup_stable_decay, the last of `total` that lead down; null: a tenth of them
 
     def __post_init__(self) -> None:
-        require(self.name in ("warmup_cosine", "constant"), "name", self.name, "one of warmup_cosine, constant")
         require(self.warmup >= 0, "warmup", self.warmup, "zero or a positive number of steps")
         require(self.total >= 1, "total", self.total, "a positive number of steps")
-        if self.name == "warmup_cosine":
-            require(self.warmup <= self.total, "warmup", self.warmup, f"at most total ({self.total})")
         require(0.0 <= self.min_ratio <= 1.0, "min_ratio", self.min_ratio, "in [0, 1]")
+        require(self.decay is None or self.decay >= 1, "decay", self.decay, "a positive number of steps, or null")
+        if self.name != "constant":
+            require(self.warmup <= self.total, "warmup", self.warmup, f"at most total ({self.total})")
+        if self.name == "warmup_stable_decay":
+            left = self.total - self.warmup
+            require(self._down <= left, "decay", self._down, f"at most total without warmup ({left})")
+
+    @property
+    def _down(self) -> int:
+        """Learning-rate steps that lead down."""
+        if self.name == "warmup_stable_decay":
+            return max(1, self.total // 10) if self.decay is None else self.decay
+        return self.total - self.warmup
 
     def at(self, lr: float, step: int) -> float:
         """Return the learning rate of learning-rate step `step` (the first is 1), for the maximum `lr`."""
@@ -38,8 +53,10 @@ class ScheduleOptions:
         low = self.min_ratio * lr
         if step >= self.total:
             return low
-        progress = (step - self.warmup) / (self.total - self.warmup)
-        return low + (lr - low) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        progress = max(0.0, (step - (self.total - self._down)) / self._down)
+        if self.name == "warmup_cosine":
+            return low + (lr - low) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return low + (lr - low) * (1.0 - progress)
 
 
 @dataclass
