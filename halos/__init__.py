@@ -49,6 +49,7 @@ from halos.training.agenda import Agenda
 from halos.training.cores import cores
 from halos.training.elsewhere import Elsewhere, in_hand, portable
 from halos.training.inline import Inline
+from halos.training.optimizers import AdamW, InnerOptimizer, Moments, decaying
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
@@ -83,6 +84,7 @@ __all__ = [
     "SLOWEST",
     "Adam",
     "AdamState",
+    "AdamW",
     "Agenda",
     "Aggregator",
     "ArrayCorpus",
@@ -123,6 +125,7 @@ __all__ = [
     "Fp32",
     "Fragment",
     "Inline",
+    "InnerOptimizer",
     "Job",
     "Layout",
     "Lines",
@@ -133,6 +136,7 @@ __all__ = [
     "Merge",
     "MergeRule",
     "Model",
+    "Moments",
     "Nesterov",
     "NetworkModel",
     "NoFaults",
@@ -167,6 +171,7 @@ __all__ = [
     "assign",
     "cores",
     "cut",
+    "decaying",
     "did_you_mean",
     "fair_rates",
     "first_after",
