@@ -1,11 +1,11 @@
-"""A plugin: a merge rule that notes what it is given, an observer that notes what merge rules are said to have done."""
+"""A plugin: a merge rule that notes what it is given, steps that hear what merge rules have done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from halos import SGD, Merge, MergeRule, Params, Register, hookimpl, refused_by, start_of
+from halos import SGD, Fixed, Merge, MergeRule, Params, Register, hookimpl, refused_by, start_of
 
 
 @dataclass
@@ -35,10 +35,11 @@ class Spy:
 
 
 @dataclass
-class Merges:
-    """What `on_merge` says, kept."""
+class Hearing(Fixed):
+    """`fixed` steps, and what `on_merge` says, kept."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.heard: list[Merge] = []
 
     @hookimpl
@@ -52,5 +53,5 @@ def register_merge_rules(register: Register) -> None:
 
 
 @hookimpl
-def register_observers(register: Register) -> None:
-    register("merges", Merges)
+def register_step_allocations(register: Register) -> None:
+    register("hearing", Hearing)
