@@ -10,7 +10,7 @@ import torch
 
 from halos import Params, Simulation, require
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"halos.{__name__}")  # among those that a run shows
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class TestPolicies(PolicyConformance):
         {
             "name": "halos",
             "local_updates": 2,
-            "outer": {"name": "poly", "outer": {"name": "mla", "lr": 0.3, "ahead": True}},
+            "outer": {"name": "poly", "outer": {"name": "mla", "lr": 0.35, "ahead": True}},
             "local": {"name": "compensated", "outer": {"name": "heloco", "lr": 0.3}},
         },
     )

@@ -122,7 +122,7 @@ def test_drift_is_from_the_displaced_start() -> None:
 
 
 def test_the_run_says_where_workers_of_mla_begin(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="halos_async_optimizers")
+    caplog.set_level("INFO", logger="halos")
     for ahead, words in ((False, "θ (ahead: false)"), (True, "θ − lr γ m (ahead: true)")):
         caplog.clear()
         inside = {"name": "poly", "outer": {"name": "mla", "ahead": ahead}}
