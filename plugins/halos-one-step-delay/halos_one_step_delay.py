@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from halos import (
@@ -47,23 +47,33 @@ class OneStepDelay:
         for r in sim.rounds():
             average = self.collective(sim, r.index)
             delta = await average.arrival
-            sim.forget(r.index - 1 - self.outer_delay)  # everybody has begun this round from it
+            for key in self._turns(sim, r.index - 1 - self.outer_delay):
+                sim.forget(key)  # everybody has begun this round from it
             before, (theta, state) = theta, self.outer.step(theta, delta, state)  # θ^{r+1} ← Outer(θ^r, Δ̄^r)
             sim.commit(theta, average.contributions(before, begun.popleft()))
             begun.append(sim.version)
-            sim.event(r.index).succeed(start_of(self.outer, theta, state))
+            start = start_of(self.outer, theta, state)
+            for key in self._turns(sim, r.index):
+                sim.event(key).succeed(start)
 
     async def _work(self, sim: Simulation, worker: Worker, theta: Params) -> None:
         own: deque[Params] = deque(maxlen=self.outer_delay if self.merge == "corrected" else 0)  # Δ_m under way
         for r in sim.rounds():
             late = r.index - 1 - self.outer_delay
             if late >= 0:  # block until that round's mean is applied
-                theta = await sim.event(late)
+                theta = await sim.event(self._turn(worker, late))
             start = corrected(theta, own)  # θ_m ← θ − Σ Δ_m^j, or θ
             update = await sim.train(worker, start, round=r)  # Δ_m ← θ − InnerOpt(θ), H steps
             delta = update.delta
             self.collective(sim, r.index).join(worker, delta, update)  # start averaging, do not wait
             own.append(delta)
+
+    def _turn(self, worker: Worker, index: int) -> Hashable:
+        """The event at which a worker has round `index`'s θ: with k = 0 its own, so that they go on in their order."""
+        return index if self.outer_delay > 0 else (index, worker.id)
+
+    def _turns(self, sim: Simulation, index: int) -> Iterable[Hashable]:
+        return dict.fromkeys(self._turn(worker, index) for worker in sim.workers)
 
     def collective(self, sim: Simulation, index: int) -> Collective:
         """The averaging of a round's pseudo-gradients."""
