@@ -32,7 +32,17 @@ from halos.observers.observer import Observer
 from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
-from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov, start_of
+from halos.rules.merge import (
+    SGD,
+    Adam,
+    AdamState,
+    DelayedNesterov,
+    DelayedState,
+    MergeRule,
+    Nesterov,
+    refused_by,
+    start_of,
+)
 from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
 from halos.rules.weights import ContributionWeights, Uniform
 from halos.seeds import generator, own_seed, seed_for
@@ -174,6 +184,7 @@ __all__ = [
     "portable",
     "positive",
     "read",
+    "refused_by",
     "require",
     "rounded",
     "rounded_down",

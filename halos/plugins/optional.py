@@ -82,6 +82,15 @@ class MergeRuleMay(Protocol):
         Without it `params`. Policies ask by `start_of`. Neither argument is modified.
         """
 
+    def refuses(self, staleness: int) -> bool:
+        """Return whether an arrival so many versions old is not merged, but dropped; of age 0 none may be.
+
+        Policies that merge arrivals one by one ask by `refused_by`.
+        """
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's, of the rules in its fields; a rule passes it on to one that it holds."""
+
 
 class NetworkMay(Protocol):
     """A network model (halos.NetworkModel)."""

@@ -382,6 +382,14 @@ class Simulation:
         for update in updates:
             self._origins.take(update)
 
+    def spends(self, updates: Iterable[Update]) -> bool:
+        """Return whether to commit these updates now would spend the budget: then a policy that holds them should.
+
+        By what the global model has taken in so far, and what was trained. A budget of simulated time ends by itself.
+        """
+        held = sum([update.steps for update in updates])
+        return self.limits.spent(self.ledger.committed + held, self._trained())
+
     def scalar(self, compute: Callable[[], float]) -> float:
         """Compute a number out of parameters, to branch on: `sim.scalar(delta.norm)`. A resumed run gets the same."""
         number = self.params.layout.serials.number

@@ -192,6 +192,36 @@ class PolicyConformance(Suite):
         what = first_difference(everything(plain), everything(run))
         self.check(what is None, section, f"{situation}: workers that begin from a copy make another run: {what}")
 
+    @pytest.mark.parametrize("situation", SITUATIONS, ids=str)
+    def test_drops_what_its_merge_rules_refuse(self, section: Section, situation: Situation) -> None:
+        """A rule that refuses nothing changes nothing; one that refuses all that is late is never stepped with it."""
+        policy, plain = self.build(section), self.observe(section, situation).recording
+        rules, late = [*merge_rules(policy)], [0]
+        if not rules:
+            pytest.skip("has no merge rule")
+        for rule in rules:
+
+            def step(*given: Any, own: Any = rule.step, **more: Any) -> Any:
+                late[0] = max(late[0], more.get("staleness", 0))
+                return own(*given, **more)
+
+            object.__setattr__(rule, "refuses", lambda staleness: False)  # as most are frozen
+            object.__setattr__(rule, "step", step)
+        run = self.run_of(section, situation, policy=policy)
+        what = first_difference(everything(plain), everything(run))
+        self.check(what is None, section, f"{situation}: a rule that refuses nothing makes another run: {what}")
+        if not late[0]:
+            return  # it merges nothing late, as far as it says
+        for rule in rules:
+            object.__setattr__(rule, "refuses", lambda staleness: staleness > 0)
+        late[0] = 0
+        ledger = self.run_of(section, situation, policy=policy).simulation.ledger
+        message = f"{situation}: it merges what is {late[0]} versions old, and does not ask refused_by() first"
+        self.check(late[0] == 0, section, message)
+        counts = f"{ledger.trained} local steps trained, {ledger.committed} committed, {ledger.dropped} dropped"
+        kept = ledger.dropped > 0 and ledger.trained == ledger.committed + ledger.dropped + ledger.in_flight
+        self.check(kept, section, f"{situation}: what is refused must go to sim.drop; {counts}")
+
     @pytest.mark.parametrize("workers", [1, 2, 16])
     def test_reaches_the_optimum(self, section: Section, workers: int) -> None:
         """On the quadratic, with identical data; a round takes a worker a fifth of the way, or less."""
