@@ -31,6 +31,7 @@ from halos.observers.lines import Lines
 from halos.observers.observer import Observer
 from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read
+from halos.rules.aggregate import Aggregator, Exchange, Mean, Payload
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
 from halos.rules.merge import (
     SGD,
@@ -48,6 +49,7 @@ from halos.rules.weights import ContributionWeights, Uniform
 from halos.seeds import generator, own_seed, seed_for
 from halos.sim.backlog import Backlog
 from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
+from halos.sim.outbox import Outbox
 from halos.sim.probes import Probes
 from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation, SyncPolicy
@@ -92,6 +94,7 @@ __all__ = [
     "Adam",
     "AdamState",
     "Agenda",
+    "Aggregator",
     "ArrayCorpus",
     "Backlog",
     "Batch",
@@ -120,6 +123,7 @@ __all__ = [
     "EndToEnd",
     "Evaluation",
     "Event",
+    "Exchange",
     "Executor",
     "Experiment",
     "FaultModel",
@@ -135,6 +139,7 @@ __all__ = [
     "Lost",
     "LostJob",
     "Matrix",
+    "Mean",
     "Merge",
     "MergeRule",
     "Model",
@@ -143,8 +148,10 @@ __all__ = [
     "NoFaults",
     "Observer",
     "Outage",
+    "Outbox",
     "Outcome",
     "Params",
+    "Payload",
     "Phase",
     "Prediction",
     "Probes",

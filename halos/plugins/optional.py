@@ -12,9 +12,10 @@ from typing import Any, Optional, Protocol
 
 import torch
 
+from halos.rules.aggregate import Exchange
 from halos.sim.simulation import Simulation
 from halos.training import Job, Outcome, Prediction
-from halos.values.params import Params
+from halos.values.params import Layout, Params
 from halos.world.cluster import Cluster, Worker
 from halos.world.phases import Phase
 
@@ -58,6 +59,29 @@ class WeightsMay(Protocol):
 
         The factor is then also times this, over its mean among these.
         """
+
+
+class AggregatorMay(Protocol):
+    """An aggregator (halos.Aggregator)."""
+
+    def exchanges(self, nbytes: int, layout: Layout, members: int) -> Sequence[Exchange]:
+        """Return what `members` exchange, one after the other, to aggregate payloads of `nbytes` each, of `layout`.
+
+        Without it one all-reduce of `nbytes`. Bytes may depend on these arguments, and on nothing else; where
+        `model.wire_bytes` says what the model weighs, all are scaled alike. Not asked under a codec with `gathered`
+        payloads: then all get all of them, whoever aggregates.
+        """
+
+    weighs: bool  # false: what `weights:` says has no part in it, and is refused
+    # Each member aggregates its own part of everybody's payloads: whoever lies about that, is believed. A run in which
+    # faults have workers send what is not so is warned of it.
+    sharded: bool
+
+    def connect(self, cluster: Cluster) -> None:
+        """Called once, first. Raises ConfigError if there are too few workers for it, say."""
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's."""
 
 
 class CodecMay(Protocol):
@@ -122,6 +146,18 @@ class NetworkMay(Protocol):
 
     def collective_phases(self, nbytes: int, members: Sequence[Worker], gathered: bool, number: int) -> Sequence[Phase]:
         """Return the phases of a collective of `nbytes` per member; `gathered`: all get all payloads, not their sum."""
+
+
+class FaultsMay(Protocol):
+    """A fault model (halos.FaultModel)."""
+
+    def sends(self, payloads: Sequence[tuple[Hashable, Params]], number: int) -> Sequence[Params]:
+        """Return what is really sent in place of `payloads`: itself, each that its (sender, payload) sends honestly.
+
+        Asked for all payloads of a collective at once, for each that a job of a server's pushes, and for what is sent
+        as a worker's; before the codec. Senders are workers' ids, or others' names. `number` counts the questions of
+        the run. Hollow payloads stay hollow, and sizes what they are.
+        """
 
 
 class ModelMay(Protocol):
@@ -274,9 +310,11 @@ MAY: dict[str, type[Any]] = {
     "policy": PolicyMay,
     "step allocation": StepsMay,
     "contribution weights": WeightsMay,
+    "aggregator": AggregatorMay,
     "codec": CodecMay,
     "merge rule": MergeRuleMay,
     "network model": NetworkMay,
+    "fault model": FaultsMay,
     "model": ModelMay,
     "compute model": ComputeMay,
     "data source": DataMay,

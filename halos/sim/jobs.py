@@ -237,7 +237,9 @@ class Jobs:
         """Return the result as its server decodes it; report the pull, and the push that ends now, to observers."""
         wire, now, here = self._wire, self._clock.now, worker.region
         if not wire.lossless:
-            params = job.start - wire.arriving(worker.id, job.start - params, wire.codec)
+            brought = job.start - params
+            arrived = wire.arriving(worker.id, wire.sent(worker.id, brought), wire.codec)
+            params = params if arrived is brought else job.start - arrived
         began, pulled = course.began, course.computes
         self._tell.transfer(Transfer(began, pulled, region, here, wire.model_bytes, "pull", worker.id, region))
         self._tell.transfer(Transfer(now - course.push, now, here, region, wire.delta_bytes, "push", worker.id, region))

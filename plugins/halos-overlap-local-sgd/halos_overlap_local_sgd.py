@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from halos import SGD, Event, MergeRule, Params, Register, Simulation, Worker, hookimpl, mean, require, start_of
+from halos import (
+    SGD,
+    Collective,
+    MergeRule,
+    Outbox,
+    Params,
+    Register,
+    Simulation,
+    Worker,
+    hookimpl,
+    mean,
+    require,
+    start_of,
+)
 
 
 @dataclass
@@ -18,7 +31,7 @@ class OverlapLocalSGD:
 
     With `merge: corrected` x_i becomes the anchor with the worker's latest round added, z − Δ_i, whose mean is on its
     way from then on, and the anchor moves by z ← Outer(z, Δ̄). With outer SGD of rate 1 that is OLDSGD (arXiv
-    2601.01493).
+    2601.01493). Under faults an average is of who is heard; who crashed begins from the anchor, with v_i = 0.
     """
 
     pullback: float = 0.6  # α, how strongly the anchor pulls workers back; 0 to 1
@@ -36,6 +49,7 @@ class OverlapLocalSGD:
         sim.offer("workers", lambda: mean(self._x.values()) if self._x else None)
 
     async def run(self, sim: Simulation) -> None:
+        self._outbox = Outbox(sim)
         await (self._mix(sim) if self.merge == "mix" else self._correct(sim))
 
     async def _mix(self, sim: Simulation) -> None:
@@ -44,21 +58,28 @@ class OverlapLocalSGD:
         z = sim.params
         for r in sim.rounds():
             average = sim.collective(r.index)
-            before, z = z, z + await average.arrival
-            sim.commit(z, average.contributions(before))
+            moved = await self._outbox.mean(average)
+            if moved is not None:
+                before, z = z, z + moved
+                sim.commit(z, average.contributions(before))
 
     async def _work(self, sim: Simulation, worker: Worker) -> None:
         x = z = sim.params
         v = z.zeros()
-        arriving: Event[Params] | None = None
+        arriving: Collective | None = None
         for r in sim.rounds():
-            update = await sim.train(worker, x, round=r)  # τ local steps from x_i
-            if arriving is not None:
-                z = z + await arriving  # block until the average started at the last sync point is there
-            x = (1.0 - self.pullback) * update.end + self.pullback * z  # pull back
-            v = self.momentum * v + (x - z)
-            self._x[worker.id] = x
-            arriving = sim.collective(r.index).join(worker, v, update)  # start averaging z + v, do not wait: all have z
+            if not self._outbox.keeps(worker):
+                x, v = z, v.zeros()
+            update = await self._outbox.train(worker, x, round=r)  # τ local steps from x_i
+            if arriving is not None:  # block until the average started at the last sync point is there
+                moved = await self._outbox.mean(arriving)
+                z = z if moved is None else z + moved
+            if update is not None:
+                x = (1.0 - self.pullback) * update.end + self.pullback * z  # pull back
+                v = self.momentum * v + (x - z)
+                self._x[worker.id] = x
+            arriving = sim.collective(r.index)
+            self._outbox.join(arriving, worker, update, v, whole=True)  # start averaging z + v, do not wait: all have z
 
     async def _correct(self, sim: Simulation) -> None:
         z, state = sim.params, self.outer.init(sim.params)
@@ -67,23 +88,27 @@ class OverlapLocalSGD:
             sim.spawn(self._keep(sim, worker, start_of(self.outer, z, state)))
         for r in sim.rounds():
             average = sim.collective(r.index)
-            delta = await average.arrival
+            delta, version = await self._outbox.mean(average), begun.popleft()
             sim.forget(r.index - 1)  # everybody has it
-            before, (z, state) = z, self.outer.step(z, delta, state)  # z ← Outer(z, Δ̄)
-            sim.commit(z, average.contributions(before, begun.popleft()))
+            if delta is not None:
+                before, (z, state) = z, self.outer.step(z, delta, state)  # z ← Outer(z, Δ̄)
+                sim.commit(z, average.contributions(before, version))
             begun.append(sim.version)
             sim.event(r.index).succeed(start_of(self.outer, z, state))
 
     async def _keep(self, sim: Simulation, worker: Worker, z: Params) -> None:
-        x = z
+        x, outbox = z, self._outbox
         for r in sim.rounds():
-            update = await sim.train(worker, x, round=r)  # τ local steps from x_i
+            if not outbox.keeps(worker):
+                x = z
+            update = await outbox.train(worker, x, round=r)  # τ local steps from x_i
             if r.index > 0:
                 z = await sim.event(r.index - 1)  # block until the mean of the last sync point is applied
-            delta = update.delta
-            x = z - delta  # keep one's own round: what was sent was x_i at its start
-            self._x[worker.id] = x
-            sim.collective(r.index).join(worker, delta, update)  # start averaging, do not wait
+            sent = outbox.join(sim.collective(r.index), worker, update)  # start averaging, do not wait
+            own = outbox.held(worker) if sent is None else sent
+            if own is not None:
+                x = z - own  # keep one's own round: what was sent was x_i at its start
+                self._x[worker.id] = x
 
 
 @hookimpl

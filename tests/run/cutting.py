@@ -142,6 +142,7 @@ CASES: dict[str, Case] = {
         {"policy": {"name": "data_parallel"}, "codec": {"name": "sign", "error_feedback": True}},
         ("halos_data_parallel", "halos_codecs"),
     ),
+    "sparta": ({"policy": {"name": "sparta", "share": 0.5, "delay": 1}}, ("halos_sparta",)),
     "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),
     "a transformer, halos": (
         {**TRANSFORMER, "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}},
