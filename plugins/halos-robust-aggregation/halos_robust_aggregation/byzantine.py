@@ -58,10 +58,9 @@ class Byzantine(FaultOptions):
         ]
 
     def _instead(self, sender: Hashable, value: Params, honest: Sequence[Params], number: int) -> Params:
-        if self.attack == "sign_flip":
-            return -self.factor * value
-        if self.attack == "scaled":
-            return self.factor * value
+        if self.attack in ("sign_flip", "scaled"):
+            by = self.factor if self.attack == "scaled" else -self.factor
+            return value if by == 1.0 else by * value
         if self.attack == "zero":
             return value.zeros()
         if self.attack == "alie":
@@ -72,7 +71,8 @@ class Byzantine(FaultOptions):
 
         def random(*flats: Vector) -> Vector:
             drawn = torch.randn(len(flats[0]), generator=draws, dtype=flats[0].dtype).to(flats[0].device)
-            return drawn * (self.sigma * lengths(flats).mean() / lengths([drawn])[0])
+            norm = self.sigma * lengths(flats).mean().item()
+            return drawn * norm / lengths([drawn])[0]
 
         return Params.combine(random, *honest)
 

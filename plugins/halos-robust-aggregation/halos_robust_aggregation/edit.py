@@ -13,7 +13,7 @@ from halos import Exchange, Layout, Params, Payload, positive, require
 
 from .gathering import SCALAR
 from .outliers import Detector
-from .vectors import Vector, check_per, units
+from .vectors import Vector, check_per, lengths, units
 
 Detectors = Mapping[tuple[Hashable, int], Detector]  # by sender and unit
 TINY = 1e-6  # added to a norm that is divided by
@@ -69,10 +69,7 @@ class EDiT:
                     if weight != 0.0:  # an outlier may be infinite
                         found[unit].add_(flat[unit], alpha=weight)
             found.div_(len(flats))
-            for unit in units(layout, self.clip_per) if self.clip is not None else ():
-                length = float(torch.linalg.vector_norm(found[unit], dtype=torch.float64))
-                found[unit].mul_(min(1.0, self.clip / (length + TINY)))
-            return found
+            return found if self.clip is None else clipped(found, units(layout, self.clip_per), self.clip)
 
         return Params.combine(combined, *[payload.value for payload in several]), detectors
 
@@ -99,3 +96,9 @@ class EDiT:
             0.0 if outlier else (1.0 - r) * (members * w / softs) + r * (members * s / total)
             for w, s, outlier in zip(soft, steps, outliers)
         ]
+
+
+def clipped(flat: Vector, among: Sequence[slice], c: float) -> Vector:
+    """Return Δ̄ · min(1, c / (‖Δ̄‖ + 1e-6)), for each of the slices."""
+    shares = [(c / (lengths([flat[unit]])[0] + TINY)).clamp(max=1.0) for unit in among]
+    return torch.cat([share * flat[unit] for share, unit in zip(shares, among)])

@@ -11,7 +11,7 @@ class Detector(NamedTuple):
 
     mean: float = 0.0
     squared: float = 0.0  # M2, the moving average of squared deviations
-    count: int = 0  # norms so far, without outliers
+    norms: int = 0  # how many so far, without outliers
     latest: tuple[float, ...] = ()  # the latest z, one for each norm after the warm-up; in it they count as 0
 
     def z(self, norm: float) -> float:
@@ -21,7 +21,7 @@ class Detector(NamedTuple):
 
     def finds(self, norm: float, warmup: int, threshold: float) -> bool:
         """Whether it is an outlier: z > 3 · max(1, sd of the last `warmup` z), once there were so many norms."""
-        if self.count < warmup:
+        if self.norms < warmup:
             return False
         mean = sum(self.latest) / warmup
         variance = sum([z * z for z in self.latest]) / warmup - mean * mean
@@ -32,5 +32,5 @@ class Detector(NamedTuple):
         delta = norm - self.mean
         mean = self.mean + a * delta
         squared = (1.0 - a) * (self.squared + a * delta * (norm - mean))
-        latest = (*self.latest, self.z(norm))[-warmup:] if self.count >= warmup else ()
-        return Detector(mean, squared, self.count + 1, latest)
+        latest = (*self.latest, self.z(norm))[-warmup:] if self.norms >= warmup else ()
+        return Detector(mean, squared, self.norms + 1, latest)
