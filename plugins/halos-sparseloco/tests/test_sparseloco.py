@@ -175,8 +175,8 @@ def test_two_bits_by_hand() -> None:
 
 
 def test_of_gaussian_numbers_a_fifth_of_the_energy_is_kept_and_two_codes_are_used() -> None:
-    """|x| > z = 2.154 are 1/32: 2 (z φ(z) + 1/64) = .200 of the energy, φ(2.154) = .0392. Their magnitudes have the mean
-    .0392 · 64 = 2.509 and the mean square 6.40, so that ± 2.509 is off by √(6.40 − 2.509²) / √6.40 = .130 of them."""
+    """|x| > z = 2.154 are 1/32: 2 (z φ(z) + 1/64) = .200 of the energy, φ(2.154) = .0392. Their magnitudes have the
+    mean .0392 · 64 = 2.509 and the mean square 6.40: ± 2.509 is off by √(6.40 − 2.509²) / √6.40 = .130 of them."""
     payload = normal({"matrix": (1024, 1024)})
     kept, arrived = SparseChunks(two_bit=False).roundtrip(payload), SparseChunks().roundtrip(payload)
     assert (kept.norm() / payload.norm()) ** 2 == pytest.approx(0.200, abs=0.003)
