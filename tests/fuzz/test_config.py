@@ -61,6 +61,8 @@ CHOSEN: dict[str, Section] = {
     "decoupled_diloco": {"fragments": 1},
     "low_rank": {"rank": 1},
     "dilocox": {"codec": {"name": "int4"}},
+    "krum": {"f": 0},
+    "multi_krum": {"f": 0},
 }
 SIMPLEST = {"merge rule": "sgd", "codec": "fp16", "compute model": "constant", "fault model": "message_loss"}
 

@@ -142,6 +142,21 @@ CASES: dict[str, Case] = {
         {"policy": {"name": "data_parallel"}, "codec": {"name": "sign", "error_feedback": True}},
         ("halos_data_parallel", "halos_codecs"),
     ),
+    "diloco, centred clipping, one worker lies": (
+        {
+            "policy": {"name": "diloco"},
+            "aggregate": {"name": "centred_clipping"},
+            "faults": {"name": "byzantine", "count": 1, "attack": "random"},
+        },
+        ("halos_robust_aggregation",),
+    ),
+    "streaming_diloco, EDiT's weights": (
+        {
+            "policy": {"name": "streaming_diloco", "fragments": 3, "pattern": "balanced"},
+            "aggregate": {"name": "edit", "warmup": 2, "threshold": 20.0},
+        },
+        ("halos_streaming_diloco", "halos_robust_aggregation"),
+    ),
     "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),
     "a transformer, halos": (
         {**TRANSFORMER, "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}},
