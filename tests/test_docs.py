@@ -171,7 +171,7 @@ def test_the_example_of_an_aggregator_is_short_conforms_and_runs(
     done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert re.search(r"^12 passed", done.stdout, re.M), done.stdout + done.stderr
     assert main([*shlex.split(running)[3:], *QUIET]) == 0
-    # 4 workers pass 3 payloads of 281,706,496 bytes on, at 1 Gbit/s; 30 rounds whose slowest worker takes 8 / 0.4 steps.
+    # 4 workers pass 3 payloads of 281,706,496 bytes on, at 1 Gbit/s; 30 rounds of the slowest one's 8 / 0.4 steps.
     seconds = json.loads(Path("runs/median/summary.json").read_text())["simulated_seconds"]
     assert seconds == pytest.approx(30 * (8 * 0.1 / 0.4 + 3 * 281706496 * 8 / 1e9), rel=1e-12)
 
