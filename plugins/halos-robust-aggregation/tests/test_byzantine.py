@@ -194,6 +194,20 @@ def test_sharded_rules_are_warned_of_those_who_lie(caplog: pytest.LogCaptureFixt
         assert caplog.text.count(words) == 1
 
 
+def test_a_run_in_which_nobody_can_lie_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Decoupled DiLoCo's learners are regions, and send as such."""
+    sections = tiny(
+        cluster={"regions": [{"workers": [1.0]}, {"workers": [1.0]}]},
+        policy={"name": "decoupled_diloco", "fragments": 1},
+        faults={"name": "byzantine", "count": 1},
+    )
+    with caplog.at_level(logging.WARNING):
+        record(tiny(faults={"name": "byzantine", "count": 1}))
+        assert "nobody lied" not in caplog.text
+        record(sections)
+        assert "faults: nobody lied in this run; its policy does not say which worker sends what" in caplog.text
+
+
 def test_hollow_payloads_stay_hollow() -> None:
     layout = Layout({"vector": (3,)})
     for attack in ("sign_flip", "scaled", "random", "zero", "alie", "min_max"):
