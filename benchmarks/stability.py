@@ -94,7 +94,7 @@ def growth(rule: Rule, delay: int, rates: Sequence[float], window: int) -> list[
     """Return, by rate (lr · a), how far off the optimum a run gets in the last of three windows, over the one before.
 
     One worker, a local step a round, and a parameter for each rate, whose curvature makes it that: the largest has
-    a = ½. A window is so many rounds for every two of delay. 0 where a parameter has come to rest.
+    a = ½. A window is as many rounds again for every two of delay. 0 where a parameter has come to rest.
     """
     window *= (delay + 2) // 2
     curvature = [rate / rates[-1] for rate in rates]
