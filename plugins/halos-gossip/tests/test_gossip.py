@@ -255,10 +255,11 @@ def timed(policy: dict[str, Any], *speeds: float, rounds: int = 3, **changes: An
 
 
 def test_who_meets_whom_follows_the_seed_of_the_run_unless_there_is_one_of_its_own() -> None:
-    def when(policy: dict[str, Any], seed: int) -> list[float]:
-        """Pairs of unequal speeds: the times of commits say who waited for whom."""
-        speeds = (1.0, 0.8, 0.4, 0.2)
-        return [commit.time for commit in run(4, *speeds, policy={"name": "gossip"} | policy, seed=seed).commits]
+    def when(policy: dict[str, Any], seed: int) -> list[Any]:
+        """When workers compute: nobody begins before the one that it met has ended."""
+        speeds, steps = (1.0, 0.5, 0.25, 0.125), {"name": "fixed", "base": 2}
+        recording = run(8, *speeds, policy={"name": "gossip"} | policy, seed=seed, steps=steps)
+        return [(update.worker, update.compute) for update in recording.updates]
 
     assert when({}, 0) != when({}, 1)
     assert when({}, 1) == when({"seed": 1}, 0)
