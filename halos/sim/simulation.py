@@ -121,6 +121,11 @@ class Simulation:
         return self._parts.cluster.regions
 
     @property
+    def seed(self) -> int:
+        """The run's seed, for a policy that draws: `own_seed(self, sim.seed)`, if it has a field `seed`."""
+        return self._parts.seed
+
+    @property
     def params(self) -> Params:
         """The global parameters as last committed."""
         return self._servers.main.params
