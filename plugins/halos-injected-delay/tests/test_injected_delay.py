@@ -180,8 +180,14 @@ def test_as_many_are_late_as_was_asked_for_and_the_same_unless_they_are_drawn_an
     assert [len(each) for each in fixed] == [len(each) for each in redrawn] == [2] * 8
     assert fixed == [fixed[0]] * 8
     assert len({frozenset(each) for each in redrawn}) > 1
-    others = {frozenset(late_in(noisy("injected_delay", late=0.25, seed=seed))[0]) for seed in range(12)}
-    assert len(others) > 1
+
+
+def test_who_is_late_follows_the_seed_of_the_run_unless_there_is_one_of_its_own() -> None:
+    def late(run: int, **policy: Any) -> list[set[int]]:
+        return late_in(noisy("injected_delay", changes={"seed": run}, late=0.5, redraw=True, **policy))
+
+    assert late(0) != late(1)
+    assert late(1) == late(0, seed=1)
 
 
 @pytest.mark.parametrize("redraw", [False, True])
