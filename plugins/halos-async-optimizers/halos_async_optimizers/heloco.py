@@ -76,7 +76,7 @@ class HeLoCo:
         return found
 
     def _correct(self, delta: torch.Tensor, momentum: torch.Tensor) -> torch.Tensor:
-        """One tensor's ρ G = x Δ + y m. All cases are worked out and one chosen, so that no number leaves the tensors."""
+        """One tensor's ρ G = x Δ + y m. All cases are worked out, one is chosen: no number leaves the tensors."""
         d, m = delta.double(), momentum.double()
         length, strength = (d @ d).sqrt(), (m @ m).sqrt()  # ‖Δ‖, ‖m‖
         ratio = length / strength
