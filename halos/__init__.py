@@ -31,6 +31,7 @@ from halos.observers.lines import Lines
 from halos.observers.observer import Observer
 from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read
+from halos.rules.aggregate import Aggregator, Exchange, Mean, Payload
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
 from halos.rules.merge import (
     SGD,
@@ -48,6 +49,7 @@ from halos.rules.weights import ContributionWeights, Uniform
 from halos.seeds import generator, own_seed, seed_for
 from halos.sim.backlog import Backlog
 from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
+from halos.sim.outbox import Outbox
 from halos.sim.probes import Probes
 from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation, SyncPolicy
@@ -57,6 +59,7 @@ from halos.training.agenda import Agenda
 from halos.training.cores import cores
 from halos.training.elsewhere import Elsewhere, in_hand, portable
 from halos.training.inline import Inline
+from halos.training.optimizers import AdamW, InnerOptimizer, Moments, decaying
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
@@ -91,7 +94,9 @@ __all__ = [
     "SLOWEST",
     "Adam",
     "AdamState",
+    "AdamW",
     "Agenda",
+    "Aggregator",
     "ArrayCorpus",
     "Backlog",
     "Batch",
@@ -120,6 +125,7 @@ __all__ = [
     "EndToEnd",
     "Evaluation",
     "Event",
+    "Exchange",
     "Executor",
     "Experiment",
     "FaultModel",
@@ -129,22 +135,27 @@ __all__ = [
     "Fp32",
     "Fragment",
     "Inline",
+    "InnerOptimizer",
     "Job",
     "Layout",
     "Lines",
     "Lost",
     "LostJob",
     "Matrix",
+    "Mean",
     "Merge",
     "MergeRule",
     "Model",
+    "Moments",
     "Nesterov",
     "NetworkModel",
     "NoFaults",
     "Observer",
     "Outage",
+    "Outbox",
     "Outcome",
     "Params",
+    "Payload",
     "Phase",
     "Prediction",
     "Probes",
@@ -170,6 +181,7 @@ __all__ = [
     "assign",
     "cores",
     "cut",
+    "decaying",
     "did_you_mean",
     "fair_rates",
     "first_after",

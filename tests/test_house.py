@@ -37,7 +37,7 @@ SIM = (  # the same inside sim
     "jobs",
     "evaluations",
     "simulation",
-    "backlog",
+    "backlog outbox",
 )
 FILES = arrows(ROOT)
 # Files that have no test of their name, and why.

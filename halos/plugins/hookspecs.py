@@ -46,6 +46,11 @@ def register_contribution_weights(register: Register) -> None:
 
 
 @hookspec
+def register_aggregators(register: Register) -> None:
+    """Aggregators, which make one of a collective's payloads, and say what travels for that: `aggregate:`."""
+
+
+@hookspec
 def register_compute_models(register: Register) -> None:
     """Compute models, which say how long local steps take: `compute:`."""
 
@@ -73,6 +78,11 @@ def register_data_sources(register: Register) -> None:
 @hookspec
 def register_executors(register: Register) -> None:
     """Executors, which train for real, or do not: `executor:`."""
+
+
+@hookspec
+def register_inner_optimizers(register: Register) -> None:
+    """Inner optimizers, which say what a local step makes of a gradient: `train.optimizer`."""
 
 
 @hookspec

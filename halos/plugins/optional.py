@@ -12,9 +12,11 @@ from typing import Any, Optional, Protocol
 
 import torch
 
+from halos.rules.aggregate import Exchange
 from halos.sim.simulation import Simulation
 from halos.training import Job, Outcome, Prediction
-from halos.values.params import Params
+from halos.training.optimizers import Moments
+from halos.values.params import Layout, Params
 from halos.world.cluster import Cluster, Worker
 from halos.world.phases import Phase
 
@@ -60,10 +62,34 @@ class WeightsMay(Protocol):
         """
 
 
+class AggregatorMay(Protocol):
+    """An aggregator (halos.Aggregator)."""
+
+    def exchanges(self, nbytes: int, layout: Layout, members: int) -> Sequence[Exchange]:
+        """Return what `members` exchange, one after the other, to aggregate payloads of `nbytes` each, of `layout`.
+
+        Without it one all-reduce of `nbytes`. Bytes may depend on these arguments, and on nothing else; where
+        `model.wire_bytes` says what the model weighs, all are scaled alike. Not asked under a codec with `gathered`
+        payloads: then all get all of them, whoever aggregates.
+        """
+
+    weighs: bool  # false: what `weights:` says has no part in it, and is refused
+    # Each member aggregates its own part of everybody's payloads: whoever lies about that, is believed. A run in which
+    # faults have workers send what is not so is warned of it.
+    sharded: bool
+
+    def connect(self, cluster: Cluster) -> None:
+        """Called once, first. Raises ConfigError if there are too few workers for it, say."""
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's."""
+
+
 class CodecMay(Protocol):
     """A codec (halos.Codec)."""
 
     error_feedback: bool  # senders add to a payload what their earlier ones of the same part of the model have lost
+    decay: float  # what they add of it, at every payload; without it all
     gathered: bool  # payloads cannot be summed under way: a collective brings each of them to everybody
 
     def prepare(self, sim: Simulation) -> None:
@@ -122,6 +148,18 @@ class NetworkMay(Protocol):
 
     def collective_phases(self, nbytes: int, members: Sequence[Worker], gathered: bool, number: int) -> Sequence[Phase]:
         """Return the phases of a collective of `nbytes` per member; `gathered`: all get all payloads, not their sum."""
+
+
+class FaultsMay(Protocol):
+    """A fault model (halos.FaultModel)."""
+
+    def sends(self, payloads: Sequence[tuple[Hashable, Params]], number: int) -> Sequence[Params]:
+        """Return what is really sent in place of `payloads`: itself, each that its (sender, payload) sends honestly.
+
+        Asked for all payloads of a collective at once, for each that a job of a server's pushes, and for what is sent
+        as a worker's; before the codec. Senders are workers' ids, or others' names. `number` counts the questions of
+        the run. Hollow payloads stay hollow, and sizes what they are.
+        """
 
 
 class ModelMay(Protocol):
@@ -245,6 +283,47 @@ class ExecutorMay(Protocol):
         """Go on from what `state` returned."""
 
 
+class InnerOptimizerMay(Protocol):
+    """An inner optimizer (halos.InnerOptimizer)."""
+
+    def begin(self, params: torch.Tensor, state: Moments) -> None:
+        """Called when a job begins: from `params` [P], not to be changed; `state` is changed in place, if at all.
+
+        Not for jobs that ask for a gradient, nor for steps along one.
+        """
+
+    def step_rows(
+        self, params: torch.Tensor, grad: torch.Tensor, state: Moments, rates: torch.Tensor, layout: Layout
+    ) -> Callable[[int], None]:
+        """Return what takes the next steps of several workers at once: called with 0, 1, … up to len(rates) − 1.
+
+        As `step` does of each row of `params` and `grad`, [rows, P], but for rounding; in between, gradients become
+        others, and whatever a step leaves there is lost. `state`: by name, [rows, n] of vectors, [rows] of numbers,
+        as they are before these steps; and in place, as they are after all of them. `rates`: fp64 [steps, rows], on the
+        CPU. What becomes of a row does not depend on the others. Without it, rows are stepped one by one.
+        """
+
+    def step_unless(
+        self,
+        params: torch.Tensor,
+        grad: torch.Tensor,
+        state: Moments,
+        lr: float,
+        layout: Layout,
+        infinite: torch.Tensor,
+    ) -> None:
+        """As `step`, but nothing is changed if `infinite`, a number [] on the device, is 1, and not 0.
+
+        So fp16's loss scaling leaves steps out. Without it, it waits for that number, and asks for no step if it is 1.
+        """
+
+    def second_moments(self, state: Moments) -> Optional[torch.Tensor]:
+        """Return the mean squared gradients in `state`, without their bias (Adam's v̂), a new vector [P].
+
+        None if there are none yet.
+        """
+
+
 class ObserverMay(Protocol):
     """An observer (halos.Observer)."""
 
@@ -274,13 +353,16 @@ MAY: dict[str, type[Any]] = {
     "policy": PolicyMay,
     "step allocation": StepsMay,
     "contribution weights": WeightsMay,
+    "aggregator": AggregatorMay,
     "codec": CodecMay,
     "merge rule": MergeRuleMay,
     "network model": NetworkMay,
+    "fault model": FaultsMay,
     "model": ModelMay,
     "compute model": ComputeMay,
     "data source": DataMay,
     "executor": ExecutorMay,
+    "inner optimizer": InnerOptimizerMay,
     "observer": ObserverMay,
 }
 

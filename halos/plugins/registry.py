@@ -26,12 +26,14 @@ from halos.models import Model
 from halos.observers.observer import Observer
 from halos.plugins import hookspecs
 from halos.plugins.loading import load_plugin, reason, source, sources, unique
+from halos.rules.aggregate import Aggregator
 from halos.rules.codecs import Codec
 from halos.rules.merge import MergeRule
 from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
 from halos.sim.simulation import SyncPolicy
 from halos.training import Executor
+from halos.training.optimizers import InnerOptimizer
 from halos.world.compute import ComputeModel
 from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
@@ -51,12 +53,14 @@ KINDS: dict[str, tuple[type[Any], str]] = {
     "network model": (NetworkModel, "register_network_models"),
     "step allocation": (StepAllocation, "register_step_allocations"),
     "contribution weights": (ContributionWeights, "register_contribution_weights"),
+    "aggregator": (Aggregator, "register_aggregators"),
     "compute model": (ComputeModel, "register_compute_models"),
     "codec": (Codec, "register_codecs"),
     "fault model": (FaultModel, "register_fault_models"),
     "model": (Model, "register_models"),
     "data source": (DataSource, "register_data_sources"),
     "executor": (Executor, "register_executors"),
+    "inner optimizer": (InnerOptimizer, "register_inner_optimizers"),
     "observer": (Observer, "register_observers"),
 }
 FOLDERS = ("policies", "rules", "world", "models", "data", "training")  # some modules in them register components

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import pluggy
 
 from halos.data.order import DataOrder
+from halos.rules.aggregate import Aggregator
 from halos.rules.codecs import Codec
 from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
@@ -35,6 +36,7 @@ class Parts:
     compute: ComputeModel
     steps: StepAllocation
     weights: ContributionWeights
+    aggregate: Aggregator
     codec: Codec
     executor: Executor
     order: DataOrder

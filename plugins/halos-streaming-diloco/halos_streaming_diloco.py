@@ -43,8 +43,9 @@ class StreamingDiLoCo:
 
     Local steps are counted from the run's start, the same for all workers, and H are those of a round (`steps:`).
     After step t every fragment p with (t − t_p) mod H = 0 is sent, Δ_{m,p} = Θ_p − θ_{m,p}; τ steps later the worker
-    blocks until Θ_p ← Outer_p(Θ_p, Δ̄_p) and mixes θ_{m,p} ← α θ_{m,p} + (1 − α) Θ_p. Θ is the global model, and
-    changes when a mean arrives. At the end what is under way is received, and fragments that were not sent after
+    blocks until Θ_p ← Outer_p(Θ_p, Δ̄_p) and mixes θ_{m,p} ← α θ_{m,p} + (1 − α) Θ_p, or with `merge: corrected`
+    takes Θ_p with its own τ steps, θ_{m,p} ← Θ_p + (θ_{m,p} − what it sent). Θ is the global model, and changes when a
+    mean arrives. At the end what is under way is received, and fragments that were not sent after
     the last step are sent once more. With `overlap: outer_step` the worker does not wait: see `Eager`.
     """
 
@@ -55,6 +56,7 @@ class StreamingDiLoCo:
     pattern: str = "strided"  # strided | sequential | balanced: how layers (or bytes) make fragments
     offsets: Optional[list[int]] = None  # t_p, local steps, one per fragment; null: p · H / P, rounded
     tau: Union[int, list[int]] = 1  # τ, local steps from sending to receiving; a list: one per worker
+    merge: str = "mix"  # mix: by α; corrected: Θ_p and one's own τ steps, alpha plays no part then
     alpha: float = 0.5  # α, weight of the local parameters in the mix
     overlap: str = "none"  # none | outer_step: eager updates (arXiv 2502.12996); tau and alpha play no part then
 
@@ -62,7 +64,10 @@ class StreamingDiLoCo:
         require(self.fragments >= 1, "fragments", self.fragments, "a positive number")
         require(self.pattern in PATTERNS, "pattern", self.pattern, "one of " + ", ".join(PATTERNS))
         require(0.0 <= self.alpha <= 1.0, "alpha", self.alpha, "in [0, 1]")
+        require(self.merge in ("mix", "corrected"), "merge", self.merge, "one of mix, corrected")
         require(self.overlap in ("none", "outer_step"), "overlap", self.overlap, "one of none, outer_step")
+        eager = self.overlap == "outer_step" and self.merge != "mix"
+        require(not eager, "merge", self.merge, "mix: with overlap outer_step nothing is merged late")
         several = self.tau if isinstance(self.tau, list) else [self.tau]
         require(all(tau >= 0 for tau in several), "tau", self.tau, "zero or a positive number of local steps")
         if self.offsets is not None:
@@ -89,9 +94,16 @@ class StreamingDiLoCo:
             return
 
     def report(self) -> dict[str, Optional[float]]:
-        """How far a mix moves a worker's fragment, on average: (1 − α) ‖θ_{m,p} − Θ_p‖₂."""
-        average = self._run.moved / self._run.mixes if self._run.mixes else math.nan
-        return {"local_mix_distance": average if math.isfinite(average) else None}
+        """How far a mix moves a worker's fragment, on average: (1 − α) ‖θ_{m,p} − Θ_p‖₂.
+
+        Of corrected merges that, ‖Θ_p − y‖₂, and how far from y the fragment was by then, y being what was sent.
+        """
+        run = self._run
+        sums = {"local_mix_distance": run.moved}
+        if self.merge == "corrected":
+            sums["local_merge_drift"] = run.drifted
+        averages = {name: total / run.mixes if run.mixes else math.nan for name, total in sums.items()}
+        return {name: average if math.isfinite(average) else None for name, average in averages.items()}
 
 
 class Schedule:
@@ -142,7 +154,10 @@ class Streaming:
         self.applied = [0] * count  # by fragment: the local steps whose differences are in Θ_p, and not outstanding
         self.waiting: dict[tuple[int, int], dict[int, Event[None]]] = {}  # for Θ_p of a sync (p, t), by worker
         self.under_way: dict[tuple[int, int], Event[None]] = {}  # what a worker has still to receive of fragment p
+        self.corrected = options.merge == "corrected"
+        self.sent_at: dict[tuple[int, int], Params] = {}  # by worker and fragment under way: θ_{m,p} when it was sent
         self.moved, self.mixes = 0.0, 0  # by how much and how often mixes have moved local parameters
+        self.drifted = 0.0  # by how much these had moved since they were sent, where merges are corrected
 
     async def work(self, worker: Worker) -> None:
         """A worker's whole run."""
@@ -189,7 +204,10 @@ class Streaming:
             self.waiting[p, t] = {}
             self.sim.spawn(self._merge(p, t, collective.arrival))
         self.under_way[worker.id, p] = self.waiting[p, t][worker.id] = Event(self.sim.clock)
-        collective.join(worker, self.start(p) - theta[self.fragments[p]])  # Δ_{m,p} ← Θ_p − θ_{m,p}
+        own = theta[self.fragments[p]]
+        if self.corrected:
+            self.sent_at[worker.id, p] = own
+        collective.join(worker, self.start(p) - own)  # Δ_{m,p} ← Θ_p − θ_{m,p}
 
     async def _merge(self, p: int, t: int, arrival: Event[Params]) -> None:
         """The outer step of fragment p, once for all workers; they go on in their order, as in DiLoCo."""
@@ -204,7 +222,13 @@ class Streaming:
         """θ_m with fragment p mixed, as soon as its Θ_p is there."""
         await self.under_way.pop((worker.id, p))
         own, outer = theta[self.fragments[p]], self.start(p)
-        mixed = Params.combine(lambda o, m: torch.lerp(o, m, self.alpha), outer, own)  # θ ← α θ_{m,p} + (1 − α) Θ_p
+        if self.corrected:
+            sent = self.sent_at.pop((worker.id, p))
+            mixed = outer + (own - sent)  # θ ← Θ_p + (θ_{m,p} − y), y being what was sent
+            self.drifted += own.distance(sent)
+        else:
+            # θ ← α θ_{m,p} + (1 − α) Θ_p
+            mixed = Params.combine(lambda o, m: torch.lerp(o, m, self.alpha), outer, own)
         self.moved += mixed.distance(own)
         self.mixes += 1
         return theta.replace(self.fragments[p], mixed)

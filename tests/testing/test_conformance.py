@@ -14,10 +14,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from halos.plugins.registry import Plugins
 from halos.testing.conformance import (
+    AggregatorConformance,
     CodecConformance,
     ComputeConformance,
     DataConformance,
     ExecutorConformance,
+    InnerOptimizerConformance,
     MergeRuleConformance,
     ModelConformance,
     NetworkConformance,
@@ -98,12 +100,27 @@ class TestWeights(WeightsConformance):
     plugins = PLUGINS
 
 
+class TestAggregators(AggregatorConformance):
+    plugins = PLUGINS
+
+
 class TestCompute(ComputeConformance):
     plugins = PLUGINS
 
 
 class TestCodecs(CodecConformance):
     plugins = PLUGINS
+
+
+class TestInnerOptimizers(InnerOptimizerConformance):
+    plugins = PLUGINS
+
+
+class TestInnerOptimizersWithOptions(InnerOptimizerConformance):
+    sections = (
+        {"name": "adamw", "betas": [0.5, 0.7], "weight_decay": 0.0},
+        {"name": "sgd", "momentum": 0.9, "weight_decay": 0.5},
+    )
 
 
 class TestModels(ModelConformance):
