@@ -61,12 +61,15 @@ class Gossip:
         require(0.0 <= self.mixing <= 1e30, "mixing", self.mixing, "zero or a positive, finite number")
         require(self.seed >= 0, "seed", self.seed, "zero or a positive number")
 
-    async def run(self, sim: Simulation) -> None:
+    def prepare(self, sim: Simulation) -> None:
         self._meetings: dict[int, Meeting] = {}  # of rounds that are not over
         self._begun = -1  # the latest round that somebody has begun
         self._phi = {worker.id: sim.params for worker in sim.workers}
-        self._down: set[int] = set()
-        self._letters, self._replicas = 0, [sim.params]
+        self._down: set[int] = set()  # whose job was lost, until they are back
+        self._letters = 0
+        self._replicas = [sim.params]  # of all workers, after the latest round that is over
+
+    async def run(self, sim: Simulation) -> None:
         for worker in sim.workers:
             sim.spawn(self._work(sim, worker))
 

@@ -342,6 +342,12 @@ def test_under_crashes_and_lost_messages_everything_comes_to_an_end(policy: dict
     assert 0.95 < recording.thetas[-1] < 1.05
 
 
+def test_a_run_that_is_over_before_it_begins_reports_that_nothing_was_sent() -> None:
+    budget = {"target_loss": 1e9, "local_steps": 8}
+    recording = run(1, 1.0, 1.0, evaluate={"every_local_steps": 8}, budget=budget)
+    assert recording.config.policy.report() == {"letters": 0, "consensus": 0.0, "mean_distance": 0.0}  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
