@@ -45,8 +45,8 @@ class StreamingDiLoCo:
     After step t every fragment p with (t − t_p) mod H = 0 is sent, Δ_{m,p} = Θ_p − θ_{m,p}; τ steps later the worker
     blocks until Θ_p ← Outer_p(Θ_p, Δ̄_p) and mixes θ_{m,p} ← α θ_{m,p} + (1 − α) Θ_p, or with `merge: corrected`
     takes Θ_p with its own τ steps, θ_{m,p} ← Θ_p + (θ_{m,p} − what it sent). Θ is the global model, and changes when a
-    mean arrives. At the end what is under way is received, and fragments that were not sent after
-    the last step are sent once more. With `overlap: outer_step` the worker does not wait: see `Eager`.
+    mean arrives. At the end what is under way is received, and fragments that were not sent after the last step are
+    sent once more. With `overlap: outer_step` the worker does not wait: see `Eager`.
     """
 
     weighs: ClassVar[bool] = False  # all take the same steps, and a fragment's differences are Θ_p − θ_{m,p}
