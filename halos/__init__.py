@@ -33,7 +33,17 @@ from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read
 from halos.rules.aggregate import Aggregator, Exchange, Mean, Payload
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
-from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov, start_of
+from halos.rules.merge import (
+    SGD,
+    Adam,
+    AdamState,
+    DelayedNesterov,
+    DelayedState,
+    MergeRule,
+    Nesterov,
+    refused_by,
+    start_of,
+)
 from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
 from halos.rules.weights import ContributionWeights, Uniform
 from halos.seeds import generator, own_seed, seed_for
@@ -49,6 +59,7 @@ from halos.training.agenda import Agenda
 from halos.training.cores import cores
 from halos.training.elsewhere import Elsewhere, in_hand, portable
 from halos.training.inline import Inline
+from halos.training.optimizers import AdamW, InnerOptimizer, Moments, decaying
 from halos.training.options import TrainOptions
 from halos.values.fragments import PATTERNS, assign, cut, layer_of
 from halos.values.params import Fragment, Layout, Params, mean
@@ -83,6 +94,7 @@ __all__ = [
     "SLOWEST",
     "Adam",
     "AdamState",
+    "AdamW",
     "Agenda",
     "Aggregator",
     "ArrayCorpus",
@@ -123,6 +135,7 @@ __all__ = [
     "Fp32",
     "Fragment",
     "Inline",
+    "InnerOptimizer",
     "Job",
     "Layout",
     "Lines",
@@ -133,6 +146,7 @@ __all__ = [
     "Merge",
     "MergeRule",
     "Model",
+    "Moments",
     "Nesterov",
     "NetworkModel",
     "NoFaults",
@@ -167,6 +181,7 @@ __all__ = [
     "assign",
     "cores",
     "cut",
+    "decaying",
     "did_you_mean",
     "fair_rates",
     "first_after",
@@ -181,6 +196,7 @@ __all__ = [
     "portable",
     "positive",
     "read",
+    "refused_by",
     "require",
     "rounded",
     "rounded_down",

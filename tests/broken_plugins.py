@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from halos import Params, Register, Update, all_of, hookimpl, mean
+from halos import Layout, Moments, Params, Register, Update, all_of, hookimpl, mean
 from halos.data import ArrayCorpus
 from halos.data.synthetic import Synthetic
 from halos.models.toy import Quadratic
@@ -22,9 +23,61 @@ from halos.rules.merge import SGD, MergeRule
 from halos.sim.simulation import Simulation
 from halos.training import Job, Outcome
 from halos.training.inline import Inline
+from halos.training.optimizers import SGD as Descent
 from halos.world.cluster import Cluster, Worker
 from halos.world.compute import Constant
 from halos.world.network import Matrix
+
+# Inner optimizers: descent with momentum, and something else.
+
+
+@dataclass
+class Momentum(Descent):
+    momentum: float = 0.5
+
+
+class Grows(Momentum):
+    """Its state has other tensors after a step."""
+
+    def step(self, params: Tensor, grad: Tensor, state: Moments, lr: float, layout: Layout) -> None:
+        super().step(params, grad, state, lr, layout)
+        state["momentum_buffer"] = state["momentum_buffer"].clone()
+
+
+class Hides(Momentum):
+    """Half of what it knows is in itself."""
+
+    def step(self, params: Tensor, grad: Tensor, state: Moments, lr: float, layout: Layout) -> None:
+        before, self.before = getattr(self, "before", grad), grad
+        super().step(params, before + grad, state, lr, layout)
+
+
+class Leaps(Momentum):
+    """Its rate is its own."""
+
+    def step(self, params: Tensor, grad: Tensor, state: Moments, lr: float, layout: Layout) -> None:
+        super().step(params, grad, state, self.lr, layout)
+
+
+class Climbs(Momentum):
+    def step(self, params: Tensor, grad: Tensor, state: Moments, lr: float, layout: Layout) -> None:
+        super().step(params, -grad, state, lr, layout)
+
+
+class Mixes(Momentum):
+    """What becomes of a row depends on the others."""
+
+    def step_rows(
+        self, params: Tensor, grad: Tensor, state: Moments, rates: Tensor, layout: Layout
+    ) -> Callable[[int], None]:
+        take = super().step_rows(params, grad, state, rates, layout)
+
+        def mixed(at: int) -> None:
+            grad.mul_(1.0 + 1e-12 * torch.linalg.vector_norm(grad))
+            take(at)
+
+        return mixed
+
 
 # Policies: FedAvg, of which every subclass does one thing otherwise.
 
@@ -475,6 +528,12 @@ class Reuses(Inline):
 def register_sync_policies(register: Register) -> None:
     several = (Weightless, InPlace, NoCommit, NeverEnds, Forgets, Twice, StopsEarly, Draws, Remembers, KeepsTensors)
     for cls in (Sound, *several, TurnsBack, LooksAtValues, Uphill, Inattentive, Raises):
+        register(cls.__name__, cls)
+
+
+@hookimpl
+def register_inner_optimizers(register: Register) -> None:
+    for cls in (Grows, Hides, Leaps, Climbs, Mixes):
         register(cls.__name__, cls)
 
 

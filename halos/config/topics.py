@@ -24,7 +24,8 @@ from halos.plugins.registry import ADD, KINDS, Component, Plugins, docstring
 REQUIRED = "required"
 HINTS = {field.name: typing.get_type_hints(Config)[field.name] for field in dataclasses.fields(Config) if field.init}
 UNCHOSEN = ("merge_rule", "observers.extra")  # where components of kinds without a section of their own are explained
-SECTION_OF = {KIND_OF[hint]: name for name, hint in HINTS.items() if hint in KIND_OF}  # kind → section
+INSIDE = {"inner optimizer": "train.optimizer"}  # kinds of which one is chosen for the run, inside a section
+SECTION_OF = {KIND_OF[hint]: name for name, hint in HINTS.items() if hint in KIND_OF} | INSIDE  # kind → where it is
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Topics:
             return Topic(
                 path,
                 inspect.getdoc(getattr(hookspecs, KINDS[kind][1])) or "" if section or key is None else key.meaning,
-                _if_left_out(path) if section else "" if key is None else _of(key),
+                _if_left_out(path) if path in HINTS else "" if key is None else _of(key),
                 components=tuple(components),
             )
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
@@ -175,12 +176,13 @@ class Topics:
     def _below(self, path: str, hint: Any, key: Optional[Key], origin: Optional[str]) -> Iterator[Topic]:
         topic = self._topic(path, hint, key)
         yield topic
-        for component in topic.components if path in (*HINTS, *UNCHOSEN) else ():
+        for component in topic.components if path in (*HINTS, *UNCHOSEN, *INSIDE.values()) else ():
             if origin in (None, component.origin):
                 yield from self._below(f"{path}.{component.name}", component.cls, None, origin)
         for inside in topic.keys:
-            if dataclasses.is_dataclass(_inner(inside.hint)):
-                yield from self._below(f"{path}.{inside.name}", inside.hint, inside, origin)
+            where = f"{path}.{inside.name}"
+            if dataclasses.is_dataclass(_inner(inside.hint)) or where in INSIDE.values():
+                yield from self._below(where, inside.hint, inside, origin)
 
 
 def flow(value: Any) -> str:

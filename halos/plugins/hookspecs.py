@@ -81,6 +81,11 @@ def register_executors(register: Register) -> None:
 
 
 @hookspec
+def register_inner_optimizers(register: Register) -> None:
+    """Inner optimizers, which say what a local step makes of a gradient: `train.optimizer`."""
+
+
+@hookspec
 def register_observers(register: Register) -> None:
     """Observers, which are told what happens, and write or show it: `observers.extra`."""
 

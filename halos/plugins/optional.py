@@ -15,6 +15,7 @@ import torch
 from halos.rules.aggregate import Exchange
 from halos.sim.simulation import Simulation
 from halos.training import Job, Outcome, Prediction
+from halos.training.optimizers import Moments
 from halos.values.params import Layout, Params
 from halos.world.cluster import Cluster, Worker
 from halos.world.phases import Phase
@@ -88,6 +89,7 @@ class CodecMay(Protocol):
     """A codec (halos.Codec)."""
 
     error_feedback: bool  # senders add to a payload what their earlier ones of the same part of the model have lost
+    decay: float  # what they add of it, at every payload; without it all
     gathered: bool  # payloads cannot be summed under way: a collective brings each of them to everybody
 
     def prepare(self, sim: Simulation) -> None:
@@ -105,6 +107,15 @@ class MergeRuleMay(Protocol):
 
         Without it `params`. Policies ask by `start_of`. Neither argument is modified.
         """
+
+    def refuses(self, staleness: int) -> bool:
+        """Return whether an arrival so many versions old is not merged, but dropped; of age 0 none may be.
+
+        Policies that merge arrivals one by one ask by `refused_by`.
+        """
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's, of the rules in its fields; a rule passes it on to one that it holds."""
 
 
 class NetworkMay(Protocol):
@@ -272,6 +283,47 @@ class ExecutorMay(Protocol):
         """Go on from what `state` returned."""
 
 
+class InnerOptimizerMay(Protocol):
+    """An inner optimizer (halos.InnerOptimizer)."""
+
+    def begin(self, params: torch.Tensor, state: Moments) -> None:
+        """Called when a job begins: from `params` [P], not to be changed; `state` is changed in place, if at all.
+
+        Not for jobs that ask for a gradient, nor for steps along one.
+        """
+
+    def step_rows(
+        self, params: torch.Tensor, grad: torch.Tensor, state: Moments, rates: torch.Tensor, layout: Layout
+    ) -> Callable[[int], None]:
+        """Return what takes the next steps of several workers at once: called with 0, 1, … up to len(rates) − 1.
+
+        As `step` does of each row of `params` and `grad`, [rows, P], but for rounding; in between, gradients become
+        others, and whatever a step leaves there is lost. `state`: by name, [rows, n] of vectors, [rows] of numbers,
+        as they are before these steps; and in place, as they are after all of them. `rates`: fp64 [steps, rows], on the
+        CPU. What becomes of a row does not depend on the others. Without it, rows are stepped one by one.
+        """
+
+    def step_unless(
+        self,
+        params: torch.Tensor,
+        grad: torch.Tensor,
+        state: Moments,
+        lr: float,
+        layout: Layout,
+        infinite: torch.Tensor,
+    ) -> None:
+        """As `step`, but nothing is changed if `infinite`, a number [] on the device, is 1, and not 0.
+
+        So fp16's loss scaling leaves steps out. Without it, it waits for that number, and asks for no step if it is 1.
+        """
+
+    def second_moments(self, state: Moments) -> Optional[torch.Tensor]:
+        """Return the mean squared gradients in `state`, without their bias (Adam's v̂), a new vector [P].
+
+        None if there are none yet.
+        """
+
+
 class ObserverMay(Protocol):
     """An observer (halos.Observer)."""
 
@@ -310,6 +362,7 @@ MAY: dict[str, type[Any]] = {
     "compute model": ComputeMay,
     "data source": DataMay,
     "executor": ExecutorMay,
+    "inner optimizer": InnerOptimizerMay,
     "observer": ObserverMay,
 }
 

@@ -33,6 +33,7 @@ from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
 from halos.sim.simulation import SyncPolicy
 from halos.training import Executor
+from halos.training.optimizers import InnerOptimizer
 from halos.world.compute import ComputeModel
 from halos.world.faults import FaultModel
 from halos.world.network import NetworkModel
@@ -59,6 +60,7 @@ KINDS: dict[str, tuple[type[Any], str]] = {
     "model": (Model, "register_models"),
     "data source": (DataSource, "register_data_sources"),
     "executor": (Executor, "register_executors"),
+    "inner optimizer": (InnerOptimizer, "register_inner_optimizers"),
     "observer": (Observer, "register_observers"),
 }
 FOLDERS = ("policies", "rules", "world", "models", "data", "training")  # some modules in them register components

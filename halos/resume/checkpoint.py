@@ -21,7 +21,7 @@ import torch
 
 from halos.errors import UserError
 
-FORMAT = 3
+FORMAT = 4
 MOST_NESTED = 100  # lists and dictionaries within each other; no configuration is that
 NAME = re.compile(r"events-(\d+)-([0-9a-f]{32})\.pt")
 

@@ -20,6 +20,7 @@ from halos.plugins.registry import Plugins, versions
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointer
 from halos.resume.tape import ReplayDiffers
+from halos.rules.telling import merge_rules
 from halos.rules.weights import Uniform
 from halos.seeds import own_seed
 from halos.sim.parts import Parts, unchanged
@@ -187,6 +188,9 @@ def _prepare(config: Config, simulation: Simulation) -> None:
     for key in ("policy", "steps", "weights", "aggregate", "codec"):
         with under(key):
             call(getattr(config, key), "prepare", simulation)
+    with under("policy"):
+        for rule in merge_rules(config.policy):
+            call(rule, "prepare", simulation)
     for name, observer in config.observers.extra.items():
         with under(f"observers.extra.{name}"):
             call(observer, "prepare", simulation)

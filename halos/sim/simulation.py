@@ -181,9 +181,20 @@ class Simulation:
         """
         return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched, fraction)
 
+    def skip(self, round: Round, worker: Worker) -> None:
+        """Say, once, that `worker` gets no job in `round`, which is open: other rounds make up for its steps."""
+        self._rounds.skip(round, worker)
+
     def steps(self, worker: Worker) -> int:
         """Ask the step allocation (`steps:`) for the local steps of the worker's next job."""
         return self._parts.steps.steps(worker, self)
+
+    def steps_until(self, worker: Worker, moment: float) -> int:
+        """Return the fewest local steps, at least one, of a job that a worker begins now and ends at `moment` or later.
+
+        As the compute model has it, faults aside. Raises UserError for a moment that no number of steps gets to.
+        """
+        return self.jobs.steps_until(worker, moment)
 
     def train(
         self,
@@ -392,6 +403,14 @@ class Simulation:
         self.ledger.drop(updates)
         for update in updates:
             self._origins.take(update)
+
+    def spends(self, updates: Iterable[Update]) -> bool:
+        """Return whether to commit these updates now would spend the budget: then a policy that holds them should.
+
+        By what the global model has taken in so far, and what was trained. A budget of simulated time ends by itself.
+        """
+        held = sum([update.steps for update in updates])
+        return self.limits.spent(self.ledger.committed + held, self._trained())
 
     def scalar(self, compute: Callable[[], float]) -> float:
         """Compute a number out of parameters, to branch on: `sim.scalar(delta.norm)`. A resumed run gets the same."""

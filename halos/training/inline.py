@@ -17,10 +17,10 @@ from halos.hooks import Register, hookimpl
 from halos.models.building import BEYOND, built, named, refuse_other_shapes, shapes_of
 from halos.seeds import generator
 from halos.training import Job, Outcome, Prediction, Task
-from halos.training.inner_states import moments_of
 from halos.training.metrics import derived
+from halos.training.optimizers import numbers_kept
 from halos.training.trainer import Trainer
-from halos.values.params import Params
+from halos.values.params import Layout, Params
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Inline:
         device = self._device()
         with under("model"):
             shapes = shapes_of(task.model, corpus.vocab_size)
-            check_memory(task, sum_of(shapes), device)
+            check_memory(task, Layout(shapes), device)
             module = built(task.model, corpus.vocab_size, task.model_seed)
             with named(task.model):
                 refuse_other_shapes(shapes, module)
@@ -164,7 +164,7 @@ class Inline:
             return self._trainer.slope(params, tensors(self._probed(samples, seed)))
 
     def second_moments(self, worker: int) -> Optional[Params]:
-        """Return Adam's v̂ of a worker, copied; None where there is none."""
+        """Return the mean squared gradients that a worker's optimizer keeps, copied; None where there are none."""
         return self._trainer.second_moments(worker)
 
     def state(self) -> dict[str, Any]:
@@ -266,18 +266,13 @@ def refuse_other_tokens(extra: tuple[DataSource, Corpus], data: tuple[DataSource
         )
 
 
-def sum_of(shapes: dict[str, tuple[int, ...]]) -> int:
-    """Return the number of parameters that tensors of these shapes hold."""
-    return sum(torch.Size(shape).numel() for shape in shapes.values())
-
-
-def check_memory(task: Task, parameters: int, device: torch.device) -> None:
+def check_memory(task: Task, layout: Layout, device: torch.device) -> None:
     """Raise ConfigError if there is too little memory.
 
-    Counted, in fp32: optimizer moments per worker, two training buffers, the server's model and its step.
+    Counted, in fp32: what the optimizer keeps per worker, two training buffers, the server's model and its step.
     """
-    moments = len(moments_of(task.train.optimizer))
-    needed = 4 * parameters * (moments * len(task.cluster.workers) + 4)
+    parameters = layout.size
+    needed = 4 * (numbers_kept(task.train.optimizer, layout) * len(task.cluster.workers) + 4 * parameters)
     free = free_on(device)
     if free is not None and needed > free:
         raise ConfigError(

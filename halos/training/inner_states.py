@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
 
 import torch
 
 from halos.training.kept import Kept, State
-from halos.training.options import OptimizerOptions, TrainOptions
+from halos.training.optimizers import Moments
+from halos.training.options import TrainOptions
+from halos.values.params import Layout
 
-COUNT = "step"  # what an optimizer keeps that is no vector: how often it has stepped
-MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {COUNT, "exp_avg", "exp_avg_sq"}}
 SHARED = -1  # the worker number of the state that is no worker's
 
 
-def moments_of(options: OptimizerOptions) -> list[str]:
-    """Return the names of the vectors that such an optimizer keeps."""
-    keeps = options.name == "adamw" or bool(options.momentum)
-    return sorted(MOMENTS[options.name] - {COUNT}) if keeps else []
-
-
 class WorkerState:
-    """One worker's: optimizer moments, fp16's loss scale, buffers."""
+    """One worker's: what the optimizer keeps (None: it has not begun), fp16's loss scale, buffers."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        self.optimizer = optimizer
+    def __init__(self, scaler: torch.amp.GradScaler) -> None:
+        self.moments: Optional[Moments] = None
         self.scaler = scaler
         self.kept: State = {}
 
-    def pieces(self) -> Iterator[tuple[slice, torch.nn.Parameter]]:
-        """Yield the vectors that the optimizer steps, each with where it lies in the flat one."""
-        first = 0
-        for group in self.optimizer.param_groups:
-            (vector,) = group["params"]
-            yield slice(first, first + len(vector)), vector
-            first += len(vector)
-
     def saved(self) -> dict[str, Any]:
         """Return it in plain values and tensors (not copied)."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "kept": self.kept}
+        return {"optimizer": self.moments, "scaler": self.scaler.state_dict(), "kept": self.kept}
 
 
 class InnerStates:
     """Those of all workers that had a job, and how many of their local steps fp16's loss scaling left out."""
 
-    def __init__(
-        self, optimizer: Callable[[], torch.optim.Optimizer], options: TrainOptions, kept: Kept, device: torch.device
-    ) -> None:
-        """None yet. `optimizer` makes one that has not stepped; `kept` knows which buffers the module has."""
+    def __init__(self, options: TrainOptions, layout: Layout, kept: Kept, device: torch.device) -> None:
+        """None yet. `kept` knows which buffers the module has."""
         self.skipped = 0
-        self._optimizer = optimizer
         self._options = options
+        self._layout = layout
         self._kept = kept
         self._device = device
         self._states: dict[int, WorkerState] = {}
@@ -69,8 +53,13 @@ class InnerStates:
 
     def new(self) -> WorkerState:
         """Return the state that a worker begins with."""
-        scaler = torch.amp.GradScaler(self._device.type, enabled=self._options.precision == "fp16")
-        return WorkerState(self._optimizer(), scaler)
+        return WorkerState(torch.amp.GradScaler(self._device.type, enabled=self._options.precision == "fp16"))
+
+    def moments(self, state: Optional[WorkerState], job: bool = True) -> Moments:
+        """Return what the optimizer begins with in a `job`, or goes on from without one: new if there is none yet."""
+        if state is None or state.moments is None or (job and self._options.optimizer_state == "new"):
+            return self._options.optimizer.init(self._layout, self._device)
+        return state.moments
 
     def give(self, worker: int, state: WorkerState) -> None:
         """Let a worker have this very state."""
@@ -126,25 +115,30 @@ class InnerStates:
                 self._states[worker] = mine
 
     def _load(self, mine: WorkerState, saved: dict[str, Any]) -> None:
-        moments, options = saved["optimizer"]["state"], mine.optimizer.state_dict()["param_groups"]
-        check_moments(moments, mine.optimizer, MOMENTS[self._options.optimizer.name])
-        mine.optimizer.load_state_dict({"state": moments, "param_groups": options})  # options: as configured
+        moments = saved["optimizer"]
+        if moments is not None:
+            moments = checked(moments, self._options.optimizer.init(self._layout, torch.device("meta")), self._device)
+        mine.moments = moments
         if not all(isinstance(value, (int, float)) for value in saved["scaler"].values()):
             raise ValueError("a loss scale that is no number")
         mine.scaler.load_state_dict(saved["scaler"])
         mine.kept = self._kept.checked(saved["kept"], self._device)
 
 
-def check_moments(state: dict[int, dict[str, torch.Tensor]], optimizer: torch.optim.Optimizer, names: set[str]) -> None:
-    """Raise ValueError unless saved moments are as large as their parameters: kernels would go beyond the end."""
-    for index, moments in state.items():
-        (vector,) = optimizer.param_groups[index]["params"]
-        if moments and set(moments) != names:
-            raise ValueError(f"{', '.join(moments)} of another optimizer")
-        for name, tensor in moments.items():
-            size = 1 if name == COUNT else len(vector)
-            if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.numel() != size:
-                raise ValueError(f"{name} is no vector of {size}")
+def checked(moments: Moments, like: Moments, device: torch.device) -> Moments:
+    """Return saved moments on a device. Raises ValueError unless they are what an optimizer keeps, as `like` is.
+
+    Kernels would go beyond the end of what is smaller.
+    """
+    if not isinstance(moments, dict) or set(moments) != set(like):
+        raise ValueError(f"{', '.join(map(str, moments)) or 'nothing'} of another optimizer")
+    found = {}
+    for name, mine in like.items():
+        tensor, size = moments[name], mine.numel()
+        if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.numel() != size:
+            raise ValueError(f"{name} is no vector of {size}")
+        found[name] = tensor.to(device, mine.dtype).reshape(mine.shape)
+    return found
 
 
 def _copied(value: Any) -> Any:

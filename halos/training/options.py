@@ -1,58 +1,48 @@
-"""The inner loop as configured: batches, optimizer, learning-rate schedule, precision."""
+"""The inner loop as configured: batches, learning-rate schedule, precision, and which optimizer."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Literal, Optional
 
 from halos.errors import ConfigError, require
+from halos.training.optimizers import AdamW, InnerOptimizer
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass
-class OptimizerOptions:
-    """The inner optimizer; each worker's state lives for the whole run and is never sent."""
-
-    name: str = "adamw"  # or `sgd`
-    lr: float = 1.0e-3  # the largest learning rate
-    betas: tuple[float, float] = (0.9, 0.95)  # of adamw
-    eps: float = 1.0e-8  # of adamw
-    momentum: float = 0.0  # of sgd
-    weight_decay: float = 0.1  # on tensors with two or more dimensions
-
-    def __post_init__(self) -> None:
-        require(self.name in ("adamw", "sgd"), "name", self.name, "one of adamw, sgd")
-        require(0.0 <= self.lr < math.inf, "lr", self.lr, "zero or a positive, finite number")
-        require(self.lr <= 1e30, "lr", self.lr, "at most 1e30")
-        require(
-            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas, "two numbers in [0, 1)"
-        )
-        require(0.0 < self.eps < math.inf, "eps", self.eps, "a positive, finite number")
-        require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
-        require(
-            0.0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "zero or a positive, finite number"
-        )
-        require(self.weight_decay <= 1e30, "weight_decay", self.weight_decay, "at most 1e30")
-
-
-@dataclass
 class ScheduleOptions:
-    """The inner learning rate over learning-rate steps: linear warm-up, then a half cosine down to `min_ratio`."""
+    """The inner learning rate over learning-rate steps: up in a straight line, and down in one of several ways.
 
-    name: str = "warmup_cosine"  # a linear warm-up, then half a cosine down; or `constant`
+    `warmup_cosine`: by half a cosine; `linear`: in a straight line; `warmup_stable_decay` (arXiv 2404.06395): in a
+    straight line too, but only at the end; `constant`: never down nor up.
+    """
+
+    name: Literal["warmup_cosine", "constant", "linear", "warmup_stable_decay"] = "warmup_cosine"  # how it goes
     warmup: int = 30  # learning-rate steps up to the largest rate; 0: none
     total: int = 600  # learning-rate steps down to the smallest rate, which then stays
     min_ratio: float = 0.1  # the smallest rate, as a fraction of the largest
+    decay: Optional[int] = None  # of warmup_stable_decay, the last of `total` that lead down; null: a tenth of them
 
     def __post_init__(self) -> None:
-        require(self.name in ("warmup_cosine", "constant"), "name", self.name, "one of warmup_cosine, constant")
         require(self.warmup >= 0, "warmup", self.warmup, "zero or a positive number of steps")
         require(self.total >= 1, "total", self.total, "a positive number of steps")
-        if self.name == "warmup_cosine":
-            require(self.warmup <= self.total, "warmup", self.warmup, f"at most total ({self.total})")
         require(0.0 <= self.min_ratio <= 1.0, "min_ratio", self.min_ratio, "in [0, 1]")
+        require(self.decay is None or self.decay >= 1, "decay", self.decay, "a positive number of steps, or null")
+        if self.name != "constant":
+            require(self.warmup <= self.total, "warmup", self.warmup, f"at most total ({self.total})")
+        if self.name == "warmup_stable_decay":
+            left = self.total - self.warmup
+            require(self._down <= left, "decay", self._down, f"at most total without warmup ({left})")
+
+    @property
+    def _down(self) -> int:
+        """Learning-rate steps that lead down."""
+        if self.name == "warmup_stable_decay":
+            return max(1, self.total // 10) if self.decay is None else self.decay
+        return self.total - self.warmup
 
     def at(self, lr: float, step: int) -> float:
         """Return the learning rate of learning-rate step `step` (the first is 1), for the maximum `lr`."""
@@ -63,8 +53,10 @@ class ScheduleOptions:
         low = self.min_ratio * lr
         if step >= self.total:
             return low
-        progress = (step - self.warmup) / (self.total - self.warmup)
-        return low + (lr - low) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        progress = max(0.0, (step - (self.total - self._down)) / self._down)
+        if self.name == "warmup_cosine":
+            return low + (lr - low) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return low + (lr - low) * (1.0 - progress)
 
 
 @dataclass
@@ -77,7 +69,10 @@ class TrainOptions:
     # Samples per learning-rate step: a job's first one is (samples dispatched so far) // this. null: workers ·
     # `batch_size`.
     global_batch_size: Optional[int] = None
-    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)  # the inner one
+    optimizer: InnerOptimizer = field(default_factory=AdamW)  # the inner one, of which every worker has a state
+    # What a job begins with: `kept`, the state in which its worker's last one ended, or `new`, as before a first one.
+    # Learning rates go on, and so do fp16's loss scale and the model's buffers.
+    optimizer_state: Literal["kept", "new"] = "kept"
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)  # of the inner learning rate
     clip: float = 1.0  # largest norm of a step's gradient; 0: not clipped
     precision: str = "fp32"  # or `bf16`, `fp16` (autocast; fp16 with a loss scaler per worker)

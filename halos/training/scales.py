@@ -1,11 +1,35 @@
-"""fp16's loss scale along the steps of one job: which of them it made worthless."""
+"""fp16's loss scale along the steps of one job: what it is a scale of, and which steps it made worthless."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any, Optional
 
 import torch
+
+
+class Scaled:
+    """A vector of gradients as torch's GradScaler wants to be shown it: an optimizer's, that has a step."""
+
+    found_inf: Optional[torch.Tensor] = None  # the scaler's, while it asks for a step, not to be taken if this is 1
+
+    def __init__(
+        self, params: torch.Tensor, grad: torch.Tensor, step: Callable[..., None], may_not_be_taken: bool
+    ) -> None:
+        """Steps are taken by `step`, given whatever the scaler is and `found_inf`.
+
+        If they `may_not_be_taken`, that is theirs to see to; else the scaler waits to know and asks for none.
+        """
+        vector = torch.nn.Parameter(params)
+        vector.grad = grad
+        self.param_groups = [{"params": [vector]}]
+        self._take = step
+        self._step_supports_amp_scaling = may_not_be_taken
+
+    def step(self, *arguments: Any) -> None:
+        """Called by the scaler."""
+        self._take(*arguments, self.found_inf)
 
 
 class Scales:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from itertools import chain
 from typing import Any, Optional, TypeAlias
 
@@ -22,9 +20,9 @@ from halos.training.inner_states import SHARED, InnerStates, WorkerState
 from halos.training.kept import Kept, State
 from halos.training.look import look
 from halos.training.losses import Losses
-from halos.training.options import OptimizerOptions, TrainOptions
+from halos.training.options import TrainOptions
 from halos.training.pages import give_back
-from halos.training.scales import Scales
+from halos.training.scales import Scaled, Scales
 from halos.values.params import Layout, Params
 
 Metrics: TypeAlias = "Callable[[torch.nn.Module, Any], dict[str, Any]]"  # of a batch, as a model's own
@@ -36,8 +34,8 @@ class Trainer:
     """Runs local steps of any worker on one device.
 
     The module's parameters and gradients are views into two flat buffers, so that starting from
-    given parameters is one copy, finishing one clone, and the optimizer a few kernels over two
-    vectors (decayed or not) instead of a loop over tensors.
+    given parameters is one copy, finishing one clone, and the optimizer a few kernels over vectors instead of a loop
+    over tensors.
     """
 
     def __init__(self, module: torch.nn.Module, options: TrainOptions, device: torch.device, seed: int = 0) -> None:
@@ -63,20 +61,9 @@ class Trainer:
             self.flat[self.layout.slice_of(name)] = parameter.detach().reshape(-1)
             parameter.grad = self.grad[self.layout.slice_of(name)].view(parameter.shape)
         self._forward: Forward = compiled(self.module, device) if options.compile else self.module
-        self._pieces: list[tuple[slice, torch.nn.Parameter]] = []  # the same memory as vectors: decayed or not
-        groups: list[dict[str, Any]] = []
-        for piece, decay in (
-            (slice(0, self.layout.decayed), options.optimizer.weight_decay),
-            (slice(self.layout.decayed, self.layout.size), 0.0),
-        ):
-            if piece.stop > piece.start:
-                vector = torch.nn.Parameter(self.flat[piece])
-                vector.grad = self.grad[piece]
-                self._pieces.append((piece, vector))
-                groups.append({"params": [vector], "weight_decay": decay})
         self._lie_in(self.flat)
-        self._step = _spare_the_compiler(torch.optim.SGD if options.optimizer.name == "sgd" else torch.optim.AdamW)
-        self.states = InnerStates(partial(_optimizer, options.optimizer, groups), options, self.kept, device)
+        self._scaled: Any = Scaled(self.flat, self.grad, self._step, hasattr(options.optimizer, "step_unless"))
+        self.states = InnerStates(options, self.layout, self.kept, device)
 
     def initial(self) -> Params:
         """Return the module's parameters as it was built, copied; called before any training."""
@@ -96,17 +83,10 @@ class Trainer:
         self.grad.zero_()
 
     def second_moments(self, worker: int) -> Optional[Params]:
-        """Return Adam's v̂ of a worker, copied: v / (1 − β₂^t); None where there is none yet."""
-        mine = self.states.known(worker)
-        if mine is None or self.options.optimizer.name != "adamw":
-            return None
-        flat, beta = torch.zeros_like(self.flat), self.options.optimizer.betas[1]
-        for piece, vector in mine.pieces():
-            kept = mine.optimizer.state.get(vector)
-            if not kept:
-                return None
-            flat[piece] = kept["exp_avg_sq"] / (1.0 - beta ** float(kept["step"]))
-        return Params(self.layout, flat)
+        """Return the mean squared gradients that a worker's optimizer keeps, copied; None where there are none yet."""
+        mine, own = self.states.known(worker), getattr(self.options.optimizer, "second_moments", None)
+        found = None if own is None or mine is None or mine.moments is None else own(mine.moments)
+        return None if found is None else Params(self.layout, found)
 
     def train(
         self,
@@ -134,6 +114,9 @@ class Trainer:
         with self._lying_in(into), self._as(state.kept, "job", worker, job):
             self.flat.copy_(_data(start))
             self.grad.zero_()
+            state.moments = self.states.moments(state)
+            if begin := getattr(self.options.optimizer, "begin", None):
+                begin(self.flat, state.moments)
             for step in range(1, steps + 1):
                 losses.add(self._backward(batches, state.scaler))
                 self._descend(state, schedule.at(lr_max, lr_step + step))
@@ -166,7 +149,7 @@ class Trainer:
         averaged = losses.averaged(self.options.loss_average_steps, where)
         if state.scaler.is_enabled():
             scales = Scales(state.scaler, self.device)
-            state.scaler.unscale_(state.optimizer)
+            state.scaler.unscale_(self._scaled)
             state.scaler.update()
             scales.note()
             for _, scale in scales.lowered():
@@ -194,6 +177,7 @@ class Trainer:
         self.grad.copy_(_data(gradient))
         if state.scaler.is_enabled() and not bool(torch.isfinite(self.grad).all()):
             return Params(self.layout, self.flat.detach().clone())  # a scale too large, lowered by now: no step
+        state.moments = self.states.moments(state, job=False)
         self._descend(state, self.options.schedule.at(self.options.optimizer.lr, lr_step + 1), scaled=False)
         return Params(self.layout, self.flat.detach().clone())
 
@@ -262,8 +246,6 @@ class Trainer:
         self.flat = flat
         for name, parameter in self._trained.items():
             parameter.data = flat[self.layout.slice_of(name)].view(parameter.shape)
-        for piece, vector in self._pieces:
-            vector.data = flat[piece]
 
     @contextmanager
     def _lying_in(self, flat: Optional[torch.Tensor]) -> Iterator[None]:
@@ -329,20 +311,24 @@ class Trainer:
 
         It is not taken if `grad` was too large for fp16, which the loss scale then tells.
         """
-        optimizer, scaler = state.optimizer, state.scaler
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        scaler = state.scaler
+        if scaled:
+            scaler.unscale_(self._scaled)
         if self.options.clip > 0.0:
-            if scaled:
-                scaler.unscale_(optimizer)
-            norm = torch.linalg.vector_norm(self.grad)
-            self.grad.mul_(torch.clamp(self.options.clip / (norm + 1e-6), max=1.0))
+            clip(self.grad, self.options.clip)
         if scaled and scaler.is_enabled():
-            scaler.step(optimizer)
+            scaler.step(self._scaled, state, lr)
             scaler.update()
         else:
-            self._step(optimizer)
+            self._step(state, lr)
         self.grad.zero_()
+
+    def _step(self, state: WorkerState, lr: float, infinite: Optional[torch.Tensor] = None) -> None:
+        optimizer: Any = self.options.optimizer
+        if infinite is None:
+            optimizer.step(self.flat, self.grad, state.moments, lr, self.layout)
+        else:
+            optimizer.step_unless(self.flat, self.grad, state.moments, lr, self.layout, infinite)
 
     def precision(self) -> Callable[[], AbstractContextManager[Any]]:
         """Return what makes a context in which the module computes in the precision that is configured."""
@@ -352,25 +338,10 @@ class Trainer:
         return lambda: torch.autocast(self.device.type, dtype=dtype)
 
 
-def _spare_the_compiler(kind: type[torch.optim.Optimizer]) -> Callable[[torch.optim.Optimizer], Any]:
-    """Keep PyTorch's optimizers from importing its compiler, a second's work, only to be left alone by it.
-
-    They look here for what it would give them (torch/_compile.py). Returns `step` of such an optimizer without what
-    is put around it, for hooks, labels in profiles and compilation, which takes longer than a small model's step.
-    """
-    for name in ("add_param_group", "state_dict", "load_state_dict"):
-        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
-        vars(function).setdefault("__dynamo_disable", function)
-    step: Callable[[torch.optim.Optimizer], Any] = torch.no_grad()(inspect.unwrap(kind.step))
-    return step
-
-
-def _optimizer(options: OptimizerOptions, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """One that has not stepped, of these vectors, each a group."""
-    own = [dict(group) for group in groups]
-    if options.name == "sgd":
-        return torch.optim.SGD(own, lr=options.lr, momentum=options.momentum)
-    return torch.optim.AdamW(own, lr=options.lr, betas=options.betas, eps=options.eps, fused=True)
+def clip(grad: torch.Tensor, most: float) -> None:
+    """Scale a vector down to norm `most` if its norm is above; on its device, without waiting for a number."""
+    norm = torch.linalg.vector_norm(grad)
+    grad.mul_(torch.clamp(most / (norm + 1e-6), max=1.0))
 
 
 def _data(params: Params) -> torch.Tensor:

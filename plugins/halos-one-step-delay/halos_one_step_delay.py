@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -51,12 +51,15 @@ class OneStepDelay:
         for r in sim.rounds():
             average = self.collective(sim, r.index)
             delta, version = await self._outbox.mean(average), begun.popleft()
-            sim.forget(r.index - 1 - self.outer_delay)  # everybody has begun this round from it
+            for key in self._turns(sim, r.index - 1 - self.outer_delay):
+                sim.forget(key)  # everybody has begun this round from it
             if delta is not None:
                 before, (theta, state) = theta, self.outer.step(theta, delta, state)  # θ^{r+1} ← Outer(θ^r, Δ̄^r)
                 sim.commit(theta, average.contributions(before, version))
             begun.append(sim.version)
-            sim.event(r.index).succeed(start_of(self.outer, theta, state))
+            start = start_of(self.outer, theta, state)
+            for key in self._turns(sim, r.index):
+                sim.event(key).succeed(start)
 
     async def _work(self, sim: Simulation, worker: Worker, theta: Params) -> None:
         kept = self.outer_delay if self.merge == "corrected" else 0
@@ -64,12 +67,19 @@ class OneStepDelay:
         for r in sim.rounds():
             late = r.index - 1 - self.outer_delay
             if late >= 0:  # block until that round's mean is applied
-                theta = await sim.event(late)
+                theta = await sim.event(self._turn(worker, late))
             if not self._outbox.keeps(worker):
                 own.clear()
             start = corrected(theta, [*own, self._outbox.held(worker)] if kept else ())  # θ_m ← θ − Σ Δ_m^j, or θ
             update = await self._outbox.train(worker, start, round=r)  # Δ_m ← θ − InnerOpt(θ), H steps
             own.append(self._outbox.join(self.collective(sim, r.index), worker, update))  # start averaging, do not wait
+
+    def _turn(self, worker: Worker, index: int) -> Hashable:
+        """The event at which a worker has round `index`'s θ: with k = 0 its own, so that they go on in their order."""
+        return index if self.outer_delay > 0 else (index, worker.id)
+
+    def _turns(self, sim: Simulation, index: int) -> Iterable[Hashable]:
+        return dict.fromkeys(self._turn(worker, index) for worker in sim.workers)
 
     def collective(self, sim: Simulation, index: int) -> Collective:
         """The averaging of a round's pseudo-gradients."""

@@ -277,7 +277,8 @@ CHANGED = [  # key=value; what is kept; what is said to be dropped
         "evaluate.sets.own: dropped samples, written of synthetic: text has no such key"]),
     ("evaluate.sets={own: {name: tokens, path: x}}", {"evaluate.sets.own.sequence_length": 16}, [
         "evaluate.sets.own: dropped samples, written of synthetic: tokens has no such key"]),
-    ("train.optimizer.name=adamw", {"train.optimizer.lr": 0.25}, []),
+    ("train.optimizer.name=adamw", {"train.optimizer.lr": 0.25}, [
+        "train.optimizer: dropped momentum, written of sgd: adamw has no such key"]),
     ("faults.name=links", {"faults.detection_seconds": 2.0}, [
         "faults: dropped at, written of crashes: faults.at[0].worker: no such key; there are: …"]),
 ]  # fmt: skip

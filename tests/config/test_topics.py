@@ -9,7 +9,7 @@ import pytest
 from halos.config.topics import Key, Topics
 from halos.errors import ConfigError
 from halos.plugins.registry import Plugins
-from halos.training.options import OptimizerOptions
+from halos.training.optimizers import AdamW
 
 PLUGIN = '''
 from dataclasses import dataclass, field
@@ -80,12 +80,13 @@ def test_a_class_without_a_docstring_is_explained_without_one(topics: Topics) ->
 
 
 def test_types_are_in_words_and_defaults_in_yaml(topics: Topics) -> None:
-    assert key(topics, "train.optimizer", "betas").type == "a list of 2, each a number"
+    assert key(topics, "train.optimizer.adamw", "betas").type == "a list of 2, each a number"
     assert key(topics, "faults.crashes.at", "seconds").default == ".inf"
     assert key(topics, "faults.crashes.at", "worker").default == "required"
     assert key(topics, "policy.diloco", "outer").type == "a merge rule"
     assert key(topics, "policy.diloco", "outer").default == "{name: nesterov, lr: 0.7, momentum: 0.9}"
-    assert key(topics, "train", "optimizer").default == "that of its keys"
+    assert key(topics, "train", "schedule").default == "that of its keys"
+    assert key(topics, "train", "optimizer").default.startswith("{name: adamw, lr: 0.001, betas:")
 
 
 def test_a_section_that_is_chosen_by_name_lists_what_there_is(topics: Topics) -> None:
@@ -93,6 +94,9 @@ def test_a_section_that_is_chosen_by_name_lists_what_there_is(topics: Topics) ->
     assert policies.note == "required"
     assert [each.name for each in policies.components] == ["async_local_sgd", "diloco", "halos", "mine"]
     assert topics.find("network").note == "default: matrix"
+    optimizers = topics.find("train.optimizer")
+    assert optimizers.text.startswith("Inner optimizers") and optimizers.note.startswith("an inner optimizer; default:")
+    assert [each.name for each in optimizers.components] == ["adamw", "sgd"]
 
 
 @pytest.mark.parametrize("path", ["merge_rule.nesterov", "policy.diloco.outer.nesterov"])
@@ -108,7 +112,15 @@ def test_a_key_alone_has_its_type_its_default_and_what_it_means(topics: Topics) 
 def test_everything_is_each_section_component_and_section_inside_once(topics: Topics) -> None:
     paths = [each.path for each in topics.everything()]
     assert len(paths) == len(set(paths))
-    assert {"train", "train.schedule", "cluster.regions", "policy.mine.pace", "merge_rule.sgd", "seed"} <= set(paths)
+    assert {
+        "train",
+        "train.schedule",
+        "train.optimizer.sgd",
+        "cluster.regions",
+        "policy.mine.pace",
+        "merge_rule.sgd",
+        "seed",
+    } <= set(paths)
     assert "policy.mine" not in [each.path for each in topics.everything("halos")]
 
 
@@ -124,6 +136,6 @@ def test_every_key_of_halos_says_what_it_means() -> None:
 
 
 def test_annotations_that_cannot_be_read_are_a_mistake(topics: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OptimizerOptions.__annotations__, "lr", "nowhere")
-    with pytest.raises(ConfigError, match="OptimizerOptions cannot be read: name 'nowhere' is not defined"):
-        topics.find("train.optimizer")
+    monkeypatch.setitem(AdamW.__annotations__, "lr", "nowhere")
+    with pytest.raises(ConfigError, match="AdamW cannot be read: name 'nowhere' is not defined"):
+        topics.find("train.optimizer.adamw")

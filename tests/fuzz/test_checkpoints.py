@@ -352,7 +352,7 @@ def moments(**changes: Any) -> Callable[[Any], Any]:
     """The first worker's optimizer with other moments; None: without."""
 
     def change(executor: Any) -> Any:
-        state = executor["workers"]["0"]["optimizer"]["state"][0]
+        state = executor["workers"]["0"]["optimizer"]
         state.update(changes)
         for name in [name for name, value in state.items() if value is None]:
             del state[name]

@@ -59,6 +59,7 @@ CHOSEN: dict[str, Section] = {
     },
     "streaming_diloco": {"fragments": 2, "pattern": "balanced", "offsets": [0, 1], "tau": [1, 1, 0]},
     "decoupled_diloco": {"fragments": 1},
+    "buffered": {"buffer": 2},
     "low_rank": {"rank": 1},
     "dilocox": {"codec": {"name": "int4"}},
 }

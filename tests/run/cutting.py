@@ -46,7 +46,7 @@ DELAYED = {"name": "delayed_nesterov", "lr": 0.7, "beta": 0.5, "buffer": 2}
 TRANSFORMER: Section = {
     "model": {"name": "gpt_neox", "hidden_size": 8, "layers": 1, "heads": 2, "wire_bytes": 200_000, "size": None},
     "data": {"samples": 512, "sequence_length": 8},
-    "train": {"optimizer": {"name": "adamw", "lr": 0.01, "momentum": 0.0}, "clip": 1.0},
+    "train": {"optimizer": {"name": "adamw", "lr": 0.01}, "clip": 1.0},
     "observers": {"tensorboard": True, "trace": True, "results": True},
 }
 
@@ -141,6 +141,25 @@ CASES: dict[str, Case] = {
     "data_parallel, signs": (
         {"policy": {"name": "data_parallel"}, "codec": {"name": "sign", "error_feedback": True}},
         ("halos_data_parallel", "halos_codecs"),
+    ),
+    "diloco, sparse chunks": (
+        {"policy": {"name": "diloco"}, "codec": {"name": "sparse_chunks", "k": 1024}},
+        ("halos_sparseloco",),
+    ),
+    "a_edit": (
+        {
+            "policy": {"name": "a_edit", "every_seconds": 3.0, "least_steps": 8},
+            "aggregate": {"name": "edit", "by_steps": 0.5, "warmup": 2},
+        },
+        ("halos_edit", "halos_robust_aggregation"),
+    ),
+    "gossip": ({"policy": {"name": "gossip"}}, ("halos_gossip",)),
+    "gossip, crashes": (
+        {
+            "policy": {"name": "gossip", "rule": "gasloc", "graph": "ring"},
+            "faults": {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+        },
+        ("halos_gossip",),
     ),
     "sparta": ({"policy": {"name": "sparta", "share": 0.5, "delay": 1}}, ("halos_sparta",)),
     "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),

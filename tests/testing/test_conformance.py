@@ -19,6 +19,7 @@ from halos.testing.conformance import (
     ComputeConformance,
     DataConformance,
     ExecutorConformance,
+    InnerOptimizerConformance,
     MergeRuleConformance,
     ModelConformance,
     NetworkConformance,
@@ -109,6 +110,17 @@ class TestCompute(ComputeConformance):
 
 class TestCodecs(CodecConformance):
     plugins = PLUGINS
+
+
+class TestInnerOptimizers(InnerOptimizerConformance):
+    plugins = PLUGINS
+
+
+class TestInnerOptimizersWithOptions(InnerOptimizerConformance):
+    sections = (
+        {"name": "adamw", "betas": [0.5, 0.7], "weight_decay": 0.0},
+        {"name": "sgd", "momentum": 0.9, "weight_decay": 0.5},
+    )
 
 
 class TestModels(ModelConformance):

@@ -14,6 +14,7 @@ from halos.testing.conformance import (
     ComputeConformance,
     DataConformance,
     ExecutorConformance,
+    InnerOptimizerConformance,
     MergeRuleConformance,
     ModelConformance,
     NetworkConformance,
@@ -112,6 +113,10 @@ class Codecs(CodecConformance):
     plugins = (BROKEN,)
 
 
+class Optimizers(InnerOptimizerConformance):
+    plugins = (BROKEN,)
+
+
 class Models(ModelConformance):
     plugins = (BROKEN,)
 
@@ -125,6 +130,7 @@ class Executors(ExecutorConformance):
 
 
 ALLOTTED = {"situation": TWO, "policy": "async_local_sgd"}
+VECTOR = {"shapes": "a vector"}
 RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
 
 
@@ -187,6 +193,18 @@ RUN = {"workers": 2, "policy": "diloco", "optimizer": "sgd"}
             {"part": "a part"},
             r"a part: the error is 2 of",
         ),
+        (
+            Optimizers,
+            "Grows",
+            "its_state_is_what_it_says_and_stays_so",
+            VECTOR,
+            r"a vector: its state was .*, and",
+        ),
+        (Optimizers, "Hides", "is_a_function_of_its_arguments", VECTOR, r"it remembers parameters or gradients of ear"),
+        (Optimizers, "Hides", "goes_on_from_a_state_that_was_saved", {}, r"it keeps something that is not in its sta"),
+        (Optimizers, "Leaps", "steps_of_no_length_change_no_parameter", VECTOR, r"a vector: a rate of 0 moves parame"),
+        (Optimizers, "Climbs", "goes_down", VECTOR, r"theta is 1\.\d+ away from the optimum, at first it was 1"),
+        (Optimizers, "Mixes", "rows_are_stepped_as_if_alone", VECTOR, r"a vector: rows depend on how many there are"),
         (Models, "Misshapen", "builds_what_it_says", {}, r"says \[3\] of theta, but build\(\) makes it \[2\]"),
         (
             Models,

@@ -16,7 +16,8 @@ from halos.errors import UserError
 from halos.models.gpt_neox import GPTNeoX
 from halos.models.toy import Quadratic
 from halos.testing import record, tiny
-from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
+from halos.training.optimizers import SGD
+from halos.training.options import ScheduleOptions, TrainOptions
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 from tests.conftest import Command
@@ -24,7 +25,7 @@ from tests.conftest import Command
 CPU = torch.device("cpu")
 STEADY = ScheduleOptions(name="constant")
 NEOX = GPTNeoX(hidden_size=16, layers=1, heads=2)
-SGD = OptimizerOptions(name="sgd", lr=0.5)
+SGD = SGD(lr=0.5)
 compile = torch.compile
 
 

@@ -21,7 +21,8 @@ from halos.data.batch import Batch, moved
 from halos.models.gpt_neox import GPTNeoX
 from halos.models.toy import Quadratic
 from halos.testing import record, tiny
-from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
+from halos.training.optimizers import SGD, AdamW
+from halos.training.options import ScheduleOptions, TrainOptions
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 from tests.run.cutting import go_on, make
@@ -101,7 +102,7 @@ def test_workers_in_a_stack_are_trained_like_one_after_another(device: torch.dev
 def test_a_state_moves_to_the_device_and_back(device: torch.device) -> None:
     """As a checkpoint does: what four steps have left goes on elsewhere as if it had always been there."""
     bowl = Quadratic(size=4, curvature=[1.0, 2.0, 3.0, 4.0])  # no gradient is so small that AdamW steps by its rounding
-    adamw = OptimizerOptions(lr=0.9)  # beyond the optimum and back, which takes moments
+    adamw = AdamW(lr=0.9)  # beyond the optimum and back, which takes moments
     at_home, here, there = (trainer(each, bowl, optimizer=adamw) for each in (CPU, CPU, device))
     start = at_home.initial()
     elsewhere = Params(start.layout, start.flat.to(device))  # type: ignore[union-attr]
@@ -150,7 +151,7 @@ class Steep(nn.Module):
 
 
 def test_fp16_leaves_out_what_its_scale_was_too_large_for(device: torch.device) -> None:
-    sgd = OptimizerOptions(name="sgd", lr=1e-35)
+    sgd = SGD(lr=1e-35)
     one = Trainer(Steep(), TrainOptions(batch_size=4, precision="fp16", optimizer=sgd, schedule=STEADY, clip=0), device)
     end, _ = trained(one, one.initial(), 7)
     assert one.states.skipped == 5 and end.tolist() == pytest.approx([-2.0])  # two steps of −1 were taken
@@ -165,7 +166,7 @@ def test_compiled_it_trains_the_same(
     if device.type == "cpu":
         compile = torch.compile
         monkeypatch.setattr(torch, "compile", lambda module, **_: compile(module, backend="aot_eager"))
-    sgd = OptimizerOptions(name="sgd", lr=0.1)
+    sgd = SGD(lr=0.1)
     eager, compiled = trainer(device, optimizer=sgd, **options), trainer(device, optimizer=sgd, **options, compile=True)
     start, lower = eager.initial(), "precision" in options
     for steps in (1, 4):

@@ -20,6 +20,7 @@ from halos.testing.conformance.networks import small_cluster
 from halos.testing.resuming import problem
 from halos.training import Job, Task, inline
 from halos.training.trainer import Trainer
+from halos.values.params import Layout
 from tests.keeping import HERE
 from tests.small_runs import Policy
 
@@ -106,14 +107,14 @@ def test_an_inner_state_may_be_taken_and_given() -> None:
     executor: Any = config.executor
     start = executor.open(Task(config.model, config.data, config.train, small_cluster(2), 0, {}))
     at = start.map(lambda flat: flat + 0.1)
-    assert executor.inner_state(0)["optimizer"]["state"] == {} and executor.state()["workers"] == {}
+    assert executor.inner_state(0)["optimizer"] is None and executor.state()["workers"] == {}
     executor.result(Job(0, 0, start, 1, 0, 0, 1, 0, 0.0))
     second = Job(1, 1, at, 1, 0, 1, 2, 1, 1.0)
     assert executor.probe(second, executor.inner_state(1)).params.flat.item() == pytest.approx(0.19)  # m = −0.9
     executor.give(1, copy.deepcopy(executor.inner_state(0)))
     assert executor.result(second).params.flat.item() == pytest.approx(0.24)
-    assert executor.inner_state(1)["optimizer"]["state"][0]["momentum_buffer"].item() == pytest.approx(-1.4)
-    assert executor.inner_state(0)["optimizer"]["state"][0]["momentum_buffer"].item() == pytest.approx(-1.0)
+    assert executor.inner_state(1)["optimizer"]["momentum_buffer"].item() == pytest.approx(-1.4)
+    assert executor.inner_state(0)["optimizer"]["momentum_buffer"].item() == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize(("optimizer", "vectors"), [("adamw", 2 * 16 + 4), ("momentum", 16 + 4), ("sgd", 4)])
@@ -150,7 +151,7 @@ def test_an_evaluation_set_has_no_tokens_that_the_data_have_not() -> None:
 
 
 def test_parameters_are_counted_over_all_tensors() -> None:
-    assert inline.sum_of({"weight": (3, 4), "bias": (3,), "scale": ()}) == 16 == 12 + 3 + math.prod(())
+    assert Layout({"weight": (3, 4), "bias": (3,), "scale": ()}).size == 16 == 12 + 3 + math.prod(())
 
 
 def keeping(**changes: Any) -> dict[str, Any]:

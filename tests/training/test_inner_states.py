@@ -7,35 +7,31 @@ from typing import Any
 import pytest
 import torch
 
-from halos.training.inner_states import InnerStates, moments_of
+from halos.training.inner_states import InnerStates
 from halos.training.kept import Kept
-from halos.training.options import OptimizerOptions, TrainOptions
+from halos.training.optimizers import SGD
+from halos.training.options import TrainOptions
+from halos.values.params import Layout
+
+LAYOUT = Layout({"vector": (2,)})
+CPU = torch.device("cpu")
 
 
 class Workers:
     """Two numbers, and whoever steps along (1, 1): with momentum 0.5 it is 1 after one step, 1.5 after two."""
 
-    def __init__(self) -> None:
-        self.vector = torch.nn.Parameter(torch.zeros(2))
-        self.vector.grad = torch.ones(2)
-        options = TrainOptions(optimizer=OptimizerOptions(name="sgd", momentum=0.5))
-        self.states = InnerStates(self.optimizer, options, Kept(torch.nn.Linear(1, 1)), torch.device("cpu"))
+    def __init__(self, **options: Any) -> None:
+        self.options = TrainOptions(optimizer=SGD(momentum=0.5), **options)
+        self.states = InnerStates(self.options, LAYOUT, Kept(torch.nn.Linear(1, 1)), CPU)
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD([self.vector], lr=0.1, momentum=0.5)
-
-    def step(self, worker: int) -> None:
-        self.states.of(worker).optimizer.step()
+    def step(self, worker: int, job: bool = True) -> None:
+        state = self.states.of(worker)
+        state.moments = self.states.moments(state, job)
+        self.options.optimizer.step(torch.zeros(2), torch.ones(2), state.moments, 0.1, LAYOUT)
 
     def momentum(self, worker: int) -> Any:
-        state = self.states.saved(worker)["optimizer"]["state"]
-        return state[0]["momentum_buffer"].tolist() if state else None
-
-
-def test_plain_descent_keeps_nothing_and_adamw_two_vectors() -> None:
-    assert moments_of(OptimizerOptions(name="sgd")) == []
-    assert moments_of(OptimizerOptions(name="sgd", momentum=0.1)) == ["momentum_buffer"]
-    assert moments_of(OptimizerOptions()) == ["exp_avg", "exp_avg_sq"]
+        moments = self.states.saved(worker)["optimizer"]
+        return None if moments is None else moments["momentum_buffer"].tolist()
 
 
 def test_each_worker_has_its_own_and_one_that_is_forgotten_begins_anew() -> None:
@@ -48,6 +44,15 @@ def test_each_worker_has_its_own_and_one_that_is_forgotten_begins_anew() -> None
     assert workers.states.known(0) is None and workers.momentum(0) is None
 
 
+def test_moments_are_new_in_every_job_if_that_is_wanted() -> None:
+    workers = Workers(optimizer_state="new")
+    for _ in range(3):
+        workers.step(0)
+        assert workers.momentum(0) == [1.0, 1.0]
+    workers.step(0, job=False)  # a step along a gradient, say, which is no job
+    assert workers.momentum(0) == [1.5, 1.5]
+
+
 def test_what_stands_in_is_copied_and_leaves_no_trace() -> None:
     workers = Workers()
     workers.step(0)
@@ -58,7 +63,7 @@ def test_what_stands_in_is_copied_and_leaves_no_trace() -> None:
             workers.states.skipped += 1
             assert workers.momentum(worker) == [1.5, 1.5]
     assert (workers.momentum(0), workers.momentum(3), workers.states.skipped) == ([1.0, 1.0], None, 0)
-    assert given["optimizer"]["state"][0]["momentum_buffer"].tolist() == [1.0, 1.0]
+    assert given["optimizer"]["momentum_buffer"].tolist() == [1.0, 1.0]
 
 
 def test_a_state_is_taken_over_and_one_of_another_optimizer_refused() -> None:
@@ -68,6 +73,10 @@ def test_a_state_is_taken_over_and_one_of_another_optimizer_refused() -> None:
     other.states.restore(one.states.state())
     assert (other.momentum(2), other.states.skipped) == ([1.0, 1.0], 4)
     wrong = one.states.saved(2)
-    wrong["optimizer"]["state"] = {0: {"exp_avg": torch.zeros(2)}}
-    with pytest.raises(ValueError, match="exp_avg of another optimizer"):
-        other.states.load(0, wrong)
+    for moments, why in (
+        ({"exp_avg": torch.zeros(2)}, "exp_avg of another optimizer"),
+        ({}, "nothing of another optimizer"),
+        ({"momentum_buffer": torch.zeros(3)}, "momentum_buffer is no vector of 2"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            other.states.load(0, wrong | {"optimizer": moments})

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from halos.errors import ConfigError
-from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
+from halos.training.optimizers import AdamW
+from halos.training.options import ScheduleOptions, TrainOptions
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,23 @@ def test_without_warm_up_the_first_step_is_on_the_cosine_already() -> None:
     assert (short.at(1.0, 4), short.at(1.0, 5)) == (1.0, 0.1)  # no cosine between
 
 
+def test_a_straight_line_leads_down_from_the_end_of_the_warm_up() -> None:
+    """From 1 after two steps to 0.2 after ten: a tenth per step."""
+    schedule = ScheduleOptions("linear", warmup=2, total=10, min_ratio=0.2)
+    rates = [schedule.at(1.0, step) for step in range(1, 13)]
+    assert rates == pytest.approx([0.5, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2, 0.2])
+    assert ScheduleOptions("linear", warmup=0, total=1, min_ratio=0.0).at(1.0, 1) == 0.0
+
+
+def test_a_rate_that_is_stable_falls_at_the_end_alone() -> None:
+    """Up in two steps, 3 until six of ten are over, and then a quarter of the way to 1 in each."""
+    schedule = ScheduleOptions("warmup_stable_decay", warmup=2, total=10, min_ratio=1 / 3, decay=4)
+    rates = [schedule.at(3.0, step) for step in range(1, 12)]
+    assert rates == pytest.approx([1.5, 3.0, 3.0, 3.0, 3.0, 3.0, 2.5, 2.0, 1.5, 1.0, 1.0])
+    tenth = ScheduleOptions("warmup_stable_decay", warmup=0, total=20, min_ratio=0.0)
+    assert [tenth.at(1.0, step) for step in (1, 18, 19, 20, 21)] == [1.0, 1.0, 0.5, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -39,10 +57,12 @@ def test_without_warm_up_the_first_step_is_on_the_cosine_already() -> None:
         (lambda: TrainOptions(batch_size=0), "batch_size: 0"),
         (lambda: TrainOptions(precision="fp8"), "precision: 'fp8' is not one of fp32, bf16, fp16"),
         (lambda: TrainOptions(clip=-1.0), "clip: -1.0"),
-        (lambda: OptimizerOptions(name="lion"), "name: 'lion' is not one of adamw, sgd"),
-        (lambda: OptimizerOptions(lr=math.nan), "lr: nan"),
+        (lambda: AdamW(lr=math.nan), "lr: nan"),
         (lambda: ScheduleOptions(warmup=10, total=5), r"warmup: 10 is not at most total \(5\)"),
         (lambda: ScheduleOptions(total=0, warmup=0), "total: 0"),
+        (lambda: ScheduleOptions("linear", warmup=10, total=5), r"warmup: 10 is not at most total \(5\)"),
+        (lambda: ScheduleOptions("warmup_stable_decay", warmup=5, total=9, decay=5), "decay: 5 is not at most total w"),
+        (lambda: ScheduleOptions(decay=0), "decay: 0 is not a positive number of steps, or null"),
     ],
 )
 def test_bad_options_are_refused(make: object, message: str) -> None:

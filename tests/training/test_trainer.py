@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from halos.errors import Diverged, UserError
 from halos.models.gpt_neox import GPTNeoX
 from halos.models.toy import Quadratic
-from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
+from halos.training.optimizers import SGD, AdamW
+from halos.training.options import ScheduleOptions, TrainOptions
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 
@@ -44,7 +45,7 @@ def test_a_module_without_numbers_is_refused_by_name() -> None:
 
 
 def test_sgd_on_a_quadratic_by_hand() -> None:
-    options = TrainOptions(batch_size=1, optimizer=OptimizerOptions(name="sgd", lr=0.5), schedule=STEADY, clip=0.0)
+    options = TrainOptions(batch_size=1, optimizer=SGD(lr=0.5), schedule=STEADY, clip=0.0)
     model = Quadratic(size=1, optimum=1.0, dtype="float64").build(None, 0)
     one = Trainer(model, options, CPU)
     params, losses, chunks, loss = one.train(0, one.initial(), 3, 0, batches(1), 0.0)
@@ -53,9 +54,7 @@ def test_sgd_on_a_quadratic_by_hand() -> None:
 
 
 def test_losses_are_averaged_over_chunks_and_the_remainder() -> None:
-    options = TrainOptions(
-        batch_size=1, optimizer=OptimizerOptions(name="sgd", lr=0.5), schedule=STEADY, clip=0.0, loss_average_steps=2
-    )
+    options = TrainOptions(batch_size=1, optimizer=SGD(lr=0.5), schedule=STEADY, clip=0.0, loss_average_steps=2)
     one = Trainer(Quadratic(size=1, dtype="float64").build(None, 0), options, CPU)
     _, losses, chunks, loss = one.train(0, one.initial(), 5, 0, batches(1), 0.0)
     halves = [0.5 * 0.25**step for step in range(5)]
@@ -67,7 +66,7 @@ def test_losses_are_averaged_over_chunks_and_the_remainder() -> None:
 @pytest.mark.parametrize("every", [1, 2, 8])
 def test_whether_training_diverges_and_at_which_step_is_no_matter_of_how_losses_are_averaged(every: int) -> None:
     options = TrainOptions(
-        batch_size=1, optimizer=OptimizerOptions(name="sgd", lr=2e19), schedule=STEADY, clip=0.0,
+        batch_size=1, optimizer=SGD(lr=2e19), schedule=STEADY, clip=0.0,
         loss_average_steps=every,
     )  # fmt: skip
     one = Trainer(Quadratic(size=1, dtype="float64").build(None, 0), options, CPU)
@@ -150,7 +149,7 @@ def test_lower_precision_trains_almost_alike(precision: str) -> None:
 
 
 def test_a_loss_that_is_not_finite_names_worker_step_and_time() -> None:
-    options = TrainOptions(batch_size=1, optimizer=OptimizerOptions(name="sgd", lr=1e30), schedule=STEADY, clip=0.0)
+    options = TrainOptions(batch_size=1, optimizer=SGD(lr=1e30), schedule=STEADY, clip=0.0)
     one = Trainer(Quadratic(size=1).build(None, 0), options, CPU)
     with pytest.raises(
         Diverged, match=r"became (inf|nan): worker 3, local step 2 of 9 in the job started at 12.5 simulated s"
@@ -163,7 +162,7 @@ def test_a_loss_that_is_not_finite_names_worker_step_and_time() -> None:
 
 def of(module: nn.Module, **options: object) -> tuple[Trainer, Params]:
     """A trainer by plain SGD of rate 0.5 unless said otherwise, and the initial parameters."""
-    sgd = {"batch_size": 2, "optimizer": OptimizerOptions(name="sgd", lr=0.5), "schedule": STEADY, "clip": 0.0}
+    sgd = {"batch_size": 2, "optimizer": SGD(lr=0.5), "schedule": STEADY, "clip": 0.0}
     one = Trainer(module, TrainOptions(**{**sgd, **options}), CPU)  # type: ignore[arg-type]
     return one, one.initial()
 
@@ -259,7 +258,7 @@ class Frozen(Bowl):
 
 
 def test_a_frozen_parameter_is_neither_trained_nor_decayed_nor_sent_but_saved() -> None:
-    one, start = of(Frozen(), optimizer=OptimizerOptions(name="adamw", lr=0.1, weight_decay=0.5))
+    one, start = of(Frozen(), optimizer=AdamW(lr=0.1, weight_decay=0.5))
     end, _, _, _ = one.train(0, start, 3, 0, tokens(1, 1), 0.0)
     assert end.layout.shapes == {"theta": (1,)} and end.size == 1
     assert one.whole(end)["goal"].tolist() == [[1.0]]
@@ -277,7 +276,7 @@ class Transposed(Bowl):
 
 
 def test_a_parameter_that_is_not_contiguous_is_trained_as_any_other() -> None:
-    one, start = of(Transposed(), optimizer=OptimizerOptions(name="sgd", lr=0.5, weight_decay=0.0))
+    one, start = of(Transposed(), optimizer=SGD(lr=0.5, weight_decay=0.0))
     end, _, _, _ = one.train(0, start, 1, 0, tokens(1, 1), 0.0)
     assert start.tensors()["theta"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert end.tensors()["theta"].tolist() == [[0.5, 2], [1, 2.5], [1.5, 3]]  # half-way to 1
@@ -320,7 +319,7 @@ class Steep(Bowl):
 
 
 def test_steps_that_fp16_skips_are_counted_and_the_count_goes_on() -> None:
-    one, start = of(Steep(), precision="fp16", optimizer=OptimizerOptions(name="sgd", lr=1e-35))
+    one, start = of(Steep(), precision="fp16", optimizer=SGD(lr=1e-35))
     end, _, _, _ = one.train(0, start, 7, 0, tokens(1, 1), 0.0)
     assert one.states.skipped == 5
     assert flat(end).tolist() == pytest.approx([-2.0])  # two steps of −1 were taken

@@ -76,13 +76,15 @@ class Wire:
         """Return the payload as decoded at the other end.
 
         With error feedback (arXiv 1901.09847) a sender adds to each payload what earlier ones of the
-        same part of the model have lost: e ← (Δ + e) − decoded.
+        same part of the model have lost: e ← (Δ + β e) − decoded, where β is the codec's `decay`, or 1.
         """
         if not getattr(codec, "error_feedback", False):
             return codec.roundtrip(payload)
         key = (sender, payload.layout, id(codec))
-        residual = self._residuals.get(key)
-        whole = payload if residual is None else payload + residual
+        residual, decay = self._residuals.get(key), getattr(codec, "decay", 1.0)
+        whole = payload
+        if residual is not None:
+            whole = payload + (residual if decay == 1.0 else residual * decay)
         arrived = codec.roundtrip(whole)
         self._residuals[key] = whole - arrived
         return arrived

@@ -5,6 +5,7 @@ from halos.testing.conformance.codecs import CodecConformance
 from halos.testing.conformance.compute import ComputeConformance
 from halos.testing.conformance.data import DataConformance
 from halos.testing.conformance.executors import ExecutorConformance
+from halos.testing.conformance.inner_optimizers import InnerOptimizerConformance
 from halos.testing.conformance.merge_rules import MergeRuleConformance
 from halos.testing.conformance.models import ModelConformance
 from halos.testing.conformance.networks import NetworkConformance
@@ -19,6 +20,7 @@ __all__ = [
     "ComputeConformance",
     "DataConformance",
     "ExecutorConformance",
+    "InnerOptimizerConformance",
     "MergeRuleConformance",
     "ModelConformance",
     "NetworkConformance",

@@ -17,12 +17,13 @@ from halos.models.building import built, refuse_other_shapes, shapes_of
 from halos.testing.conformance.suite import Suite
 from halos.testing.recording import tiny
 from halos.testing.witness import content, everything, fingerprint, first_difference
-from halos.training.options import OptimizerOptions, TrainOptions
+from halos.training.optimizers import SGD
+from halos.training.options import TrainOptions
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 
 SEED = 1234
-OPTIONS = TrainOptions(batch_size=2, optimizer=OptimizerOptions(name="sgd", lr=0.01))
+OPTIONS = TrainOptions(batch_size=2, optimizer=SGD(lr=0.01))
 UNSEEN = (
     "it keeps something that is neither parameter nor buffer (an attribute, a tensor that was not registered), or draws"
     " from a generator that is neither its own torch.Generator nor a global one"

@@ -6,15 +6,16 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Optional, Union
 
+import torch
+
 from halos.errors import ConfigError, Diverged, require
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome
 from halos.training.cores import cores
 from halos.training.inline import Inline
-from halos.training.inner_states import moments_of
 from halos.training.pages import own_pages
 from halos.training.parallel.child import value
-from halos.training.parallel.inner import NEW, Inner, packed, unpack, written
+from halos.training.parallel.inner import NEW, Inner, Places, packed, unpack, written
 from halos.training.parallel.pool import Pool
 from halos.training.parallel.slots import Slot, Slots
 from halos.values.params import Params
@@ -29,7 +30,7 @@ class Order(NamedTuple):
     job: Any  # a Job's fields but its start
     start: int
     inner: Inner  # that it begins with
-    moments: dict[str, int]  # where those go that it ends with, by name; none of a gradient
+    moments: Optional[tuple[int, ...]]  # where those go that it ends with; None of a gradient
     result: int  # where its parameters go, or the gradient
 
 
@@ -48,7 +49,7 @@ class UnderWay(NamedTuple):
     """What must not be used otherwise as long as a job is computed: its start, and where it writes."""
 
     start: Params
-    moments: dict[str, Slot]
+    moments: Optional[list[Slot]]
     result: Slot
 
 
@@ -85,8 +86,9 @@ class Parallel(Inline):
         if self.processes == "auto" and count < 2:
             return
         self._compiles = self._task.train.compile
-        self._trainer.states.new()  # imports what an optimizer needs, once for all
-        self._slots = Slots(self._trainer.layout.size, self._trainer.layout.dtype)
+        layout = self._trainer.layout
+        self._places = Places(self._task.train.optimizer.init(layout, torch.device("meta")), layout.size)
+        self._slots = Slots(layout.size, layout.dtype)
         self._under_way: dict[int, UnderWay] = {}  # by job
         self._tries, self._spent = 0, 0.0  # jobs that were computed here, and seconds, to see whether it pays
         self._pool = Pool(self._compute, self._pack, count)
@@ -136,13 +138,12 @@ class Parallel(Inline):
         assert self._slots is not None
         start = self._moved(job.start, self._slots)
         state = self._trainer.states.known(job.worker)
-        inner = NEW if state is None else packed(state, self._slots)
+        inner = NEW if state is None else packed(state, self._places, self._slots)
         under_way = self._under_way.get(job.id)  # where it was given to a process that died
         if under_way is None:
-            names = [] if job.gradient else moments_of(self._task.train.optimizer)
-            places = {name: self._slots.new() for name in names}
-            under_way = self._under_way[job.id] = UnderWay(job.start, places, self._slots.new())
-        moments = {name: slot.number for name, slot in under_way.moments.items()}
+            room = None if job.gradient else [self._slots.new() for _ in range(self._places.count)]
+            under_way = self._under_way[job.id] = UnderWay(job.start, room, self._slots.new())
+        moments = None if under_way.moments is None else tuple(slot.number for slot in under_way.moments)
         return Order(job[:2] + job[3:], start, inner, moments, under_way.result.number)
 
     def _moved(self, params: Params, slots: Slots) -> int:
@@ -163,12 +164,11 @@ class Parallel(Inline):
             self._look()
             self._compiles = False
         job = Job._make([*order.job[:2], Params(trainer.layout, slots.at(order.start)), *order.job[2:]])
-        moments = {name: slots.at(index) for name, index in order.inner.moments.items()}
-        for name, index in order.moments.items():  # what it begins with stays as it is
-            if name in moments:
-                moments[name] = slots.at(index).copy_(moments[name])
+        begun = [slots.at(index) for index in order.inner.slots or ()]
+        if order.moments is not None:  # what it begins with stays as it is
+            begun = [slots.at(index).copy_(vector) for index, vector in zip(order.moments, begun)]
         state, trainer.states.skipped = trainer.states.new(), 0
-        unpack(order.inner, moments, state)
+        unpack(order.inner, self._places, begun, state)
         trainer.states.give(job.worker, state)
         try:
             _, losses, chunks, loss = self._trained(job, slots.at(order.result))
@@ -177,13 +177,13 @@ class Parallel(Inline):
         finally:
             trainer.states.forget(job.worker)  # it lives where it is written
             trainer.rest()
-        return Reply(losses, chunks, loss, written(state, order.moments, slots), trainer.states.skipped)
+        return Reply(losses, chunks, loss, written(state, self._places, order.moments, slots), trainer.states.skipped)
 
     def _taken(self, job: Job, reply: Reply) -> Outcome:
         """The outcome of a job, and its worker's inner state as it left it."""
         under_way = self._under_way.pop(job.id)
         state = self._trainer.states.of(job.worker)
-        unpack(reply.inner, {name: slot.vector for name, slot in under_way.moments.items()}, state)
+        unpack(reply.inner, self._places, [slot.vector for slot in under_way.moments or ()], state)
         return Outcome(Params(self._trainer.layout, under_way.result.vector), reply.losses, reply.chunks, reply.loss)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from halos.errors import require
 from halos.hooks import Register, hookimpl
 from halos.training import Job, Outcome, Task
 from halos.training.inline import Inline, free_on, tensors
-from halos.training.inner_states import moments_of
+from halos.training.optimizers import numbers_kept
 from halos.training.stacked.network import CHANGED, Unlike, failed, network_of
 from halos.training.stacked.reading import Unread, at_once, numbers_in
 from halos.training.stacked.stack import Done, Stack
@@ -143,10 +143,10 @@ class Stacked(Inline):
         free = free_on(self._trainer.device)
         if wanted == 1 or free is None:
             return wanted
-        moments = len(moments_of(self._task.train.optimizer))
-        vectors = free // (start.size * start.layout.dtype.itemsize) - moments * workers  # these every executor needs
+        kept = numbers_kept(self._task.train.optimizer, start.layout)
+        numbers = free // start.layout.dtype.itemsize - kept * workers  # these every executor needs
         # A row's parameters, gradient and moments; what came of it, and of its moments.
-        room = vectors // (3 + 2 * moments)
+        room = numbers // (3 * start.size + 2 * kept)
         if room < wanted:
             logger.warning("executor stacked: there is memory for stacks of %d jobs, not %d", max(1, room), wanted)
         return max(1, min(wanted, room))

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
-
 import torch
 
-from halos.training.inner_states import COUNT, WorkerState
+from halos.training.optimizers import Moments
 from halos.values.params import Layout
 
 ALIGNED = 16  # numbers; every row begins at a multiple, so that its arithmetic is the same wherever it lies
 
 
-class Moments(NamedTuple):
-    """What an optimizer keeps of a worker: vectors [P] by name (none before its first step), and its steps."""
-
-    vectors: dict[str, torch.Tensor]
-    steps: float
-
-
 class Rows:
-    """Room for so many workers, in matrices [rows, P]."""
+    """Room for so many workers, in matrices [rows, P], and what an optimizer keeps of each."""
 
-    def __init__(self, rows: int, layout: Layout, moments: list[str], device: torch.device) -> None:
+    def __init__(self, rows: int, layout: Layout, like: Moments, device: torch.device) -> None:
+        """Of moments such as `like`: of its vectors [n] there are matrices [rows, n], of its numbers vectors [rows]."""
         self.room = rows
         self._layout = layout
-        width = -(-layout.size // ALIGNED) * ALIGNED
 
-        def matrix() -> torch.Tensor:
-            return torch.zeros(rows, width, dtype=layout.dtype, device=device)[:, : layout.size]
+        def matrix(size: int) -> torch.Tensor:
+            width = -(-size // ALIGNED) * ALIGNED
+            return torch.zeros(rows, width, dtype=layout.dtype, device=device)[:, :size]
 
-        self.params = matrix()
-        self.grad = matrix()
-        self.moments = {name: matrix() for name in moments}
+        self.params = matrix(layout.size)
+        self.grad = matrix(layout.size)
+        self.moments = {
+            name: matrix(len(tensor)) if tensor.dim() else torch.zeros(rows, dtype=tensor.dtype, device=device)
+            for name, tensor in like.items()
+        }
 
     def named(self, matrix: torch.Tensor, rows: int) -> dict[str, torch.Tensor]:
         """Return the first rows of `params` or `grad` by the names of tensors, [rows, *shape]; the same memory."""
@@ -41,29 +36,20 @@ class Rows:
             for name, shape in self._layout.shapes.items()
         }
 
+    def first(self, rows: int) -> Moments:
+        """Return the moments of the first rows; the same memory."""
+        return {name: several[:rows] for name, several in self.moments.items()}
+
+    def of(self, row: int) -> Moments:
+        """Return a row's moments; the same memory."""
+        return {name: several[row] for name, several in self.moments.items()}
+
     def put(self, row: int, params: torch.Tensor, moments: Moments) -> None:
         """Let a row be a worker's."""
         self.params[row] = params
-        for name, matrix in self.moments.items():
-            held = moments.vectors.get(name)
-            matrix[row] = 0.0 if held is None else held
+        for name, tensor in moments.items():
+            self.moments[name][row] = tensor
 
-    def take(self, row: int, steps: float) -> Moments:
+    def take(self, row: int) -> Moments:
         """Return a row's moments, copied."""
-        return Moments({name: matrix[row].clone() for name, matrix in self.moments.items()}, steps)
-
-
-def moments_in(state: Optional[WorkerState], names: list[str]) -> Moments:
-    """Return the moments in a worker's state."""
-    pieces = [] if state is None else [dict(state.optimizer.state.get(vector, {})) for _, vector in state.pieces()]
-    kept = pieces and all(pieces)
-    vectors = {name: torch.cat([piece[name] for piece in pieces]) for name in names} if kept else {}
-    return Moments(vectors, float(pieces[0].get(COUNT, 0.0)) if kept else 0.0)
-
-
-def give(moments: Moments, state: WorkerState, counted: bool) -> None:
-    """Let a worker's state have moments, not copied; with the number of steps if it is `counted`."""
-    for piece, vector in state.pieces() if moments.vectors else ():
-        # Where the vector is, as fused kernels need it.
-        count = {COUNT: torch.tensor(moments.steps, dtype=torch.float32, device=vector.device)} if counted else {}
-        state.optimizer.state[vector] = {**count, **{name: kept[piece] for name, kept in moments.vectors.items()}}
+        return {name: tensor.clone() for name, tensor in self.of(row).items()}

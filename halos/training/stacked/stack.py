@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Optional
@@ -11,12 +11,12 @@ import torch
 
 from halos.data.batch import moved
 from halos.training import Job, Outcome
-from halos.training.inner_states import moments_of
 from halos.training.losses import Losses
+from halos.training.optimizers import Moments
 from halos.training.stacked.network import Network
 from halos.training.stacked.reading import Read, read
-from halos.training.stacked.rows import Moments, Rows, give, moments_in
-from halos.training.stacked.stepping import columns, descend
+from halos.training.stacked.rows import Rows
+from halos.training.stacked.stepping import stepping
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 
@@ -57,7 +57,7 @@ class Stack:
         self._network = network
         self._source = source
         self._at_once = at_once
-        self._names = moments_of(trainer.options.optimizer)
+        self._kept = trainer.options.optimizer.init(trainer.layout, torch.device("meta"))
         self._rows: Optional[Rows] = None
         self._rate = lru_cache(maxsize=1 << 14)(
             lambda step: trainer.options.schedule.at(trainer.options.optimizer.lr, step)
@@ -67,10 +67,12 @@ class Stack:
         """Return what comes of jobs, by id; all of them ask for gradients, or none. Raises Unread."""
         trainer, options = self._trainer, self._trainer.options
         jobs = sorted(jobs, key=lambda job: -job.steps)
-        before = [moments_in(trainer.states.known(job.worker), self._names) for job in jobs]
         rows = self._room(len(jobs))
         for row, job in enumerate(jobs):
-            rows.put(row, _flat(job.start), before[row])
+            begun = {} if job.gradient else trainer.states.moments(trainer.states.known(job.worker))
+            rows.put(row, _flat(job.start), begun)
+            if not job.gradient and (begin := getattr(options.optimizer, "begin", None)):
+                begin(rows.params[row], rows.of(row))
         losses = torch.zeros(jobs[0].steps, len(jobs), dtype=torch.float32, device=trainer.device)
         done: dict[int, Done] = {}
         first, count = 0, len(jobs)  # steps that are over, rows that are not
@@ -82,13 +84,13 @@ class Stack:
                     moved(batch, trainer.device)
                     for batch in read(jobs[:count], first, steps, options.batch_size, options.micro, self._source)
                 )
-                table = self._columns(jobs[:count], before, first, steps, rows)
+                descend = None if jobs[0].gradient else self._stepping(jobs[:count], first, steps, rows)
                 for step in range(steps):
                     losses[first + step, :count] = self._backward(
                         views, batches, more=jobs[0].gradient and first + step > 0
                     )
-                    if not jobs[0].gradient:
-                        self._descend(rows, count, table[step])
+                    if descend is not None:
+                        descend(step)
                 first += steps
             while count and jobs[count - 1].steps == first:
                 count -= 1
@@ -96,16 +98,16 @@ class Stack:
                 if job.gradient:
                     flat = rows.grad[count] / job.steps
                 else:
-                    flat, moments = rows.params[count].clone(), rows.take(count, before[count].steps + job.steps)
+                    flat, moments = rows.params[count].clone(), rows.take(count)
                 done[job.id] = Done(flat, losses[:first, count], moments)
         return done
 
     def taken(self, job: Job, done: Done) -> Outcome:
         """Return a job's outcome; its worker's state is what it ended with. Raises Diverged."""
-        trainer, adamw = self._trainer, self._trainer.options.optimizer.name == "adamw"
+        trainer = self._trainer
         state = trainer.states.of(job.worker)
         if done.moments is not None:
-            give(done.moments, state, counted=adamw)
+            state.moments = done.moments
         if job.gradient:
             where = trainer.of_batch(job.worker, job.steps, job.time)
         else:
@@ -121,15 +123,13 @@ class Stack:
         """Rows for so many; the same as before if they do."""
         if self._rows is None or self._rows.room < count:
             self._rows = None  # first of all: both at once would take twice the memory
-            self._rows = Rows(count, self._trainer.layout, self._names, self._trainer.device)
+            self._rows = Rows(count, self._trainer.layout, self._kept, self._trainer.device)
         return self._rows
 
-    def _columns(
-        self, jobs: Sequence[Job], before: Sequence[Moments], first: int, steps: int, rows: Rows
-    ) -> torch.Tensor:
+    def _stepping(self, jobs: Sequence[Job], first: int, steps: int, rows: Rows) -> Callable[[int], None]:
         rates = [[self._rate(job.lr_step + step) for job in jobs] for step in range(first + 1, first + steps + 1)]
-        counts = [moments.steps + first for moments in before[: len(jobs)]]
-        return columns(self._trainer.options.optimizer, rates, counts, rows.params)
+        table = torch.tensor(rates, dtype=torch.float64)
+        return stepping(rows, len(jobs), table, self._trainer.layout, self._trainer.options)
 
     def _backward(self, views: Views, batches: Iterator[Any], more: bool) -> torch.Tensor:
         """Let `grad` be each row's gradient of a batch, or that be added if there is `more`; return losses [rows]."""
@@ -142,12 +142,6 @@ class Stack:
             views.add(losses, anew=micro == 0 and not more)
             total = total + losses.detach()
         return total
-
-    def _descend(self, rows: Rows, count: int, column: torch.Tensor) -> None:
-        """Take one step of the first rows."""
-        moments = {name: matrix[:count] for name, matrix in rows.moments.items()}
-        decayed = self._trainer.layout.decayed
-        descend(rows.params[:count], rows.grad[:count], moments, column, decayed, self._trainer.options)
 
 
 def _flat(params: Params) -> torch.Tensor:

@@ -169,7 +169,7 @@ class Ray(Inline):
             return
         for worker, inner in inners.items():
             if self._buffers.get(worker) != inner.job:
-                self.give(worker, unpacked({**inner.values, "optimizer": {"state": {}}}))
+                self.give(worker, unpacked({**inner.values, "optimizer": None}))
                 self._buffers[worker] = inner.job
 
 

@@ -71,7 +71,6 @@ class Seat:
         self._inline = Inline(device)
         self._ends.clear()
         self._start = self._inline.open(pickle.loads(task))
-        self._inline.inner_state(0)  # imports what an optimizer needs, which takes a second
         return Opened(self._inline.describe(), packed(self._start.flat), torch.__version__)
 
     def train(self, order: Order, start: Packed, inner: list[Any]) -> tuple[Reply, Any]:

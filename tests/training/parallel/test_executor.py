@@ -39,7 +39,7 @@ from tests.run.cutting import CASES, NOISY, TRANSFORMER, go_on, make, text, what
 from tests.small_runs import Policy
 
 TWO: Section = {"executor": {"name": "parallel", "processes": 2}}
-ADAMW: Section = {"train": {"optimizer": {"name": "adamw", "momentum": 0.0}}}
+ADAMW: Section = {"train": {"optimizer": {"name": "adamw"}}}
 KEEPING: Section = {
     "model": {"name": "keeping", "noise": 0.1},
     "train": {"batch_size": 4},

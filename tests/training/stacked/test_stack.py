@@ -11,14 +11,15 @@ import torch
 from halos.errors import Diverged
 from halos.models.gpt_neox import GPTNeoX
 from halos.training import Job
-from halos.training.options import OptimizerOptions, ScheduleOptions, TrainOptions
+from halos.training.optimizers import SGD
+from halos.training.options import ScheduleOptions, TrainOptions
 from halos.training.stacked.stack import Stack
 from halos.training.trainer import Trainer
 from halos.values.params import Params
 
 TOKENS = torch.randint(24, (400, 9), generator=torch.Generator().manual_seed(0))
 MODEL = GPTNeoX(hidden_size=16, layers=1, heads=2)
-SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9)
+MOMENTUM = SGD(lr=0.1, momentum=0.9)
 
 
 def read(shard: int, first: int, count: int) -> torch.Tensor:
@@ -26,7 +27,7 @@ def read(shard: int, first: int, count: int) -> torch.Tensor:
 
 
 def made(at_once: int = 100, **options: Any) -> tuple[Stack, Trainer]:
-    train = TrainOptions(**{"batch_size": 4, "optimizer": SGD, "schedule": ScheduleOptions(warmup=4), **options})
+    train = TrainOptions(**{"batch_size": 4, "optimizer": MOMENTUM, "schedule": ScheduleOptions(warmup=4), **options})
     trainer = Trainer(MODEL.build(24, 0), train, torch.device("cpu"))
     return Stack(trainer, MODEL.stacked(trainer.module), read, at_once), trainer
 
@@ -64,7 +65,7 @@ def test_jobs_of_unequal_steps_end_where_they_end_alone(gradient: bool, micro: i
             assert outcome.chunks == chunks and outcome.losses == pytest.approx(losses, rel=1e-6)
             assert outcome.loss == pytest.approx(loss, rel=1e-6)
     if gradient:
-        assert not any(each.optimizer.state for each in map(mine.states.of, range(4)))
+        assert not any(each.moments for each in map(mine.states.of, range(4)))
 
 
 def counted(network: Callable[..., torch.Tensor], rows: list[int]) -> Callable[..., torch.Tensor]:
@@ -89,9 +90,9 @@ def test_a_state_stays_what_it_was_until_the_outcome_is_taken() -> None:
     done = stack.trained(first)
     assert trainer.states.known(0) is None
     stack.taken(first[0], done[first[0].id])
-    before = trainer.states.copied(0)["optimizer"]["state"][0]["momentum_buffer"]
+    before = trainer.states.copied(0)["optimizer"]["momentum_buffer"]
     stack.trained(second[:1])
-    assert torch.equal(trainer.states.copied(0)["optimizer"]["state"][0]["momentum_buffer"], before)
+    assert torch.equal(trainer.states.copied(0)["optimizer"]["momentum_buffer"], before)
 
 
 def test_a_loss_that_is_no_number_is_of_its_row_alone() -> None:
@@ -108,7 +109,7 @@ def test_a_loss_that_is_no_number_is_of_its_row_alone() -> None:
 
 def test_only_the_rows_that_are_too_long_are_clipped() -> None:
     """By one step of plain SGD, a rate of 1: the step of a row is no longer than the bound; a short one is as it is."""
-    plain = OptimizerOptions(name="sgd", lr=1.0, weight_decay=0.0)
+    plain = SGD(lr=1.0, weight_decay=0.0)
     steps = {}
     for clip in (0.0, 1.7):
         stack, trainer = made(optimizer=plain, schedule=ScheduleOptions(name="constant"), clip=clip)
