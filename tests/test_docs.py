@@ -33,6 +33,7 @@ PLUGINS, TESTING, CONFIG = ROOT / "docs/plugins.md", ROOT / "docs/testing.md", R
 MEASURES, NETWORK = ROOT / "docs/measures.md", ROOT / "docs/network.md"
 STREAMING = ROOT / "plugins/halos-streaming-diloco/halos_streaming_diloco.py"
 MODULES = ROOT / "docs/modules.md"
+AGGREGATORS = ROOT / "docs/aggregators.md"
 REFERENCE = ROOT / "docs/reference/plugins.md"
 MOST_LINES = {"docs/plugins.md": 300, "docs/mistakes.md": 80}
 MARKDOWN = sorted(
@@ -155,6 +156,24 @@ def test_the_example_of_a_module_is_short_and_runs_trained_and_timed(
     assert trained["final_validation_loss"] < 1.0
     model = torch.load("runs/images/model.pt", weights_only=True)
     assert int(model["1.num_batches_tracked"]) > 0 and float(model["1.running_var"].min()) >= 0
+
+
+def test_the_example_of_an_aggregator_is_short_conforms_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = titled_files(AGGREGATORS) | {"idea.yaml": titled_files(PLUGINS)["idea.yaml"]}
+    assert len([line for line in files["coordinate_median.py"].splitlines() if line.strip()]) <= 60
+    for name, text in files.items():
+        Path(name).write_text(text)
+    running, testing = commands(AGGREGATORS)
+    words = [sys.executable, *shlex.split(testing)[1:], "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert re.search(r"^12 passed", done.stdout, re.M), done.stdout + done.stderr
+    assert main([*shlex.split(running)[3:], *QUIET]) == 0
+    # 4 workers pass 3 payloads of 281,706,496 bytes on, at 1 Gbit/s; 30 rounds of the slowest one's 8 / 0.4 steps.
+    seconds = json.loads(Path("runs/median/summary.json").read_text())["simulated_seconds"]
+    assert seconds == pytest.approx(30 * (8 * 0.1 / 0.4 + 3 * 281706496 * 8 / 1e9), rel=1e-12)
 
 
 @pytest.fixture(scope="module")

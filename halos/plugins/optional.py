@@ -156,9 +156,9 @@ class FaultsMay(Protocol):
     def sends(self, payloads: Sequence[tuple[Hashable, Params]], number: int) -> Sequence[Params]:
         """Return what is really sent in place of `payloads`: itself, each that its (sender, payload) sends honestly.
 
-        Asked for all payloads of a collective at once, for each that a job of a server's pushes, and for what is sent
-        as a worker's; before the codec. Senders are workers' ids, or others' names. `number` counts the questions of
-        the run. Hollow payloads stay hollow, and sizes what they are.
+        Asked for all payloads of a collective at once, for each that an asynchronous job pushes, and for what
+        `sim.send` is told to be a worker's; before the codec. Senders are workers' ids. `number` counts the questions
+        of the run. Hollow payloads stay hollow, and sizes what they are.
         """
 
 

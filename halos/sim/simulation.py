@@ -121,6 +121,11 @@ class Simulation:
         return self._parts.cluster.regions
 
     @property
+    def seed(self) -> int:
+        """The run's seed, for a policy that draws: `own_seed(self, sim.seed)`, if it has a field `seed`."""
+        return self._parts.seed
+
+    @property
     def params(self) -> Params:
         """The global parameters as last committed."""
         return self._servers.main.params
@@ -166,8 +171,7 @@ class Simulation:
             self.done = True
             self.clock.close()
         self.evaluations.now(again=False)
-        if not self._wire.aggregations and type(self._parts.aggregate) is not Mean:
-            logger.warning("aggregate: nothing was aggregated in this run; its policy has no collectives")
+        self._warn_of_what_had_no_part()
         for name in self.evaluations.missing:
             logger.warning("evaluate.of: there were no %s in this run", name.replace("_", " "))
 
@@ -449,6 +453,13 @@ class Simulation:
             between()
         if self.evaluations.before(self.clock.next, self.limits.seconds, self.limits.reached):
             self._finish()
+
+    def _warn_of_what_had_no_part(self) -> None:
+        """An aggregator without collectives, faults of what workers send where it is never told who sends."""
+        if not self._wire.aggregations and type(self._parts.aggregate) is not Mean:
+            logger.warning("aggregate: nothing was aggregated in this run; its policy has no collectives")
+        if not self._wire.asked and getattr(self._parts.faults, "sends", None) is not None:
+            logger.warning("faults: nobody lied in this run; its policy does not say which worker sends what")
 
     def _trained(self) -> int:
         """The trained local steps that the budget counts: none while something of a round is outstanding."""

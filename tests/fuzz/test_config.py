@@ -62,6 +62,8 @@ CHOSEN: dict[str, Section] = {
     "buffered": {"buffer": 2},
     "low_rank": {"rank": 1},
     "dilocox": {"codec": {"name": "int4"}},
+    "krum": {"f": 0},
+    "multi_krum": {"f": 0},
 }
 SIMPLEST = {"merge rule": "sgd", "codec": "fp16", "compute model": "constant", "fault model": "message_loss"}
 

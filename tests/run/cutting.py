@@ -142,6 +142,21 @@ CASES: dict[str, Case] = {
         {"policy": {"name": "data_parallel"}, "codec": {"name": "sign", "error_feedback": True}},
         ("halos_data_parallel", "halos_codecs"),
     ),
+    "diloco, centred clipping, one worker lies": (
+        {
+            "policy": {"name": "diloco"},
+            "aggregate": {"name": "centred_clipping"},
+            "faults": {"name": "byzantine", "count": 1, "attack": "random"},
+        },
+        ("halos_robust_aggregation",),
+    ),
+    "streaming_diloco, EDiT's weights": (
+        {
+            "policy": {"name": "streaming_diloco", "fragments": 3, "pattern": "balanced"},
+            "aggregate": {"name": "edit", "warmup": 2, "threshold": 20.0},
+        },
+        ("halos_streaming_diloco", "halos_robust_aggregation"),
+    ),
     "diloco, sparse chunks": (
         {"policy": {"name": "diloco"}, "codec": {"name": "sparse_chunks", "k": 1024}},
         ("halos_sparseloco",),

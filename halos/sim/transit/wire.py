@@ -49,10 +49,10 @@ class Wire:
     ) -> None:
         self.codec = codec
         self.lossless = codec.roundtrip(params) is params and sends is None  # of what workers push
-        self.aggregations = 0
+        self.aggregations = 0  # so far
+        self.asked = 0  # how often it was asked what workers really send
         self._aggregator = aggregator
         self._sends = sends
-        self._asked = 0  # how often what is sent was asked for
         self._layout = params.layout
         self._size = params.size
         self._wire_bytes = wire_bytes
@@ -69,8 +69,10 @@ class Wire:
         return self._scaled(self._unscaled(payload, codec))
 
     def sent(self, sender: Hashable, payload: Params) -> Params:
-        """Return what `sender` really sends when it should send `payload`: that, unless there is a fault in it."""
-        return payload if self._sends is None else self._replaced([(sender, payload)])[0]
+        """Return what `sender` really sends when it should send `payload`: that, unless it is a worker that lies."""
+        if self._sends is None or not isinstance(sender, int):
+            return payload
+        return self._replaced([(sender, payload)])[0]
 
     def arriving(self, sender: Hashable, payload: Params, codec: Codec) -> Params:
         """Return the payload as decoded at the other end.
@@ -131,8 +133,8 @@ class Wire:
 
     def _replaced(self, payloads: Sequence[tuple[Hashable, Params]]) -> Sequence[Params]:
         assert self._sends is not None, "asked for only then"
-        self._asked += 1
-        return self._sends(payloads, self._asked - 1)
+        self.asked += 1
+        return self._sends(payloads, self.asked - 1)
 
     def _exchanges(self, nbytes: int, layout: Layout, members: int, codec: Codec) -> tuple[Exchange, ...]:
         """The same of payloads that weigh `nbytes`, not scaled; what must be gathered anyway is all that is needed."""

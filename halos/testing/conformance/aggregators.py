@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar
 
+import msgspec
 import pytest
 import torch
 
@@ -213,19 +214,19 @@ class InParts:
 
 def leaves(value: Any) -> Iterator[Any]:
     """What a state is made of in the end, in lists, tuples, dictionaries, dataclasses and structs."""
-    inside: Optional[Any] = None
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         inside = [*value, *value.values()]
     elif isinstance(value, (list, tuple)):
-        inside = value
-    elif not isinstance(value, (Params, torch.Tensor, *PLAIN)):
-        names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None)
-        inside = None if names is None else [getattr(value, name) for name in names]
-    if inside is None:
-        yield value
+        inside = [*value]
+    elif isinstance(value, msgspec.Struct):
+        inside = [*msgspec.structs.asdict(value).values()]
+    elif is_dataclass(value):
+        inside = [getattr(value, field.name) for field in fields(value)]
     else:
-        for each in inside:
-            yield from leaves(each)
+        yield value
+        return
+    for each in inside:
+        yield from leaves(each)
 
 
 def numbers(seed: int) -> Params:

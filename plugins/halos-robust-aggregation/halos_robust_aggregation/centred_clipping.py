@@ -8,7 +8,7 @@ from typing import ClassVar, Optional
 
 import torch
 
-from halos import Exchange, Layout, Params, Payload, mean, require
+from halos import Exchange, Layout, Params, Payload, mean, positive, require
 
 from .gathering import SCALAR, Gathering
 from .vectors import Vector, average, check_per, distances, middle, units
@@ -31,7 +31,7 @@ class CentredClipping(Gathering):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(1 <= self.iterations <= 1000, "iterations", self.iterations, "from 1 to 1000")
-        require(self.tau > 0.0, "tau", self.tau, "a positive number")
+        require(positive(self.tau), "tau", self.tau, "a positive number")
         require(self.radius is None or self.radius > 0.0, "radius", self.radius, "a positive number, or null")
         check_per("per", self.per)
 

@@ -40,7 +40,7 @@ class EDiT:
     weighs: ClassVar[bool] = False  # a factor on a difference would change its norm
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0.0, "temperature", self.temperature, "a positive number, or .inf")
+        require(self.temperature >= 1e-12, "temperature", self.temperature, "1e-12 or more, or .inf")
         require(0.0 <= self.by_steps <= 1.0, "by_steps", self.by_steps, "in [0, 1]")
         require(self.clip is None or positive(self.clip), "clip", self.clip, "a positive number, or null")
         check_per("per", self.per)
@@ -89,7 +89,7 @@ class EDiT:
         if not kept:
             return [0.0] * len(norms)
         scale = sum(kept) / len(kept) if self.scale_free else 1.0
-        scale = (scale or 1.0) * self.temperature
+        scale = (scale if scale > 0.0 else 1.0) * self.temperature
         soft = [0.0 if outlier else math.exp((min(kept) - norm) / scale) for norm, outlier in zip(norms, outliers)]
         members, softs, total, r = len(norms), sum(soft), sum(steps), self.by_steps
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from halos import Exchange, Layout, Params, Payload, positive, require
+from halos import Exchange, Layout, Params, Payload, require
 
 from .gathering import SCALAR, Gathering
 from .vectors import Vector, average, check_per, distances, units, weighted
@@ -25,7 +25,7 @@ class GeometricMedian(Gathering):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(1 <= self.iterations <= 1000, "iterations", self.iterations, "from 1 to 1000")
-        require(positive(self.eps), "eps", self.eps, "a positive number")
+        require(1e-30 <= self.eps <= 1e30, "eps", self.eps, "from 1e-30 to 1e30")
         check_per("per", self.per)
 
     def exchanges(self, nbytes: int, layout: Layout, members: int) -> Sequence[Exchange]:

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple, Optional
 
 import torch
 
-from halos import Exchange, Layout, Params, Payload, positive, require
+from halos import Exchange, Layout, Params, Payload, require
 
 from .geometric_median import GeometricMedian
 from .vectors import Vector, lengths, middle, weighted
@@ -35,7 +35,7 @@ class Trust:
 
     def __post_init__(self) -> None:
         require(0.0 <= self.decay < 1.0, "decay", self.decay, "in [0, 1)")
-        require(positive(self.temperature), "temperature", self.temperature, "a positive number")
+        require(1e-6 <= self.temperature <= 1e6, "temperature", self.temperature, "from 1e-6 to 1e6")
 
     def exchanges(self, nbytes: int, layout: Layout, members: int) -> Sequence[Exchange]:
         return [Exchange(nbytes, gathered=True)]

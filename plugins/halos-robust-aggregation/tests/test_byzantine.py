@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from halos_robust_aggregation import Byzantine
 
-from halos import Layout, Params, Simulation
-from halos.config.builder import Builder
-from halos.plugins.registry import KINDS
+from halos import Cluster, Layout, Params, Region, Simulation, Worker
 from halos.testing import record, tiny
 from halos.testing.resuming import problem
 from halos.testing.witness import everything, first_difference, timeline
-from halos.world.cluster import ClusterOptions, RegionOptions, build
 
-from .payloads import FOUND, drawn, payloads
+from .payloads import drawn, payloads
 
 EIGHT = {"regions": [{"workers": [1.0] * 8}]}
 NOISY = {"model": {"size": 3, "noise": 0.3}, "data": {"samples": 4096}}
@@ -27,8 +25,8 @@ HONEST = {"name": "none"}
 
 def byzantine(**options: Any) -> Any:
     """The fault model, among eight workers, by seed 7."""
-    model = Builder(FOUND).convert(KINDS["fault model"][0], {"name": "byzantine", **options}, "faults")
-    model.connect(build(ClusterOptions(regions=[RegionOptions(workers=[1.0] * 8)])), 7)
+    model, workers = Byzantine(**options), tuple(Worker(id, 0, 1.0) for id in range(8))
+    model.connect(Cluster((Region(0, "here", workers),), workers, 1.0, 0.0), 7)
     return model
 
 
@@ -192,6 +190,20 @@ def test_sharded_rules_are_warned_of_those_who_lie(caplog: pytest.LogCaptureFixt
         assert words not in caplog.text
         record(tiny(aggregate={"name": "median", "exchange": "sharded"}, faults={"name": "byzantine", "count": 1}))
         assert caplog.text.count(words) == 1
+
+
+def test_a_run_in_which_nobody_can_lie_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Decoupled DiLoCo's learners are regions, and send as such."""
+    sections = tiny(
+        cluster={"regions": [{"workers": [1.0]}, {"workers": [1.0]}]},
+        policy={"name": "decoupled_diloco", "fragments": 1},
+        faults={"name": "byzantine", "count": 1},
+    )
+    with caplog.at_level(logging.WARNING):
+        record(tiny(faults={"name": "byzantine", "count": 1}))
+        assert "nobody lied" not in caplog.text
+        record(sections)
+        assert "faults: nobody lied in this run; its policy does not say which worker sends what" in caplog.text
 
 
 def test_hollow_payloads_stay_hollow() -> None:

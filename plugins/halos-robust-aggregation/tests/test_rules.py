@@ -12,7 +12,7 @@ from halos_robust_aggregation.outliers import Detector
 
 from halos import Layout, Params, Payload
 
-from .payloads import FOUND, TENSORS, combined, drawn, payloads, rule
+from .payloads import RULES, TENSORS, combined, drawn, payloads, rule
 
 HAND: list[tuple[str, dict[str, Any], list[float], float]] = [
     # (2 + 3 + 4) / 3
@@ -214,7 +214,7 @@ def test_fewer_members_than_a_rule_needs_give_what_is_left_of_it() -> None:
 def test_fp32_payloads_stay_fp32() -> None:
     layout = Layout({"vector": (3,)})
     several = [Payload(sender, Params(layout, torch.randn(3))) for sender in range(6)]
-    for name in FOUND.components["aggregator"]:
+    for name in RULES:
         state = None
         for _ in range(2):
             aggregate, state = rule(name).combine(several, state)
