@@ -25,6 +25,7 @@ from halos import (
     first_of,
     generator,
     hookimpl,
+    own_seed,
     require,
     start_of,
 )
@@ -54,12 +55,12 @@ class PALSGD:
     )  # applied to the mean of each round
     probability: float = 0.2  # p, of a pull; below 1
     pull: float = 1.0  # η, its strength
-    seed: int = 0  # of the coins
+    seed: Optional[int] = None  # of the coins; null: the run's
 
     def __post_init__(self) -> None:
         require(0.0 <= self.probability < 1.0, "probability", self.probability, "in [0, 1)")
         require(0.0 <= self.pull < float("inf"), "pull", self.pull, "zero or a positive number")
-        require(self.seed >= 0, "seed", self.seed, "zero or a positive number")
+        require(self.seed is None or self.seed >= 0, "seed", self.seed, "zero or a positive number, or null")
 
     def prepare(self, sim: Simulation) -> None:
         """All take as many steps."""
@@ -67,7 +68,7 @@ class PALSGD:
         if len(set(steps)) > 1:
             wanted = "palsgd needs the same for all: steps: {name: fixed, base: …}"
             raise UserError(f"workers take {min(steps)} to {max(steps)} local steps; {wanted}")
-        self._pulls = 0
+        self._pulls, self._seed = 0, own_seed(self, sim.seed)
 
     async def run(self, sim: Simulation) -> None:
         theta, state = sim.params, self.outer.init(sim.params)
@@ -108,7 +109,7 @@ class PALSGD:
         if not self.probability:
             yield False, r.steps[worker.id]
             return
-        draws = generator(self.seed, "palsgd", worker.id, r.index).random(r.steps[worker.id])
+        draws = generator(self._seed, "palsgd", worker.id, r.index).random(r.steps[worker.id])
         for is_pull, several in groupby((draws < self.probability).tolist()):
             yield is_pull, len([*several])
 
