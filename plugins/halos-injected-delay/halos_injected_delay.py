@@ -18,6 +18,7 @@ from halos import (
     all_of,
     generator,
     hookimpl,
+    own_seed,
     require,
     rounded,
     start_of,
@@ -39,7 +40,7 @@ class InjectedDelay:
     outer_delay: int = 1  # k, rounds by which a mean comes late
     late: float = 1.0  # of the workers, how many are late, rounded; the others are not
     redraw: bool = False  # who is late: drawn anew in every round, or once
-    seed: int = 0  # of who is late
+    seed: Optional[int] = None  # of who is late; null: the run's
 
     def __post_init__(self) -> None:
         require(self.outer_delay >= 0, "outer_delay", self.outer_delay, "zero or a positive number of rounds")
@@ -83,7 +84,7 @@ class InjectedDelay:
 
     def _late(self, sim: Simulation, index: int) -> set[int]:
         """Whose messages of a round come late."""
-        draw = generator(self.seed, "late", index if self.redraw else 0)
+        draw = generator(own_seed(self, sim.seed), "late", index if self.redraw else 0)
         count = rounded(self.late * len(sim.workers))
         return {int(worker) for worker in draw.choice(len(sim.workers), count, replace=False)}
 
