@@ -316,23 +316,23 @@ class Gossip:
 
 @hookimpl
 def register_sync_policies(register: Register) -> None:
-    register("gossip", Gossip)
+    register("pairwise", Gossip)
 '''
 
 
-def test_gossip(drifting: Any, tmp_path: Any) -> None:
+def test_models_of_their_own_that_meet_in_pairs(drifting: Any, tmp_path: Any) -> None:
     # Four workers of speeds 1, 1, ½, ½, so 2, 2, 1, 1 steps. Round 1, from 0: ends 0.19 twice and 0.1 twice, mixed in
     # pairs of equals: 0.19, 0.19, 0.1, 0.1, mean 0.145. In round 2, everybody is away from the mean, by 0.045.
-    (tmp_path / "gossip.py").write_text(GOSSIP, encoding="utf-8")
+    (tmp_path / "pairwise.py").write_text(GOSSIP, encoding="utf-8")
     cluster = {"regions": [{"workers": [1.0, 1.0, 0.5, 0.5]}]}
     sections = tiny(
         model=ONE,
         cluster=cluster,
         steps={"name": "by_speed", "base": 2},
-        policy={"name": "gossip"},
+        policy={"name": "pairwise"},
         budget={"local_steps": 12},
     )
-    lines = drifting(sections, [str(tmp_path / "gossip.py")], probed=1.0)
+    lines = drifting(sections, [str(tmp_path / "pairwise.py")], probed=1.0)
     nodes = [line for line in lines if line["server"].startswith("node-")]
     assert column(nodes, "drift") == [0.0] * 8 and column(nodes, "tree_distance") == [1, 1, 0, 0, 1, 0, 0, 1]
     late = [line for line in lines if line["server"] == "global"][4:]
