@@ -1,4 +1,4 @@
-"""The largest stable outer rate under delay: bisected on runs of `injected_delay`, beside what one round's map says."""
+"""The largest stable outer rate under delay: found by runs of `injected_delay`, beside what one round's map says."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from halos_async_optimizers import MLA
 from halos_injected_delay import InjectedDelay
 
-from halos import SGD, Diverged, MergeRule, Nesterov, Params
-from halos.testing import QuadraticProblem, record
+from halos import SGD, MergeRule, Nesterov, Params
+from halos.testing import record, tiny
 
 SHARE = 0.5  # a: of the way to the optimum that a round goes
 DELAYS = (0, 1, 2, 4, 8)  # k
 BRACKET = (1e-3, 4.0)  # lr · a between which the limit is looked for
-HALVINGS = 12  # of the bracket, on a logarithmic scale: its ends are then 0.2 % apart
-SETTLED = 1e-9  # of the way: nearer to the optimum than that, rounding errors are what is left
+AT_ONCE = 16  # rates that a run tries; they cut a bracket into so many parts and one
+WINDOWS = (50, 100, 300)  # rounds, of one run after the other, each in the part that the one before leaves
+START = 1e-150  # from the optimum, 0: far enough from where numbers end, on either side
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,6 @@ class Rule:
     make: Callable[[float, int], MergeRule]  # of lr and k
     step: Callable[[int], Step]  # of k
     displaced: float = 0.0  # γ, if workers begin at θ − lr γ v
-    windows: int = 1  # how much longer than others it takes to tell growth from decay
 
 
 RULES = {
@@ -85,52 +85,44 @@ RULES = {
         lambda lr, k: MLA(lr, 0.9, ahead=True), lambda k: partial(look_ahead, gamma=0.9), displaced=0.9
     ),
     "Nesterov .9^(1/(k+1))": Rule(
-        lambda lr, k: Nesterov(lr, 0.9 ** (1 / (k + 1))),
-        lambda k: partial(nesterov, mu=0.9 ** (1 / (k + 1))),
-        windows=4,
+        lambda lr, k: Nesterov(lr, 0.9 ** (1 / (k + 1))), lambda k: partial(nesterov, mu=0.9 ** (1 / (k + 1)))
     ),
 }
 
 
-def grows(rule: Rule, delay: int, rate: float, window: int = 300) -> bool:
-    """Whether a run with lr · a = `rate` leads away from the optimum: is farther off in its last third than before.
+def growth(rule: Rule, delay: int, rates: Sequence[float], window: int) -> list[float]:
+    """Return, by rate (lr · a), how far off the optimum a run gets in the last of three windows, over the one before.
 
-    In three windows of so many rounds, or of a sixth of that where it is then ten times as far off, or a tenth.
+    One worker, a local step a round, and a parameter for each rate, whose curvature makes it that: the largest has
+    a = ½. A window is as many rounds again for every two of delay. 0 where a parameter has come to rest.
     """
-    for rounds in (window * rule.windows // 6, window * rule.windows):
-        growth = farther(rule, delay, rate, rounds)
-        if not 0.1 < growth < 10.0:
-            break
-    return growth > 1.0
-
-
-def farther(rule: Rule, delay: int, rate: float, window: int) -> float:
-    """Return how far off the optimum the last of three windows of rounds gets, over how far the one before.
-
-    One worker, one parameter, a local step of a = ½ a round; 0 where it has come to rest, infinite if it diverges.
-    """
-    sections = QuadraticProblem(curvature=(1.0,), lr=SHARE).sections(
+    window *= (delay + 2) // 2
+    curvature = [rate / rates[-1] for rate in rates]
+    numbers = {"size": len(rates), "curvature": curvature, "optimum": 0.0, "start": START, "dtype": "float64"}
+    sections = tiny(
+        model={"name": "quadratic", **numbers},
+        train={"optimizer": {"name": "sgd", "lr": SHARE}},
         cluster={"regions": [{"workers": [1.0]}]},
         steps={"base": 1},
         data={"validation_samples": 0},
         budget={"local_steps": 3 * window},
     )
-    policy = InjectedDelay(outer=rule.make(rate / SHARE, delay), outer_delay=delay)
-    try:
-        thetas = record(sections, policy=policy).thetas
-    except Diverged:
-        return math.inf
-    before, last = (max(abs(theta - 1.0) for theta in part) for part in (thetas[window:-window], thetas[-window:]))
-    return last / before if last > SETTLED else 0.0
+    policy = InjectedDelay(outer=rule.make(rates[-1] / SHARE, delay), outer_delay=delay)
+    commits = record(sections, policy=policy).global_commits
+    off = np.abs([commit.params.tensors()["theta"].tolist() for commit in commits])  # [commits, rates]
+    before, last = off[window:-window].max(0), off[-window:].max(0)
+    return [float(end / start) if start > 0.0 else 0.0 for start, end in zip(before, last)]
 
 
-def bisected(unstable: Callable[[float], bool], halvings: int, bracket: tuple[float, float] = BRACKET) -> float:
-    """Return the rate between stable and unstable ones; the logarithmic middle of the last bracket."""
-    low, high = bracket
-    for _ in range(halvings):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if unstable(middle) else (middle, high)
-    return math.sqrt(low * high)
+def measured(rule: Rule, delay: int) -> tuple[float, float]:
+    """Return the largest of the rates tried that is stable, and the next, which is not."""
+    low, high = BRACKET
+    for window in WINDOWS:
+        ends = np.geomspace(low, high, AT_ONCE + 2).tolist()
+        grown = [each > 1.0 for each in growth(rule, delay, ends[1:-1], window)]
+        first = [*grown, True].index(True)
+        low, high = ends[first], ends[first + 1]
+    return low, high
 
 
 def radius(rule: Rule, delay: int, rate: float) -> float:
@@ -146,30 +138,36 @@ def radius(rule: Rule, delay: int, rate: float) -> float:
 
 
 def derived(rule: Rule, delay: int) -> float:
-    """The rate at which that is 1."""
-    return bisected(lambda rate: radius(rule, delay, rate) > 1.0 + 1e-12, 40)
+    """The rate at which that is 1, by bisection."""
+    low, high = BRACKET
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if radius(rule, delay, middle) > 1.0 + 1e-12 else (middle, high)
+    return low
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES), metavar="RULE")
     parser.add_argument("--delays", nargs="+", type=int, default=list(DELAYS), metavar="K")
-    parser.add_argument("--halvings", type=int, default=HALVINGS, help="of the bracket, 0.001 to 4")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[int, dict[str, float]]] = {}
     print("| rule | " + " | ".join(f"k = {k}" for k in options.delays) + " |")
     print("|---" * (1 + len(options.delays)) + "|")
     for name in options.rules:
-        rule, cells = RULES[name], []
+        rows[name] = {}
         for k in options.delays:
-            measured, known = bisected(partial(grows, rule, k), options.halvings), derived(rule, k)
-            rows.setdefault(name, {})[str(k)] = {"measured": measured, "derived": known}
-            cells.append(f"{measured:.4g} ({known:.4g})")
+            low, high = measured(RULES[name], k)
+            rows[name][k] = {"stable": low, "unstable": high, "derived": derived(RULES[name], k)}
+        cells = [f"{each['stable']:#.4g} ({each['derived']:#.4g})" for each in rows[name].values()]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-    width = math.log(BRACKET[1] / BRACKET[0]) / 2**options.halvings
-    worst = max(abs(math.log(each["measured"] / each["derived"])) for row in rows.values() for each in row.values())
-    print(f"\nmeasured (derived), lr · a; brackets are {width:.2%} wide, the largest difference is {worst:.2%}")
+    cells = [each for row in rows.values() for each in row.values()]
+    width = max(each["unstable"] / each["stable"] for each in cells) - 1
+    worst = max(abs(math.log(each["stable"] / each["derived"])) for each in cells)
+    print(
+        f"\nlr · a, measured (derived); the next rate tried is {width:.2%} above, the largest difference is {worst:.2%}"
+    )
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
 

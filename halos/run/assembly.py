@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -117,6 +118,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             components=tuple(plugins.listening),
             faults=config.faults,
             record=config.record,
+            rate=partial(config.train.schedule.at, config.train.optimizer.lr),
             real=real,
             aside=unchanged if checkpointer is None else checkpointer.aside,
         )

@@ -19,7 +19,8 @@ class Outbox:
 
     Whose job is lost leaves the collective that it was for. Whose message is lost leaves it as well, and brings what it
     has with its next one (arXiv 2311.08105, section 3.2, "dropped communication"). Who goes down loses what it had not
-    delivered: that is dropped. Without faults everybody joins, and everything is as if this were not there.
+    delivered: that is dropped. What is lost when the last round has been opened is not made up for. Without faults
+    everybody joins, and everything is as if this were not there.
     """
 
     def __init__(self, sim: Simulation) -> None:
@@ -29,13 +30,17 @@ class Outbox:
 
     async def train(self, worker: Worker, start: Params, steps: Optional[int] = None, **given: Any) -> Optional[Update]:
         """Give `worker` a job, as `sim.train` does; return its update, or None, when that is known, if it is lost."""
+        sim = self._sim
         self.keeps(worker)
         try:
-            update = await self._sim.train(worker, start, steps, **given)
+            update = await sim.train(worker, start, steps, **given)
         except Lost:
             self.keeps(worker)
             return None
         self._ended[worker.id] = update.time
+        if not self.keeps(worker):  # it goes down as it is done
+            sim.drop([update])
+            return None
         return update
 
     def keeps(self, worker: Worker) -> bool:
@@ -90,7 +95,6 @@ class Outbox:
         """
         try:
             return await collective.arrival
-        except Lost:  # a link is down for ever, or
-            if not collective.heard:
-                await first_of([self._sim.faults.returned(worker) for worker in self._sim.workers])
+        except Lost:
+            await first_of([self._sim.faults.returned(worker) for worker in self._sim.workers])
             return None

@@ -50,6 +50,7 @@ class Parts:
     hook: pluggy.HookRelay
     faults: FaultModel
     record: RecordOptions
+    rate: Callable[[int], float]  # the inner learning rate of a learning-rate step, of which the first is 1
     real: bool  # whether training is (also while a replay's parameters are hollow)
     aside: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = unchanged  # how observers are called
     components: tuple[Any, ...] = ()  # of the run, that hear what happens

@@ -121,6 +121,11 @@ class Simulation:
         return self._parts.cluster.regions
 
     @property
+    def seed(self) -> int:
+        """The run's seed, for a policy that draws: `own_seed(self, sim.seed)`, if it has a field `seed`."""
+        return self._parts.seed
+
+    @property
     def params(self) -> Params:
         """The global parameters as last committed."""
         return self._servers.main.params
@@ -264,6 +269,10 @@ class Simulation:
         """
         stepped: Params = getattr(self._parts.executor, "step")(params, gradient, lr_step)  # noqa: B009
         return stepped
+
+    def learning_rate(self, lr_step: int) -> float:
+        """Return the inner optimizer's rate in the first local step of a job that begins at `lr_step`, by `train:`."""
+        return self._parts.rate(lr_step + 1)
 
     def samples(self, worker: Worker) -> Optional[float]:
         """Return how many training samples are the worker's: of its shard, in equal parts of all workers that share it.

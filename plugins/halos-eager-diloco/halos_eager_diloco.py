@@ -74,6 +74,8 @@ class EagerDiLoCo:
             self._ended(sim, r.index, worker, theta)
         if last is not None:  # the last step again, with Σ (Δ̄^j − Δ_m^j / M) of what had not arrived
             before, state, mixed = last
+            if (held := outbox.held(worker)) is not None:  # nobody will ever get it
+                mixed = mixed - held / m
             for late, own in under_way:
                 if (missing := mixture(await outbox.mean(late), None, own, m)) is not None:
                     mixed = mixed + missing
@@ -96,15 +98,11 @@ class EagerDiLoCo:
 
 
 def mixture(mean: Params | None, fresh: Params | None, old: Params | None, members: int) -> Params | None:
-    """Return Δ̄ + (Δ_m − Δ'_m) / M, of what there is; None if there is nothing.
-
-    Without a mean one's own old term stays in the replica that it is in.
-    """
-    if mean is None:
-        return None if fresh is None else fresh / members
-    if fresh is None:
-        return mean if old is None else mean - old / members
-    return mean + (fresh if old is None else fresh - old) / members
+    """Return Δ̄ + (Δ_m − Δ'_m) / M, of what there is; None if there is nothing."""
+    if fresh is None and old is None:
+        return mean
+    own = fresh if old is None else -old if fresh is None else fresh - old
+    return own / members if mean is None else mean + own / members
 
 
 @hookimpl

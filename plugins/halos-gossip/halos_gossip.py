@@ -23,6 +23,7 @@ from halos import (
     generator,
     hookimpl,
     mean,
+    own_seed,
     require,
 )
 
@@ -48,7 +49,7 @@ class Gossip:
     momentum: float = 0.5  # β
     pull: Optional[float] = None  # noloco: how strongly the members of a group attract each other; null: lr
     mixing: float = 1.0  # gasloc: α; with 1 a pair averages
-    seed: int = 0  # of who meets whom
+    seed: Optional[int] = None  # of who meets whom; null: the run's
 
     def __post_init__(self) -> None:
         require(self.rule in RULES, "rule", self.rule, "one of " + ", ".join(RULES))
@@ -59,14 +60,17 @@ class Gossip:
         require(0.0 <= self.momentum < 1.0, "momentum", self.momentum, "in [0, 1)")
         require(self.pull is None or 0.0 <= self.pull <= 1e30, "pull", self.pull, "zero or positive, or null for lr")
         require(0.0 <= self.mixing <= 1e30, "mixing", self.mixing, "zero or a positive, finite number")
-        require(self.seed >= 0, "seed", self.seed, "zero or a positive number")
+        require(self.seed is None or self.seed >= 0, "seed", self.seed, "zero or a positive number, or null")
 
-    async def run(self, sim: Simulation) -> None:
+    def prepare(self, sim: Simulation) -> None:
         self._meetings: dict[int, Meeting] = {}  # of rounds that are not over
         self._begun = -1  # the latest round that somebody has begun
         self._phi = {worker.id: sim.params for worker in sim.workers}
-        self._down: set[int] = set()
-        self._letters, self._replicas = 0, [sim.params]
+        self._down: set[int] = set()  # whose job was lost, until they are back
+        self._letters = 0
+        self._replicas = [sim.params]  # of all workers, after the latest round that is over
+
+    async def run(self, sim: Simulation) -> None:
         for worker in sim.workers:
             sim.spawn(self._work(sim, worker))
 
@@ -138,7 +142,7 @@ class Gossip:
         """The meeting of round `r`, the same for all; None if all who take part have ended it."""
         if r.index > self._begun:
             self._begun = r.index
-            drawn = edges(self.graph, self.seed, r.index, len(sim.workers))
+            drawn = edges(self.graph, own_seed(self, sim.seed), r.index, len(sim.workers))
             self._meetings[r.index] = Meeting(sim, r, drawn)
             for id in sorted(self._down):
                 self._meetings[r.index].miss(sim.workers[id], self._phi[id])

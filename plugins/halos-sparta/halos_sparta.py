@@ -28,6 +28,7 @@ from halos import (
     generator,
     hookimpl,
     mean,
+    own_seed,
     require,
     rounded,
     start_of,
@@ -51,12 +52,12 @@ class Sparta:
     share: float = 0.005  # p, of the coordinates; 0 to 1
     delay: int = 0  # τ, local steps from sending to applying
     outer: Optional[MergeRule] = None  # of DiLoCo's outer step after each round (`steps:`); null: there is none
-    seed: int = 0  # of the coordinates
+    seed: Optional[int] = None  # of the coordinates; null: the run's
 
     def __post_init__(self) -> None:
         require(0.0 <= self.share <= 1.0, "share", self.share, "in [0, 1]")
         require(self.delay >= 0, "delay", self.delay, "zero or a positive number of local steps")
-        require(self.seed >= 0, "seed", self.seed, "zero or a positive number")
+        require(self.seed is None or self.seed >= 0, "seed", self.seed, "zero or a positive number, or null")
 
     def prepare(self, sim: Simulation) -> None:
         """All take a step at a time, together."""
@@ -219,7 +220,7 @@ class Run:
         """This step's coordinates, [k], without those that are under way already."""
         size, share = self._anchor.size, self._options.share
         count = max(1, rounded(share * size)) if share else 0
-        draws = generator(self._options.seed, "sparta", self._step)
+        draws = generator(own_seed(self._options, self._sim.seed), "sparta", self._step)
         drawn = torch.from_numpy(draws.choice(size, count, replace=False, shuffle=False))
         for average in self._under_way:
             drawn = drawn[~torch.isin(drawn, average.coordinates)]

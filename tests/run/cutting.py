@@ -177,6 +177,21 @@ CASES: dict[str, Case] = {
         ("halos_gossip",),
     ),
     "sparta": ({"policy": {"name": "sparta", "share": 0.5, "delay": 1}}, ("halos_sparta",)),
+    "palsgd": ({"policy": {"name": "palsgd", "probability": 0.4}}, ("halos_palsgd",)),
+    "one_step_delay, faults": (
+        {
+            "policy": {"name": "one_step_delay", "merge": "corrected"},
+            "faults": {
+                "name": "several",
+                "inner_state": "gone",
+                "of": [
+                    {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+                    {"name": "message_loss", "probability": 0.1},
+                ],
+            },
+        },
+        ("halos_one_step_delay",),
+    ),
     "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),
     "a transformer, halos": (
         {**TRANSFORMER, "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}},

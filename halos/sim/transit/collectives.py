@@ -42,7 +42,7 @@ class Collective:
 
     @property
     def heard(self) -> tuple[int, ...]:
-        """The ids of those whose payloads are in it, in order; known when it has started, and nobody before."""
+        """The ids of those whose payloads are in it, in order; nobody before it has started, or if it was lost."""
         return () if self.reduction is None else tuple(id for id in self.reduction.senders if isinstance(id, int))
 
     def join(
@@ -159,7 +159,7 @@ class Collectives:
     def open(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
         """Return the collective opened under `key`; if there is none, a new one, of all workers unless said otherwise.
 
-        Raises RuntimeError if it is over, unless it was one of nobody's payload.
+        Raises RuntimeError if it is over, unless it was lost.
         """
         if key in self._named:
             collective = self._named[key]
@@ -274,7 +274,9 @@ class Collectives:
     def _finish(self, event: Event[Params]) -> None:
         assert self._running is not None, "one was under way"
         arrival = self._running.arrival
-        if self._named.get(self._running.key) is self._running and self._running.reduction is not None:
+        if event.error is not None:
+            self._running.reduction = None
+        elif self._named.get(self._running.key) is self._running:
             self._named[self._running.key] = None  # keep the name, not the tensors
         self._running = None
         if event.error is not None:

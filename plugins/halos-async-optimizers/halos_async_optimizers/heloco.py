@@ -23,7 +23,8 @@ class HeLoCo:
         c < 0          G = Δ − β c ‖Δ‖ m̂,  β = min(−k_s c conf, β_max): what fights the momentum is damped
         else           G = ‖Δ‖ unit((1−λ) Δ̂ + λ m̂),  λ = min(k_d (1−c) conf, 1): turned, of the same length
 
-    Δ stays as it is where its norm, m's or that of the mix is below ε. As in the code of the first author's company.
+    Δ stays as it is where its norm or m's is below ε. (The mix's never is: at c ≥ 0 it is √½ or more.) As in the code
+    of the first author's company.
     """
 
     lr: float = 0.7  # η
@@ -67,24 +68,26 @@ class HeLoCo:
 
     def _corrected(self, delta: torch.Tensor, momentum: torch.Tensor, layout: Layout) -> torch.Tensor:
         if self.per == "model":
-            return self.rho * self._correct(delta, momentum)
+            return self._correct(delta, momentum)
         found = torch.empty_like(delta)
         for name in layout.shapes:
             piece = layout.slice_of(name)
-            found[piece] = self.rho * self._correct(delta[piece], momentum[piece])
+            found[piece] = self._correct(delta[piece], momentum[piece])
         return found
 
     def _correct(self, delta: torch.Tensor, momentum: torch.Tensor) -> torch.Tensor:
-        """One tensor's G. Every case is worked out and one chosen, so that no number leaves the tensors."""
+        """One tensor's ρ G = x Δ + y m. All cases are worked out, one is chosen: no number leaves the tensors."""
         d, m = delta.double(), momentum.double()
-        length, strength = d.norm(), m.norm()
-        to, along = d / length, m / strength  # Δ̂, m̂
-        c = to @ along
+        length, strength = (d @ d).sqrt(), (m @ m).sqrt()  # ‖Δ‖, ‖m‖
+        ratio = length / strength
+        c = (d @ m) / (length * strength)
         conf = length / (length + self.kappa * strength + self.eps)
-        damped = d - (-self.k_s * c * conf).clamp(max=self.beta_max) * c * length * along
+        damped = -(-self.k_s * c * conf).clamp(max=self.beta_max) * c * ratio  # −β c ‖Δ‖ / ‖m‖, beside 1 of Δ
         share = (self.k_d * (1 - c) * conf).clamp(max=1.0)  # λ
-        mix = (1 - share) * to + share * along
-        turned = length * mix / mix.norm()
-        aimless = (length < self.eps) | (strength < self.eps)
-        kept = aimless | (c >= self.c_ok) | ((c >= 0) & (mix.norm() < self.eps))
-        return torch.where(kept, delta, torch.where(c < 0, damped, turned).to(delta.dtype))
+        mix = ((1 - share) ** 2 + share**2 + 2 * share * (1 - share) * c).sqrt()  # ‖(1−λ) Δ̂ + λ m̂‖
+        fights = c < 0
+        x = torch.where(fights, torch.ones_like(c), (1 - share) / mix)
+        y = torch.where(fights, damped, share / mix * ratio)
+        kept = (length < self.eps) | (strength < self.eps) | (c >= self.c_ok)
+        x, y = torch.where(kept, torch.ones_like(c), x), torch.where(kept, torch.zeros_like(c), y)
+        return delta * (self.rho * x).to(delta.dtype) + momentum * (self.rho * y).to(delta.dtype)

@@ -94,8 +94,8 @@ def test_poly_thres_is_poly_and_refuses_what_is_older() -> None:
     rule, arrivals = PolyThres(Nesterov(1.0, 0.5)), ((1.0, None, 0), (2.0, None, 3), (3.0, None, 8))
     assert thetas(rule, *arrivals) == thetas(Poly(Nesterov(1.0, 0.5)), *arrivals)
     assert [rule.refuses(age) for age in (0, 1, 10, 11, 100)] == [False, False, False, True, True]
-    inside = GapAware(Poly(PolyThres(threshold=0)))
-    assert [inside.refuses(age) for age in (0, 1)] == [False, True]
+    for inside in (GapAware(Poly(PolyThres(threshold=0))), PolyThres(PolyThres(threshold=0))):
+        assert [inside.refuses(age) for age in (0, 1)] == [False, True]
     assert not Poly().refuses(10**6)
 
 

@@ -38,12 +38,14 @@ class TestPolicies(PolicyConformance):
     plugins = PLUGINS
     sections = (
         {"name": "buffered", "buffer": 2, "outer": {"name": "nesterov", "lr": 0.5, "momentum": 0.3}},
-        {"name": "async_local_sgd", "outer": {"name": "poly_thres", "threshold": 4, "outer": AHEAD | {"lr": 0.3}}},
-        {"name": "async_local_sgd", "outer": {"name": "gap_aware", "outer": {"name": "heloco", "lr": 0.2}}},
+        {
+            "name": "async_local_sgd",
+            "outer": {"name": "poly_thres", "outer": {"name": "gap_aware", "outer": {"name": "heloco", "lr": 0.2}}},
+        },
         {
             "name": "halos",
             "local_updates": 2,
-            "outer": {"name": "poly", "outer": {"name": "mla", "lr": 0.35, "ahead": True}},
-            "local": {"name": "compensated", "outer": {"name": "heloco", "lr": 0.3}},
+            "outer": {"name": "poly", "outer": {"name": "mla", "lr": 0.4, "momentum": 0.5, "ahead": True}},
+            "local": {"name": "compensated", "outer": {"name": "heloco", "lr": 0.3, "momentum": 0.5}},
         },
     )

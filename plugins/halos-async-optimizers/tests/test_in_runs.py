@@ -194,7 +194,7 @@ def test_servers_of_halos_refuse(field: str) -> None:
 # Buffered
 
 
-def buffered(**options: Any) -> Recording:
+def buffered(weights: Any = "uniform", **options: Any) -> Recording:
     """Two workers, one half as fast: jobs of two steps come back at 2, 4, 4, 6, 8, 8 s. A job leaves .81 of 1 − θ."""
     return run(
         {"name": "buffered", "buffer": 2, "outer": {"name": "sgd", "lr": 1.0}, **options},
@@ -204,6 +204,7 @@ def buffered(**options: Any) -> Recording:
         train=tiny()["train"],
         steps={"name": "fixed", "base": 2},
         budget={"local_steps": 10},
+        weights=weights,
     )
 
 
@@ -226,6 +227,12 @@ def test_buffered_with_fedbuffs_factor() -> None:
     # Ages 1 and 0: (.19/√2 + .1539)/2; then one of age 1: .1539/√2.
     second = 0.19 + (0.19 / 2**0.5 + 0.1539) / 2
     assert buffered(power=0.5).thetas == pytest.approx([0.19, second, second + 0.1539 / 2**0.5], abs=1e-14)
+
+
+def test_what_is_buffered_is_weighed_against_what_it_is_averaged_with() -> None:
+    """One counts thrice as much as the other. First both bring −.19, then one is there twice, then the other alone."""
+    weighed = buffered(weights={"name": "by_worker", "workers": [1.0, 3.0]})
+    assert weighed.thetas == pytest.approx([0.19, 0.36195, 0.51585], abs=1e-14)
 
 
 def test_buffered_ends_with_what_is_trained() -> None:

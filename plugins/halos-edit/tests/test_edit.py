@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from halos import Update
 from halos.testing import Recording, record, tiny
 from halos.testing.conformance import PolicyConformance
-from halos.values.records import Update
 
 PLUGIN = [
     "halos_edit",

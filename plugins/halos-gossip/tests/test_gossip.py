@@ -55,7 +55,7 @@ class TestConformance(PolicyConformance):
 
 def test_three_rounds_of_three_workers_in_full() -> None:
     """Steps 2, 1, 1: Δ is .19, .1, .1 of the way to 1. lr and pull .7, β .5; who meets whom: {0,2}, {0,1}, {0,2}."""
-    recording = run(3, 1.0, 0.5, 0.5, base=2)
+    recording = run(3, 1.0, 0.5, 0.5, base=2, policy={"name": "gossip", "seed": 0})
     met = {index: list(edges("pairs", 0, index, 3)) for index in range(3)}
     assert met == {0: [(2, 0)], 1: [(1, 0)], 2: [(2, 0)]}
     # 1: mean Δ of 0 and 2 −.145, m = .7 · .145; 1 is alone, m = .07.
@@ -254,6 +254,17 @@ def timed(policy: dict[str, Any], *speeds: float, rounds: int = 3, **changes: An
     )
 
 
+def test_who_meets_whom_follows_the_seed_of_the_run_unless_there_is_one_of_its_own() -> None:
+    def when(policy: dict[str, Any], seed: int) -> list[Any]:
+        """When workers compute: nobody begins before the one that it met has ended."""
+        speeds, steps = (1.0, 0.5, 0.25, 0.125), {"name": "fixed", "base": 2}
+        recording = run(8, *speeds, policy={"name": "gossip"} | policy, seed=seed, steps=steps)
+        return [(update.worker, update.compute) for update in recording.updates]
+
+    assert when({}, 0) != when({}, 1)
+    assert when({}, 1) == when({"seed": 1}, 0)
+
+
 def test_only_the_pair_waits() -> None:
     """Computing takes 2, 4, 2, 8 s, a letter of φ and Δ 2 s. Pairs: {0,3}, {1,2}; {1,3}, {0,2}; {0,3}, {1,2}."""
     assert [list(edges("pairs", 0, index, 4)) for index in range(3)] == [
@@ -261,7 +272,7 @@ def test_only_the_pair_waits() -> None:
         [(3, 1), (0, 2)],
         [(3, 0), (2, 1)],
     ]
-    recording = timed({"name": "gossip"}, 1.0, 0.5, 1.0, 0.25)
+    recording = timed({"name": "gossip", "seed": 0}, 1.0, 0.5, 1.0, 0.25)
     computed = {id: [u.compute for u in recording.updates if u.worker == id] for id in range(4)}
     assert computed == {
         0: [(0.0, 2.0), (10.0, 12.0), (14.0, 16.0)],  # 3 comes at 8, its letter takes until 10; with 2 until 14
@@ -340,6 +351,12 @@ def test_under_crashes_and_lost_messages_everything_comes_to_an_end(policy: dict
     ledger = recording.simulation.ledger
     assert ledger.lost > 0 and ledger.committed == ledger.trained >= 40 * 14
     assert 0.95 < recording.thetas[-1] < 1.05
+
+
+def test_a_run_that_is_over_before_it_begins_reports_that_nothing_was_sent() -> None:
+    budget = {"target_loss": 1e9, "local_steps": 8}
+    recording = run(1, 1.0, 1.0, evaluate={"every_local_steps": 8}, budget=budget)
+    assert recording.config.policy.report() == {"letters": 0, "consensus": 0.0, "mean_distance": 0.0}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
