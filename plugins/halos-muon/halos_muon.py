@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, NamedTuple, Optional, Union
+from typing import Literal, NamedTuple, Optional, TypeAlias, Union
 
 import torch
 
@@ -29,7 +29,7 @@ COEFFICIENTS = {
         (2.8366, -3.0525, 1.2012),
     ),
 }
-Rate = Union[float, torch.Tensor]  # of one worker, or of each of several, [rows, 1]
+Rate: TypeAlias = "Union[float, torch.Tensor]"  # of one worker, or of each of several, [rows, 1]
 
 
 class Group(NamedTuple):
