@@ -31,13 +31,25 @@ from halos.observers.lines import Lines
 from halos.observers.observer import Observer
 from halos.reading.columns import Columns
 from halos.reading.run import RunRecords, read
+from halos.rules.aggregate import Aggregator, Exchange, Mean, Payload
 from halos.rules.codecs import FP32, Bf16, Codec, Fp16, Fp32
-from halos.rules.merge import SGD, Adam, AdamState, DelayedNesterov, DelayedState, MergeRule, Nesterov, start_of
+from halos.rules.merge import (
+    SGD,
+    Adam,
+    AdamState,
+    DelayedNesterov,
+    DelayedState,
+    MergeRule,
+    Nesterov,
+    refused_by,
+    start_of,
+)
 from halos.rules.steps import BySpeed, Fixed, RunSoFar, StepAllocation
 from halos.rules.weights import ContributionWeights, Uniform
 from halos.seeds import generator, own_seed, seed_for
 from halos.sim.backlog import Backlog
 from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
+from halos.sim.outbox import Outbox
 from halos.sim.probes import Probes
 from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation, SyncPolicy
@@ -84,6 +96,7 @@ __all__ = [
     "AdamState",
     "AdamW",
     "Agenda",
+    "Aggregator",
     "ArrayCorpus",
     "Backlog",
     "Batch",
@@ -112,6 +125,7 @@ __all__ = [
     "EndToEnd",
     "Evaluation",
     "Event",
+    "Exchange",
     "Executor",
     "Experiment",
     "FaultModel",
@@ -128,6 +142,7 @@ __all__ = [
     "Lost",
     "LostJob",
     "Matrix",
+    "Mean",
     "Merge",
     "MergeRule",
     "Model",
@@ -137,8 +152,10 @@ __all__ = [
     "NoFaults",
     "Observer",
     "Outage",
+    "Outbox",
     "Outcome",
     "Params",
+    "Payload",
     "Phase",
     "Prediction",
     "Probes",
@@ -179,6 +196,7 @@ __all__ = [
     "portable",
     "positive",
     "read",
+    "refused_by",
     "require",
     "rounded",
     "rounded_down",

@@ -34,6 +34,7 @@ MEASURES, NETWORK = ROOT / "docs/measures.md", ROOT / "docs/network.md"
 STREAMING = ROOT / "plugins/halos-streaming-diloco/halos_streaming_diloco.py"
 MODULES = ROOT / "docs/modules.md"
 OPTIMIZERS = ROOT / "docs/inner_optimizers.md"
+AGGREGATORS = ROOT / "docs/aggregators.md"
 REFERENCE = ROOT / "docs/reference/plugins.md"
 MOST_LINES = {"docs/plugins.md": 300, "docs/mistakes.md": 80}
 MARKDOWN = sorted(
@@ -167,8 +168,26 @@ def test_the_example_of_an_inner_optimizer_conforms_and_runs(tmp_path: Path, mon
     done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert re.search(r"^26 passed, 6 skipped", done.stdout, re.M), done.stdout + done.stderr
     assert main([*shlex.split(running)[3:], *QUIET]) == 0
-    # From θ = 0, one step of Lion is lr in every number: 0.05, kept of idea.yaml.
+    # What both sgd and Lion have is kept of idea.yaml.
     assert yaml.safe_load(Path("runs/signs/config.yaml").read_text())["train"]["optimizer"]["lr"] == 0.05
+
+
+def test_the_example_of_an_aggregator_is_short_conforms_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = titled_files(AGGREGATORS) | {"idea.yaml": titled_files(PLUGINS)["idea.yaml"]}
+    assert len([line for line in files["coordinate_median.py"].splitlines() if line.strip()]) <= 60
+    for name, text in files.items():
+        Path(name).write_text(text)
+    running, testing = commands(AGGREGATORS)
+    words = [sys.executable, *shlex.split(testing)[1:], "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert re.search(r"^12 passed", done.stdout, re.M), done.stdout + done.stderr
+    assert main([*shlex.split(running)[3:], *QUIET]) == 0
+    # 4 workers pass 3 payloads of 281,706,496 bytes on, at 1 Gbit/s; 30 rounds of the slowest one's 8 / 0.4 steps.
+    seconds = json.loads(Path("runs/median/summary.json").read_text())["simulated_seconds"]
+    assert seconds == pytest.approx(30 * (8 * 0.1 / 0.4 + 3 * 281706496 * 8 / 1e9), rel=1e-12)
 
 
 @pytest.fixture(scope="module")

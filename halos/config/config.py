@@ -24,6 +24,7 @@ from halos.models import Model
 from halos.observers.builtin import ObserverOptions
 from halos.plugins.loading import unique
 from halos.plugins.registry import Plugins
+from halos.rules.aggregate import Aggregator
 from halos.rules.codecs import Codec
 from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
@@ -83,6 +84,7 @@ class Config:
     compute: ComputeModel
     data: DataSource
     weights: ContributionWeights
+    aggregate: Aggregator
     codec: Codec
     executor: Executor
     steps: StepAllocation

@@ -19,6 +19,7 @@ DEFAULTS: Section = {
     "compute": {"name": "constant"},
     "data": {"name": "text"},
     "weights": {"name": "uniform"},
+    "aggregate": {"name": "mean"},
     "codec": {"name": "fp32"},
     "executor": {"name": "inline"},
 }

@@ -46,6 +46,11 @@ def register_contribution_weights(register: Register) -> None:
 
 
 @hookspec
+def register_aggregators(register: Register) -> None:
+    """Aggregators, which make one of a collective's payloads, and say what travels for that: `aggregate:`."""
+
+
+@hookspec
 def register_compute_models(register: Register) -> None:
     """Compute models, which say how long local steps take: `compute:`."""
 

@@ -12,6 +12,7 @@ from typing import Any, Optional, Protocol
 
 import torch
 
+from halos.rules.aggregate import Exchange
 from halos.sim.simulation import Simulation
 from halos.training import Job, Outcome, Prediction
 from halos.training.optimizers import Moments
@@ -61,10 +62,34 @@ class WeightsMay(Protocol):
         """
 
 
+class AggregatorMay(Protocol):
+    """An aggregator (halos.Aggregator)."""
+
+    def exchanges(self, nbytes: int, layout: Layout, members: int) -> Sequence[Exchange]:
+        """Return what `members` exchange, one after the other, to aggregate payloads of `nbytes` each, of `layout`.
+
+        Without it one all-reduce of `nbytes`. Bytes may depend on these arguments, and on nothing else; where
+        `model.wire_bytes` says what the model weighs, all are scaled alike. Not asked under a codec with `gathered`
+        payloads: then all get all of them, whoever aggregates.
+        """
+
+    weighs: bool  # false: what `weights:` says has no part in it, and is refused
+    # Each member aggregates its own part of everybody's payloads: whoever lies about that, is believed. A run in which
+    # faults have workers send what is not so is warned of it.
+    sharded: bool
+
+    def connect(self, cluster: Cluster) -> None:
+        """Called once, first. Raises ConfigError if there are too few workers for it, say."""
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's."""
+
+
 class CodecMay(Protocol):
     """A codec (halos.Codec)."""
 
     error_feedback: bool  # senders add to a payload what their earlier ones of the same part of the model have lost
+    decay: float  # what they add of it, at every payload; without it all
     gathered: bool  # payloads cannot be summed under way: a collective brings each of them to everybody
 
     def prepare(self, sim: Simulation) -> None:
@@ -82,6 +107,15 @@ class MergeRuleMay(Protocol):
 
         Without it `params`. Policies ask by `start_of`. Neither argument is modified.
         """
+
+    def refuses(self, staleness: int) -> bool:
+        """Return whether an arrival so many versions old is not merged, but dropped; of age 0 none may be.
+
+        Policies that merge arrivals one by one ask by `refused_by`.
+        """
+
+    def prepare(self, sim: Simulation) -> None:
+        """As a policy's, of the rules in its fields; a rule passes it on to one that it holds."""
 
 
 class NetworkMay(Protocol):
@@ -114,6 +148,18 @@ class NetworkMay(Protocol):
 
     def collective_phases(self, nbytes: int, members: Sequence[Worker], gathered: bool, number: int) -> Sequence[Phase]:
         """Return the phases of a collective of `nbytes` per member; `gathered`: all get all payloads, not their sum."""
+
+
+class FaultsMay(Protocol):
+    """A fault model (halos.FaultModel)."""
+
+    def sends(self, payloads: Sequence[tuple[Hashable, Params]], number: int) -> Sequence[Params]:
+        """Return what is really sent in place of `payloads`: itself, each that its (sender, payload) sends honestly.
+
+        Asked for all payloads of a collective at once, for each that an asynchronous job pushes, and for what
+        `sim.send` is told to be a worker's; before the codec. Senders are workers' ids. `number` counts the questions
+        of the run. Hollow payloads stay hollow, and sizes what they are.
+        """
 
 
 class ModelMay(Protocol):
@@ -307,9 +353,11 @@ MAY: dict[str, type[Any]] = {
     "policy": PolicyMay,
     "step allocation": StepsMay,
     "contribution weights": WeightsMay,
+    "aggregator": AggregatorMay,
     "codec": CodecMay,
     "merge rule": MergeRuleMay,
     "network model": NetworkMay,
+    "fault model": FaultsMay,
     "model": ModelMay,
     "compute model": ComputeMay,
     "data source": DataMay,

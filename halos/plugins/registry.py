@@ -26,6 +26,7 @@ from halos.models import Model
 from halos.observers.observer import Observer
 from halos.plugins import hookspecs
 from halos.plugins.loading import load_plugin, reason, source, sources, unique
+from halos.rules.aggregate import Aggregator
 from halos.rules.codecs import Codec
 from halos.rules.merge import MergeRule
 from halos.rules.steps import StepAllocation
@@ -52,6 +53,7 @@ KINDS: dict[str, tuple[type[Any], str]] = {
     "network model": (NetworkModel, "register_network_models"),
     "step allocation": (StepAllocation, "register_step_allocations"),
     "contribution weights": (ContributionWeights, "register_contribution_weights"),
+    "aggregator": (Aggregator, "register_aggregators"),
     "compute model": (ComputeModel, "register_compute_models"),
     "codec": (Codec, "register_codecs"),
     "fault model": (FaultModel, "register_fault_models"),

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from halos.errors import Lost, require
 from halos.hooks import Register, hookimpl
-from halos.rules.merge import DelayedNesterov, MergeRule, start_of
+from halos.rules.merge import DelayedNesterov, MergeRule, refused_by, start_of
 from halos.sim.clock import Event
 from halos.sim.simulation import Simulation
 from halos.values.records import Update
@@ -57,8 +57,12 @@ class AsyncLocalSGD:
 
     def _merge(self, sim: Simulation, started_at: int, update: Update) -> None:
         """Apply one update, at once (a function of its own, so that nobody holds the update any longer)."""
+        staleness = sim.version - started_at
+        if refused_by(self.outer, staleness):
+            sim.drop([update])
+            return
         theta, self._state = self.outer.step(
-            sim.params, update.delta, self._state, base=update.start, staleness=sim.version - started_at
+            sim.params, update.delta, self._state, base=update.start, staleness=staleness
         )
         sim.commit(theta, [update])
 

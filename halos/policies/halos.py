@@ -9,7 +9,7 @@ from typing import Any, Optional
 from halos.errors import ConfigError, Lost, require
 from halos.hooks import Register, hookimpl
 from halos.rules.codecs import FP32
-from halos.rules.merge import DelayedNesterov, MergeRule, start_of
+from halos.rules.merge import DelayedNesterov, MergeRule, refused_by, start_of
 from halos.sim.clock import Event
 from halos.sim.simulation import Simulation
 from halos.values.params import Params
@@ -75,8 +75,12 @@ class Halos:
 
     def _merge(self, sim: Simulation, server: LocalServer, started_at: int, update: Update) -> None:
         """One update into the local server's model, and off to the global one after K since it last took that over."""
+        staleness = server.version - started_at
+        if refused_by(self.local, staleness):
+            sim.drop([update])
+            return
         server.params, server.state = self.local.step(
-            server.params, update.delta, server.state, base=update.start, staleness=server.version - started_at
+            server.params, update.delta, server.state, base=update.start, staleness=staleness
         )
         server.version += 1
         server.uncredited.append(update.receipt())
@@ -97,8 +101,11 @@ class Halos:
                 await sim.faults.reachable(server.region, self.server_region)
         base, target = server.taken_over, sim.params
         staleness = sim.version - base.versions["global"]
-        theta, self._state = self.outer.step(target, delta, self._state, base=base, staleness=staleness)
-        sim.commit(theta, [Contribution(updates, base, target)])
+        if refused_by(self.outer, staleness):
+            sim.drop(updates)
+        else:
+            theta, self._state = self.outer.step(target, delta, self._state, base=base, staleness=staleness)
+            sim.commit(theta, [Contribution(updates, base, target)])
         while True:
             start = start_of(self.outer, sim.params, self._state)
             try:

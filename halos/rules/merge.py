@@ -19,7 +19,8 @@ class MergeRule(Protocol):
 
     A policy may keep several states of one rule (one per server, replica or fragment), and passes
     parameters or parts of them alike. A method `momentum_of(state)` may return the momentum in a state, for those who
-    measure; a method `start(params, state)` what workers that train on `params` are to begin from (see `start_of`).
+    measure; a method `start(params, state)` what workers that train on `params` are to begin from (see `start_of`); a
+    method `refuses(staleness)` whether it would rather not merge what is so old (see `refused_by`).
     """
 
     def init(self, params: Params) -> Any:
@@ -47,6 +48,16 @@ def start_of(rule: MergeRule, params: Params, state: Any) -> Params:
     if not begun.versions:
         begun.versions = params.versions
     return begun
+
+
+def refused_by(rule: MergeRule, staleness: int) -> bool:
+    """Return whether an arrival `staleness` versions old is not to be merged at all, by what the rule's `refuses` says.
+
+    To be asked by a policy that merges arrivals one by one, before the step. What is refused goes to `sim.drop`:
+    parameters, state and version stay as they are. (To merge zeros instead would let a momentum coast.)
+    """
+    refuses: Optional[Callable[[int], bool]] = getattr(rule, "refuses", None)
+    return refuses is not None and refuses(staleness)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -19,6 +21,7 @@ from halos.plugins.registry import Plugins, versions
 from halos.resume.checkpoint import Checkpoint
 from halos.resume.checkpointer import Checkpointer
 from halos.resume.tape import ReplayDiffers
+from halos.rules.telling import merge_rules
 from halos.rules.weights import Uniform
 from halos.seeds import own_seed
 from halos.sim.parts import Parts, unchanged
@@ -28,6 +31,8 @@ from halos.values.params import Params
 from halos.world import cluster as clusters
 from halos.world.cluster import Cluster
 from halos.world.network import NetworkModel
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -72,7 +77,15 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
     Opens the executor, and so the data, where training is real; the caller closes the run.
     """
     cluster = connected(config, plugins)
-    for component in (config.policy, config.steps, config.compute, config.network, config.codec, config.weights):
+    for component in (
+        config.policy,
+        config.steps,
+        config.compute,
+        config.network,
+        config.codec,
+        config.weights,
+        config.aggregate,
+    ):
         plugins.listen(component)  # from now on, it hears what happens
     with under("data"):
         order = DataOrder(config.data.shards, cluster)
@@ -90,6 +103,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             compute=config.compute,
             steps=config.steps,
             weights=config.weights,
+            aggregate=config.aggregate,
             codec=config.codec,
             executor=config.executor if checkpointer is None else checkpointer.executor,
             order=order,
@@ -104,6 +118,7 @@ def assemble(config: Config, plugins: Plugins, earlier: Optional[Checkpoint] = N
             components=tuple(plugins.listening),
             faults=config.faults,
             record=config.record,
+            rate=partial(config.train.schedule.at, config.train.optimizer.lr),
             real=real,
             aside=unchanged if checkpointer is None else checkpointer.aside,
         )
@@ -151,6 +166,10 @@ def connected(config: Config, plugins: Plugins) -> Cluster:
         call(config.steps, "connect", cluster)
     with under("weights"):
         call(config.weights, "connect", cluster)
+    with under("aggregate"):
+        call(config.aggregate, "connect", cluster)
+    if has(config.faults, "sends") and getattr(config.aggregate, "sharded", False):
+        logger.warning("aggregate.sharded: faults make workers send what is not so; they are believed about their part")
     with under("policy"):
         call(config.policy, "check", cluster)
     _check_weights(config, plugins)
@@ -168,9 +187,12 @@ def _checkpointer(config: Config, params: Params, earlier: Optional[Checkpoint])
 
 def _prepare(config: Config, simulation: Simulation) -> None:
     """Let components say what does not fit the run, now that there is all of it."""
-    for key in ("policy", "steps", "weights", "codec"):
+    for key in ("policy", "steps", "weights", "aggregate", "codec"):
         with under(key):
             call(getattr(config, key), "prepare", simulation)
+    with under("policy"):
+        for rule in merge_rules(config.policy):
+            call(rule, "prepare", simulation)
     for name, observer in config.observers.extra.items():
         with under(f"observers.extra.{name}"):
             call(observer, "prepare", simulation)
@@ -189,10 +211,13 @@ def _check_flows(network: NetworkModel) -> None:
 
 
 def _check_weights(config: Config, plugins: Plugins) -> None:
-    """Refuse weights that a policy would ignore: it says that it does not use them by `weighs = False`."""
-    if type(config.weights) is not Uniform and getattr(config.policy, "weighs", True) is False:
-        weights, policy = plugins.name_of(type(config.weights)), plugins.name_of(type(config.policy))
-        raise ConfigError("weights", f"{weights!r} has no part in policy {policy}; leave it at uniform")
+    """Refuse weights that a policy or an aggregator would ignore: it says so by `weighs = False`."""
+    if type(config.weights) is Uniform:
+        return
+    for kind, component in (("policy", config.policy), ("aggregator", config.aggregate)):
+        if getattr(component, "weighs", True) is False:
+            weights, other = plugins.name_of(type(config.weights)), plugins.name_of(type(component))
+            raise ConfigError("weights", f"{weights!r} has no part in {kind} {other}; leave it at uniform")
 
 
 def _wire_bytes(config: Config) -> Optional[int]:

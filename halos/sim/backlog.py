@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional, Union
 
 from halos.errors import Lost
@@ -10,6 +11,7 @@ from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation
 from halos.values.params import Params
 from halos.values.records import Contribution, Update
+from halos.world.cluster import Worker
 
 
 class Backlog:
@@ -27,25 +29,39 @@ class Backlog:
         self._updates: list[Update] = []  # of this round
         self._averaged: list[Union[Update, Contribution]] = []  # in the latest mean
 
-    async def train(self, start: Params, r: Round) -> None:
-        """Give all in round `r` a job, from `start` or from where they stand; wait until all are done or lost.
+    async def train(
+        self, start: Params, r: Optional[Round], until: Optional[Mapping[int, float]] = None
+    ) -> list[Update]:
+        """Give all in round `r` a job, from `start` or from where they stand; return what was done, unless lost.
 
-        What a worker did in earlier rounds and had not delivered is dropped if it was down since.
+        What a worker did in earlier rounds and had not delivered is dropped if it was down since. `until` says moments,
+        by worker, at or after which jobs end, in place of a round that says their steps; None as `r` are all workers.
         """
         sim = self._sim
         for worker in sorted(self._undelivered):  # what only a worker had that has been down since is gone
             if not sim.faults.up(sim.workers[worker], since=self._undelivered[worker][-1].time):
                 sim.drop(self._undelivered.pop(worker))
         starts = {worker: several[-1].params for worker, several in self._undelivered.items()}
-        members = [sim.workers[id] for id in r.members]
-        self._members = r.members
-        self._updates = await arrived(sim.train(w, starts.get(w.id, start), round=r) for w in members)
+        members = sim.workers if r is None else [sim.workers[id] for id in r.members]
+        self._members = tuple(worker.id for worker in members)
 
-    async def all_reduce(self, start: Params) -> Optional[Params]:
+        def steps(worker: Worker) -> Optional[int]:
+            return None if until is None else sim.steps_until(worker, until[worker.id])
+
+        self._updates = await arrived(sim.train(w, starts.get(w.id, start), steps(w), round=r) for w in members)
+        return self._updates
+
+    def keep(self) -> None:
+        """Average nothing in this round: all go on from their own parameters, and bring what they did the next time."""
+        for update in self._updates:
+            self._undelivered.setdefault(update.worker, []).append(update)
+        self._updates = []
+
+    async def all_reduce(self, start: Params, weights: Optional[Mapping[int, float]] = None) -> Optional[Params]:
         """Return the mean pseudo-gradient, from `start`, of what the workers heard now did since they were last heard.
 
         A worker is heard if it is up and its message arrives. Returns None if nobody is heard, or if the collective
-        is lost; if no job was done, not before the first worker is back.
+        is lost; if no job was done, not before the first worker is back. `weights` are relative, by worker.
         """
         sim, updates, self._updates = self._sim, self._updates, []
         heard = self._heard(updates)
@@ -59,8 +75,9 @@ class Backlog:
             for several, last in zip(heard, sim.weigh(heard))
         ]
         workers = [sim.workers[several[-1].worker] for several in heard]
+        relative = None if weights is None else [weights[worker.id] for worker in workers]
         try:
-            delta = await sim.all_reduce((several[-1].since(start) for several in heard), workers=workers)
+            delta = await sim.all_reduce((several[-1].since(start) for several in heard), None, workers, relative)
         except Lost:  # a link is down for ever: nobody hears of anybody
             self._undelivered.update((several[-1].worker, several) for several in heard)
             return None

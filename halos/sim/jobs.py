@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Optional
 
+from halos.errors import UserError
 from halos.rules.weights import Uniform, factor
 from halos.sim.clock import Clock, Event
 from halos.sim.course import Course, plan
@@ -23,8 +24,10 @@ from halos.sim.transit.wire import Wire
 from halos.training import Job
 from halos.values.params import Params
 from halos.values.records import LostJob, Transfer, Update
+from halos.values.rounding import earliest
 from halos.world.cluster import Worker
 
+MOST_STEPS = 1 << 50  # that a job is looked for among
 Versions = tuple[Optional[int], Optional[int]]  # at the server that had it, and of the global model
 
 
@@ -76,6 +79,23 @@ class Jobs:
         """Return where each worker last was: where its job began, or ended if it has none now; `initial` before."""
         assert self._places is not None, "kept, as somebody has asked for"
         return [self._places.get(worker.id, initial) for worker in self._parts.cluster.workers]
+
+    def steps_until(self, worker: Worker, moment: float) -> int:
+        """See Simulation.steps_until."""
+        now, compute, due = self._clock.now, self._parts.compute, earliest(moment)
+
+        def early(steps: int) -> bool:
+            return now + compute.seconds(worker, steps, now, self.count) < due
+
+        too_few, enough = 0, 1
+        while early(enough):
+            too_few, enough = enough, 2 * enough
+            if enough > MOST_STEPS:
+                raise UserError(f"compute: {enough} local steps of worker {worker.id} end before {moment:g} s")
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            too_few, enough = (middle, enough) if early(middle) else (too_few, middle)
+        return enough
 
     def start(
         self,
@@ -237,7 +257,9 @@ class Jobs:
         """Return the result as its server decodes it; report the pull, and the push that ends now, to observers."""
         wire, now, here = self._wire, self._clock.now, worker.region
         if not wire.lossless:
-            params = job.start - wire.arriving(worker.id, job.start - params, wire.codec)
+            brought = job.start - params
+            arrived = wire.arriving(worker.id, wire.sent(worker.id, brought), wire.codec)
+            params = params if arrived is brought else job.start - arrived
         began, pulled = course.began, course.computes
         self._tell.transfer(Transfer(began, pulled, region, here, wire.model_bytes, "pull", worker.id, region))
         self._tell.transfer(Transfer(now - course.push, now, here, region, wire.delta_bytes, "push", worker.id, region))

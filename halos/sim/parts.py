@@ -9,6 +9,7 @@ from typing import Any, Optional
 import pluggy
 
 from halos.data.order import DataOrder
+from halos.rules.aggregate import Aggregator
 from halos.rules.codecs import Codec
 from halos.rules.steps import StepAllocation
 from halos.rules.weights import ContributionWeights
@@ -35,6 +36,7 @@ class Parts:
     compute: ComputeModel
     steps: StepAllocation
     weights: ContributionWeights
+    aggregate: Aggregator
     codec: Codec
     executor: Executor
     order: DataOrder
@@ -48,6 +50,7 @@ class Parts:
     hook: pluggy.HookRelay
     faults: FaultModel
     record: RecordOptions
+    rate: Callable[[int], float]  # the inner learning rate of a learning-rate step, of which the first is 1
     real: bool  # whether training is (also while a replay's parameters are hollow)
     aside: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = unchanged  # how observers are called
     components: tuple[Any, ...] = ()  # of the run, that hear what happens

@@ -56,6 +56,7 @@ class Rounds:
         self._seed = seed  # the run's
         self._rounds: list[Optional[Round]] = []
         self._planned = [0]  # local steps before every round opened, and of all of them
+        self._skipped = 0  # of these, those of whom it was said that they take no part
 
     @property
     def opened(self) -> bool:
@@ -70,17 +71,22 @@ class Rounds:
     def each(self, spent: Callable[[], float], fraction: float = 1.0) -> Iterator[Round]:
         """Yield the rounds from the first on, until one is refused: `spent()` or planned steps make up the budget.
 
-        Of these steps, lost ones count for nothing, and dropped or undelivered ones as trained (and for learning
-        rates), not as committed. In each the same `fraction` of the workers takes part, at least one, drawn anew.
+        Of these steps, lost and skipped ones count for nothing, and dropped or undelivered ones as trained (and for
+        learning rates), not as committed. In each the same `fraction` of the workers takes part, at least one, drawn
+        anew.
         """
         index = 0
         while (current := self._at(index, spent, fraction)) is not None:
             yield current
             index += 1
 
+    def skip(self, round: Round, worker: Worker) -> None:
+        """Plan without what `worker` was to do in `round`."""
+        self._skipped += round.steps[worker.id]
+
     def _at(self, index: int, spent: Callable[[], float], fraction: float) -> Optional[Round]:
         if index == len(self._rounds):
-            before = max(self._planned[-1], spent()) - self._ledger.lost
+            before = max(self._planned[-1] - self._skipped, spent()) - self._ledger.lost
             if self._spent(before - self._ledger.dropped - self._ledger.undelivered, before):
                 self._rounds.append(None)
             else:

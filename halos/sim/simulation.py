@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Optional, Protocol, TypeVar, Union
 
 from halos.errors import UserError
+from halos.rules.aggregate import Mean
 from halos.rules.codecs import Codec
 from halos.rules.telling import telling
 from halos.sim.clock import Clock, Deadlock, Event, Process
@@ -64,7 +65,8 @@ class Simulation:
         self.between_records = self._tell.between
         self._origins = Origins(parts.record)
         self._servers = Servers(params, self._origins.take, parts.real)
-        self._wire = Wire(parts.codec, params, parts.wire_bytes)
+        sends = getattr(parts.faults, "sends", None)
+        self._wire = Wire(parts.codec, params, parts.wire_bytes, parts.aggregate, sends)
         hazards = hazards_of(parts.faults)
         workers = len(cluster.workers)
         self.limits = Limits(
@@ -101,7 +103,9 @@ class Simulation:
             parts.seed,
         )
         self._transfers = Transfers(self.clock, network, self._wire, self._tell, hazards, self._journeys)
-        self.collectives = Collectives(self.clock, cluster, network, self._wire, self._tell, hazards, self._journeys)
+        self.collectives = Collectives(
+            self.clock, cluster, network, self._wire, self._tell, hazards, self._journeys, self.drop
+        )
         self.probes = Probes(parts.executor, parts.order, cluster, self.ledger, self._wire.lossless)  # for observers
         self._events: dict[Hashable, Event[Any]] = {}
         self.evaluations = Evaluations(parts, self.clock, self.ledger, self._servers, self.jobs, self._tell)
@@ -115,6 +119,11 @@ class Simulation:
     def regions(self) -> tuple[Region, ...]:
         """All regions, in order of index."""
         return self._parts.cluster.regions
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, for a policy that draws: `own_seed(self, sim.seed)`, if it has a field `seed`."""
+        return self._parts.seed
 
     @property
     def params(self) -> Params:
@@ -162,6 +171,7 @@ class Simulation:
             self.done = True
             self.clock.close()
         self.evaluations.now(again=False)
+        self._warn_of_what_had_no_part()
         for name in self.evaluations.missing:
             logger.warning("evaluate.of: there were no %s in this run", name.replace("_", " "))
 
@@ -175,9 +185,20 @@ class Simulation:
         """
         return self._rounds.each(lambda: math.inf if self.done else self.jobs.dispatched, fraction)
 
+    def skip(self, round: Round, worker: Worker) -> None:
+        """Say, once, that `worker` gets no job in `round`, which is open: other rounds make up for its steps."""
+        self._rounds.skip(round, worker)
+
     def steps(self, worker: Worker) -> int:
         """Ask the step allocation (`steps:`) for the local steps of the worker's next job."""
         return self._parts.steps.steps(worker, self)
+
+    def steps_until(self, worker: Worker, moment: float) -> int:
+        """Return the fewest local steps, at least one, of a job that a worker begins now and ends at `moment` or later.
+
+        As the compute model has it, faults aside. Raises UserError for a moment that no number of steps gets to.
+        """
+        return self.jobs.steps_until(worker, moment)
 
     def train(
         self,
@@ -249,6 +270,10 @@ class Simulation:
         stepped: Params = getattr(self._parts.executor, "step")(params, gradient, lr_step)  # noqa: B009
         return stepped
 
+    def learning_rate(self, lr_step: int) -> float:
+        """Return the inner optimizer's rate in the first local step of a job that begins at `lr_step`, by `train:`."""
+        return self._parts.rate(lr_step + 1)
+
     def samples(self, worker: Worker) -> Optional[float]:
         """Return how many training samples are the worker's: of its shard, in equal parts of all workers that share it.
 
@@ -291,17 +316,22 @@ class Simulation:
         return self._transfers.send(payload, region_index(src), region_index(dst), codec, sender)
 
     def all_reduce(
-        self, payloads: Iterable[Params], codec: Optional[Codec] = None, workers: Optional[Iterable[Worker]] = None
+        self,
+        payloads: Iterable[Params],
+        codec: Optional[Codec] = None,
+        workers: Optional[Iterable[Worker]] = None,
+        weights: Optional[Iterable[float]] = None,
     ) -> Event[Params]:
-        """Start the mean of all payloads, one per participant: one collective, after those opened before it.
+        """Start a collective of one payload per participant, after those opened before it; it ends with what
+        `aggregate:` makes of them: their mean, or, with relative `weights`, that.
 
-        Payloads are summed as they are iterated over, so a generator saves holding them all. `workers` says
+        The mean sums payloads as they are iterated over, so a generator saves holding them all. `workers` says
         whose they are, where that is not all of them in order (codecs with error feedback need to know). The event
         raises Lost, when that is detected, if a member is down or a message to it does not arrive. Raises ValueError
-        at once if there are no payloads, or if they are of different sizes.
+        at once if there are no payloads, if they are of different sizes, or for a weight that is not positive.
         """
         senders = None if workers is None else [worker.id for worker in workers]
-        return self.collectives.all_reduce(payloads, codec, senders)
+        return self.collectives.all_reduce(payloads, codec, senders, weights)
 
     def collective(self, key: Hashable, members: Optional[int] = None, codec: Optional[Codec] = None) -> Collective:
         """Return the collective named `key`, which all workers (or `members` of them) join one by one.
@@ -382,6 +412,14 @@ class Simulation:
         for update in updates:
             self._origins.take(update)
 
+    def spends(self, updates: Iterable[Update]) -> bool:
+        """Return whether to commit these updates now would spend the budget: then a policy that holds them should.
+
+        By what the global model has taken in so far, and what was trained. A budget of simulated time ends by itself.
+        """
+        held = sum([update.steps for update in updates])
+        return self.limits.spent(self.ledger.committed + held, self._trained())
+
     def scalar(self, compute: Callable[[], float]) -> float:
         """Compute a number out of parameters, to branch on: `sim.scalar(delta.norm)`. A resumed run gets the same."""
         number = self.params.layout.serials.number
@@ -415,6 +453,13 @@ class Simulation:
             between()
         if self.evaluations.before(self.clock.next, self.limits.seconds, self.limits.reached):
             self._finish()
+
+    def _warn_of_what_had_no_part(self) -> None:
+        """An aggregator without collectives, faults of what workers send where it is never told who sends."""
+        if not self._wire.aggregations and type(self._parts.aggregate) is not Mean:
+            logger.warning("aggregate: nothing was aggregated in this run; its policy has no collectives")
+        if not self._wire.asked and getattr(self._parts.faults, "sends", None) is not None:
+            logger.warning("faults: nobody lied in this run; its policy does not say which worker sends what")
 
     def _trained(self) -> int:
         """The trained local steps that the budget counts: none while something of a round is outstanding."""

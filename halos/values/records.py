@@ -140,7 +140,7 @@ class Transfer(Record, frozen=True, gc=False):
 
     `kind` is `pull`, `push`, `send` or `all_reduce`; `worker` whose pull or push it was. The bytes of an
     all-reduce among M workers are what the links of its ring carry in all: 2 (M−1) payloads, or M (M−1) if
-    they cannot be summed under way.
+    they cannot be summed under way; of a collective of several exchanges, those of all of them.
     """
 
     start_time: float  # when it began

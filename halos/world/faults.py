@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import NamedTuple, Optional, Protocol
@@ -12,6 +12,7 @@ from typing import NamedTuple, Optional, Protocol
 from halos.errors import ConfigError, require, under
 from halos.hooks import Register, hookimpl
 from halos.seeds import generator, own_seed, seed_for
+from halos.values.params import Params
 from halos.world.cluster import LONGEST_MS, Cluster, Worker
 
 TOO_OFTEN = 0.05  # local steps: hardly one in 10^8 would be done between two crashes that close
@@ -257,6 +258,19 @@ class Several(FaultOptions):
 
     def loses(self, message: int) -> bool:
         return any(model.loses(message) for model in self.of)
+
+    @property
+    def sends(self) -> Optional[Callable[[Sequence[tuple[Hashable, Params]], int], Sequence[Params]]]:
+        """What several of them make of payloads, one after the other; None if none has a word in that."""
+        several = [each for each in (getattr(model, "sends", None) for model in self.of) if each is not None]
+
+        def sends(payloads: Sequence[tuple[Hashable, Params]], number: int) -> Sequence[Params]:
+            sent = [payload for _, payload in payloads]
+            for each in several:
+                sent = each([(sender, payload) for (sender, _), payload in zip(payloads, sent)], number)
+            return sent
+
+        return sends if several else None
 
 
 def first_after(intervals: Iterable[tuple[float, float]], time: float) -> tuple[float, float]:

@@ -31,9 +31,11 @@ class Blocks:
 
     block: Optional[int] = 256  # null: all numbers are one block
     error_feedback: bool = False  # senders add what was lost to their next payload
+    decay: float = 1.0  # what they add of it, with error_feedback; 1: all
 
     def __post_init__(self) -> None:
         check_block(self.block)
+        check_decay(self.decay)
 
     def wire_bytes(self, payload: Params) -> int:
         return -(-payload.size * self.bits // 8) + SCALE * blocks(payload.size, self.block)
@@ -99,11 +101,13 @@ class TopK:
     fraction: float = 0.01  # of all numbers, rounded, at least one
     values: Codec = field(default_factory=Fp32)  # of the chosen numbers
     error_feedback: bool = False  # senders add what was lost to their next payload
+    decay: float = 1.0  # what they add of it, with error_feedback; 1: all
     gathered: ClassVar[bool] = True  # every sender chooses others, so that they cannot be summed under way
 
     def __post_init__(self) -> None:
         require(0.0 < self.fraction <= 1.0, "fraction", self.fraction, "in (0, 1]")
         check_inner("values", self.values)
+        check_decay(self.decay)
 
     def roundtrip(self, payload: Params) -> Params:
         return payload.map(self._largest)
@@ -144,6 +148,7 @@ class LowRank:
     rest: Codec = field(default_factory=Fp32)  # of tensors that are no matrices
     seed: int = 0  # of the first Q
     error_feedback: bool = False  # senders add what was lost to their next payload
+    decay: float = 1.0  # what they add of it, with error_feedback; 1: all
     gathered: ClassVar[bool] = True  # every sender has factors of its own, which cannot be summed
 
     def __post_init__(self) -> None:
@@ -152,6 +157,7 @@ class LowRank:
         require(self.seed >= 0, "seed", self.seed, "zero or a positive number")
         check_inner("factors", self.factors)
         check_inner("rest", self.rest)
+        check_decay(self.decay)
 
     def prepare(self, sim: Simulation) -> None:
         """Say so if nothing of the model would be compressed."""
@@ -269,6 +275,10 @@ def bytes_of(codec: Codec, shape: tuple[int, ...]) -> int:
 
 def check_block(block: Optional[int]) -> None:
     require(block is None or block >= 1, "block", block, "a positive number, or null for one block")
+
+
+def check_decay(decay: float) -> None:
+    require(0.0 <= decay <= 1.0, "decay", decay, "in [0, 1]")
 
 
 def check_inner(key: str, codec: Codec) -> None:

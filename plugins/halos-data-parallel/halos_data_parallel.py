@@ -20,9 +20,10 @@ class DataParallel:
     async def run(self, sim: Simulation) -> None:
         theta = sim.params
         while not sim.done:
-            theta = await self._step(sim, theta)
+            theta = await self.step(sim, theta)
 
-    async def _step(self, sim: Simulation, theta: Params) -> Params:
+    async def step(self, sim: Simulation, theta: Params) -> Params:
+        """Return the next parameters, committed: everybody's gradient at `theta`, and one step along their mean."""
         updates = await all_of([sim.spawn(_gradient(sim, worker, theta)) for worker in sim.workers])
         while crashed := [each for each in updates if not sim.faults.up(sim.workers[each.worker], since=each.time)]:
             sim.drop(crashed)  # it had its gradient, but the others were not there yet

@@ -59,8 +59,11 @@ CHOSEN: dict[str, Section] = {
     },
     "streaming_diloco": {"fragments": 2, "pattern": "balanced", "offsets": [0, 1], "tau": [1, 1, 0]},
     "decoupled_diloco": {"fragments": 1},
+    "buffered": {"buffer": 2},
     "low_rank": {"rank": 1},
     "dilocox": {"codec": {"name": "int4"}},
+    "krum": {"f": 0},
+    "multi_krum": {"f": 0},
 }
 SIMPLEST = {"merge rule": "sgd", "codec": "fp16", "compute model": "constant", "fault model": "message_loss"}
 

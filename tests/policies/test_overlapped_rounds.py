@@ -55,7 +55,9 @@ POLICIES: list[tuple[dict[str, Any], int]] = [
     ({"name": "one_step_delay", "outer_delay": 2}, 2),
     ({"name": "eager_diloco", "outer_delay": 1}, 1),
     ({"name": "eager_diloco", "outer_delay": 2}, 2),
+    ({"name": "one_step_delay", "outer_delay": 2, "merge": "corrected"}, 2),
     ({"name": "overlap_local_sgd"}, 1),
+    ({"name": "overlap_local_sgd", "merge": "corrected"}, 1),
 ]
 
 

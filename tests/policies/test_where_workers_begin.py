@@ -11,7 +11,13 @@ import torch
 from halos.testing import Recording, record, tiny
 
 AHEAD = str(Path(__file__).parents[1] / "ahead.py")
-MODULES = ("halos_one_step_delay", "halos_eager_diloco", "halos_streaming_diloco", "halos_decoupled_diloco")
+MODULES = (
+    "halos_one_step_delay",
+    "halos_overlap_local_sgd",
+    "halos_eager_diloco",
+    "halos_streaming_diloco",
+    "halos_decoupled_diloco",
+)
 NOISY = {"name": "quadratic", "size": 12, "noise": 0.3, "dtype": "float64", "curvature": [1, 2, 3] * 4}
 UNEQUAL = {"regions": [{"workers": [1.0, 0.7]}, {"workers": [0.4]}], "step_time_ms": 1000.0}
 EQUAL = {"regions": [{"workers": [1.0, 1.0]}, {"workers": [1.0]}], "step_time_ms": 1000.0}
@@ -22,8 +28,14 @@ POLICIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "async_local_sgd": ({}, UNEQUAL),
     "halos": ({"local": {"name": "sgd", "lr": 0.5}, "local_updates": 3}, UNEQUAL),
     "one_step_delay": ({"outer_delay": 2}, UNEQUAL),
+    "one_step_delay, corrected": ({"outer_delay": 2, "merge": "corrected"}, UNEQUAL),
+    "overlap_local_sgd, corrected": ({"merge": "corrected"}, UNEQUAL),
     "eager_diloco": ({}, UNEQUAL),
     "streaming_diloco": ({"fragments": 3, "pattern": "balanced", "tau": 1, "alpha": 0.5}, EQUAL),
+    "streaming_diloco, corrected": (
+        {"fragments": 3, "pattern": "balanced", "tau": 1, "merge": "corrected"},
+        EQUAL,
+    ),
     "streaming_diloco, eager": ({"fragments": 3, "pattern": "balanced", "overlap": "outer_step"}, EQUAL),
     "decoupled_diloco": ({"fragments": 3, "tau": 2, "averaging": "mean"}, UNEQUAL),
 }

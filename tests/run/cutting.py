@@ -142,6 +142,56 @@ CASES: dict[str, Case] = {
         {"policy": {"name": "data_parallel"}, "codec": {"name": "sign", "error_feedback": True}},
         ("halos_data_parallel", "halos_codecs"),
     ),
+    "diloco, centred clipping, one worker lies": (
+        {
+            "policy": {"name": "diloco"},
+            "aggregate": {"name": "centred_clipping"},
+            "faults": {"name": "byzantine", "count": 1, "attack": "random"},
+        },
+        ("halos_robust_aggregation",),
+    ),
+    "streaming_diloco, EDiT's weights": (
+        {
+            "policy": {"name": "streaming_diloco", "fragments": 3, "pattern": "balanced"},
+            "aggregate": {"name": "edit", "warmup": 2, "threshold": 20.0},
+        },
+        ("halos_streaming_diloco", "halos_robust_aggregation"),
+    ),
+    "diloco, sparse chunks": (
+        {"policy": {"name": "diloco"}, "codec": {"name": "sparse_chunks", "k": 1024}},
+        ("halos_sparseloco",),
+    ),
+    "a_edit": (
+        {
+            "policy": {"name": "a_edit", "every_seconds": 3.0, "least_steps": 8},
+            "aggregate": {"name": "edit", "by_steps": 0.5, "warmup": 2},
+        },
+        ("halos_edit", "halos_robust_aggregation"),
+    ),
+    "gossip": ({"policy": {"name": "gossip"}}, ("halos_gossip",)),
+    "gossip, crashes": (
+        {
+            "policy": {"name": "gossip", "rule": "gasloc", "graph": "ring"},
+            "faults": {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+        },
+        ("halos_gossip",),
+    ),
+    "sparta": ({"policy": {"name": "sparta", "share": 0.5, "delay": 1}}, ("halos_sparta",)),
+    "palsgd": ({"policy": {"name": "palsgd", "probability": 0.4}}, ("halos_palsgd",)),
+    "one_step_delay, faults": (
+        {
+            "policy": {"name": "one_step_delay", "merge": "corrected"},
+            "faults": {
+                "name": "several",
+                "inner_state": "gone",
+                "of": [
+                    {"name": "crashes", "between_failures_hours": 0.008, "to_repair_hours": 0.001},
+                    {"name": "message_loss", "probability": 0.1},
+                ],
+            },
+        },
+        ("halos_one_step_delay",),
+    ),
     "noloco_gossip": ({"policy": {"name": "noloco_gossip"}}, ("noloco_gossip",)),
     "a transformer, halos": (
         {**TRANSFORMER, "policy": {"name": "halos", "outer": DELAYED, "local": DELAYED, "local_updates": 3}},

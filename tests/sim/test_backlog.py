@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from halos.sim.backlog import Backlog
 from halos.sim.clock import Deadlock
+from halos.sim.simulation import Simulation
 from halos.testing import record, tiny, two_workers
 from tests.faulty import HERE, crash, outage
-from tests.small_runs import FOUR_MB, MB_PER_S, TWO_REGIONS
+from tests.small_runs import FOUR_MB, MB_PER_S, TWO_REGIONS, Policy
 
 
 def test_a_diloco_worker_whose_message_is_lost_goes_on_from_its_own_parameters() -> None:
@@ -80,3 +82,24 @@ def test_diloco_waits_for_the_first_worker_to_return_and_is_stuck_if_none_ever_d
         record(for_ever)
     timed = record(for_ever | {"budget": {"simulated_hours": 1}})
     assert (timed.simulation.now, timed.simulation.ledger.committed) == (3600.0, 4)
+
+
+def test_a_backlog_trains_until_moments_keeps_what_is_not_averaged_and_weighs_relatively() -> None:
+    """Workers of 1 and 2 s a step, until 3 s, then 3 steps and 2; kept; until 7, 8 s 3 and 2 more; weighed 3 : 1."""
+
+    async def body(sim: Simulation) -> None:
+        backlog, theta = Backlog(sim), sim.params
+        done = await backlog.train(theta, None, {0: 3.0, 1: 3.0})
+        assert [(update.worker, update.steps, update.time) for update in done] == [(0, 3, 3.0), (1, 2, 4.0)]
+        backlog.keep()
+        done = await backlog.train(theta, None, {0: 7.0, 1: 8.0})
+        assert [(update.steps, update.time) for update in done] == [(3, 7.0), (2, 8.0)]
+        delta = await backlog.all_reduce(theta, {0: 3.0, 1: 1.0})
+        assert delta is not None
+        sim.commit(theta - delta, backlog.contributions())
+
+    cluster = {"regions": [{"workers": [1.0, 0.5]}], "step_time_ms": 1000.0}
+    model = {"size": 1, "dtype": "float64"}
+    run = record(tiny(cluster=cluster, model=model, budget={"local_steps": 10}), policy=Policy(body))
+    assert run.thetas == pytest.approx([0.75 * (1 - 0.9**6) + 0.25 * (1 - 0.9**4)], abs=1e-14)
+    assert [share.steps for share in run.commits[0].shares] == [6, 4]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from halos.errors import UserError
 from halos.sim.simulation import Simulation
 from halos.testing import record, tiny
 from tests.small_runs import MB_PER_S, Policy, timing
@@ -77,3 +80,29 @@ def test_jobs_are_numbered_as_they_are_dispatched_and_run_until_they_arrive() ->
         assert ((await slow).id, sim.now, list(sim.jobs.running)) == (0, 4.0, [])
 
     assert timing(body).simulation.jobs.count == 2
+
+
+def test_the_steps_until_a_moment_are_the_fewest_that_get_there_and_one_at_least() -> None:
+    """Steps of 1 s and 2 s, from 3 s on."""
+
+    async def body(sim: Simulation) -> None:
+        fast, slow = sim.workers
+        await sim.sleep(3.0)
+        found = [sim.steps_until(fast, moment) for moment in (0.0, 3.5, 5.0, 5.1, 1003.0)]
+        assert found == [1, 1, 2, 3, 1000]
+        assert [sim.steps_until(slow, moment) for moment in (5.0, 5.1, 1003.0)] == [1, 2, 500]
+        with pytest.raises(UserError, match=r"compute: \d+ local steps of worker 0 end before inf s"):
+            sim.steps_until(fast, math.inf)
+        update = await sim.train(slow, sim.params, sim.steps_until(slow, 10.0))
+        assert (update.steps, update.time) == (4, 11.0)
+        sim.commit(sim.params, [update])
+
+    timing(body, cluster={"regions": [{"workers": [1.0, 0.5]}], "step_time_ms": 1000}, budget={"local_steps": 4})
+
+
+def test_steps_of_which_ten_are_a_second_but_for_rounding_errors_are_ten() -> None:
+    async def body(sim: Simulation) -> None:
+        assert [sim.steps_until(sim.workers[0], n / 10) for n in range(1, 200)] == [*range(1, 200)]
+        sim.commit(sim.params, [await sim.train(sim.workers[0], sim.params, 1)])
+
+    timing(body, cluster={"regions": [{"workers": [1.0]}], "step_time_ms": 100}, budget={"local_steps": 1})

@@ -86,6 +86,16 @@ def test_what_was_lost_or_dropped_is_made_up_for_by_another_round() -> None:
         assert [each.index for each in rounds(ledger).each(lambda: 0)] == [0, 1, 2], kind
 
 
+def test_what_was_skipped_is_made_up_for_by_another_round() -> None:
+    """Two steps a worker and a budget of 8: two rounds. One worker out of both leaves 4 of them, and makes four."""
+    several, (worker, _) = rounds(Ledger()), record(tiny()).simulation.workers
+    opened = []
+    for each in several.each(lambda: 0):
+        opened.append(each.index)
+        several.skip(each, worker)
+    assert opened == [0, 1, 2, 3]
+
+
 FOUR = {"regions": [{"workers": [1.0, 1.0]}, {"workers": [1.0, 1.0]}], "step_time_ms": 1000.0}
 
 

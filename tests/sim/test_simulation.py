@@ -68,3 +68,15 @@ def test_an_evaluation_that_is_not_finite_stops_the_run() -> None:
 def test_a_model_as_good_as_wanted_needs_no_training() -> None:
     run = record(tiny(budget={"local_steps": 40, "target_loss": 2.0}, evaluate={"every_local_steps": 1}))
     assert (len(run.evaluations), run.commits, run.simulation.now) == (1, [], 0.0)
+
+
+def test_the_inner_learning_rate_is_the_schedules() -> None:
+    """A warm-up over four steps to 0.2: the first local step of a job at learning-rate step 2 is the third."""
+    rates: list[float] = []
+
+    async def body(sim: Simulation) -> None:
+        rates.extend(sim.learning_rate(step) for step in (0, 2, 3))
+
+    train = {"optimizer": {"lr": 0.2}, "schedule": {"name": "warmup_cosine", "warmup": 4, "total": 100}}
+    record(tiny(train=train), policy=Policy(body))
+    assert rates == pytest.approx([0.05, 0.15, 0.2])

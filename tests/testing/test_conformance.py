@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from halos.plugins.registry import Plugins
 from halos.testing.conformance import (
+    AggregatorConformance,
     CodecConformance,
     ComputeConformance,
     DataConformance,
@@ -96,6 +97,10 @@ class TestSteps(StepsConformance):
 
 
 class TestWeights(WeightsConformance):
+    plugins = PLUGINS
+
+
+class TestAggregators(AggregatorConformance):
     plugins = PLUGINS
 
 

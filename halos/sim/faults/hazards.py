@@ -22,7 +22,7 @@ class Hazards:
         self.model = model
         self.detection = model.detection_seconds  # from a loss until whoever waits is told
         self.messages = 0
-        self.asked = 0  # how often a policy has asked whether a message to the next collective arrives
+        self.asked = 0  # how often a policy has asked whether a message to a collective arrives, since `take_asked`
         self.lost_messages = 0  # so far as whoever waits has been told
 
     def message(self, src: int, dst: int, start: float, seconds: float) -> tuple[float, Optional[Loss]]:
@@ -71,15 +71,20 @@ class Hazards:
             left -= (until - now) * share
             now = until
 
-    def gather(self, workers: list[Worker], members: int, start: float) -> Optional[Loss]:
+    def take_asked(self) -> int:
+        """Return how many messages a policy has asked about since this was called: those of the next collective."""
+        asked, self.asked = self.asked, 0
+        return asked
+
+    def gather(self, workers: list[Worker], unasked: int, start: float) -> Optional[Loss]:
         """Return the loss that keeps a collective from beginning at `start`, or None: it needs all members' messages.
 
-        A policy that asks for each message goes on without those that do not arrive, and brings the rest.
+        A policy that asks for each message goes on without those that do not arrive, and brings the rest; of
+        `unasked` ones nobody has asked.
         """
-        unasked, self.asked = max(0, members - self.asked), 0
-        arrived = [self.delivers() for _ in range(unasked)]
-        self.asked = 0
-        if not all(arrived):
+        lost = [self.drops() for _ in range(unasked)]
+        self.lost_messages += sum(lost)
+        if any(lost):
             return Loss(start, "a message to it did not arrive")
         down = next((loss for worker in workers if (loss := self.crash(worker, start, start))), None)
         return None if down is None else Loss(start, down.why)  # it may have been down for long
@@ -157,7 +162,7 @@ class NoHazards(Hazards):
     def collective(self, regions: Iterable[int], start: float, seconds: float) -> tuple[float, Optional[Loss]]:
         return start + seconds, None
 
-    def gather(self, workers: list[Worker], members: int, start: float) -> Optional[Loss]:
+    def gather(self, workers: list[Worker], unasked: int, start: float) -> Optional[Loss]:
         return None
 
     def crash(self, worker: Worker, start: float, end: float) -> Optional[Loss]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
+from halos.rules.aggregate import Exchange
 from halos.sim.clock import Clock
 from halos.sim.course import Loss
 from halos.sim.faults.hazards import Hazards
@@ -139,10 +140,17 @@ class Journeys:
         return journey
 
     def collective(
-        self, nbytes: int, members: Sequence[Worker], gathered: bool, arrived: Arrived, missed: Missed
+        self, exchanges: Iterable[Exchange], members: Sequence[Worker], arrived: Arrived, missed: Missed
     ) -> Journey:
-        """Begin a collective; it waits while a link between its members' regions is down, unless that stays so."""
-        phases = self._network.collective_phases(nbytes, members, gathered, self._number()) or [Phase({})]
+        """Begin a collective of exchanges, one after the other.
+
+        It waits while a link between its members' regions is down, unless that stays so.
+        """
+        phases = [
+            phase
+            for nbytes, gathered in exchanges
+            for phase in self._network.collective_phases(nbytes, members, gathered, self._number())
+        ] or [Phase({})]
         if not self._hazards.unreliable or len(members) == 1:
             return self._begin(phases, arrived)
         pairs = self._hazards.between(member.region for member in members)

@@ -41,8 +41,9 @@ class Transfers:
         self, payload: Params, source: int, target: int, codec: Optional[Codec], sender: Hashable
     ) -> Event[Params]:
         """Send from region to region, as in Simulation.send: the event raises Lost if the message is lost."""
-        codec = codec or self._wire.codec
-        clock, hazards, start, nbytes = self._clock, self._hazards, self._clock.now, self._wire.bytes(payload, codec)
+        wire, codec = self._wire, codec or self._wire.codec
+        clock, hazards, start, nbytes = self._clock, self._hazards, self._clock.now, wire.bytes(payload, codec)
+        whose = (source, target) if sender is None else sender
         loss: Optional[Loss] = None
 
         def arrive() -> Params:
@@ -50,7 +51,7 @@ class Transfers:
                 hazards.lost_messages += 1
                 raise Lost(f"a transfer from region {source} to region {target}", loss.at, loss.why)
             self._tell.transfer(Transfer(start, clock.now, source, target, nbytes, "send"))
-            return self._wire.arriving((source, target) if sender is None else sender, payload, codec)
+            return wire.arriving(whose, wire.sent(whose, payload), codec)
 
         if self._journeys is None:
             ends, loss = hazards.message(source, target, start, self._network.transfer(nbytes, source, target, start))

@@ -1,5 +1,6 @@
 """One conformance suite per kind of plugin, to inherit from in a test file; see docs/testing.md."""
 
+from halos.testing.conformance.aggregators import AggregatorConformance
 from halos.testing.conformance.codecs import CodecConformance
 from halos.testing.conformance.compute import ComputeConformance
 from halos.testing.conformance.data import DataConformance
@@ -14,6 +15,7 @@ from halos.testing.conformance.steps import StepsConformance
 from halos.testing.conformance.weights import WeightsConformance
 
 __all__ = [
+    "AggregatorConformance",
     "CodecConformance",
     "ComputeConformance",
     "DataConformance",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from halos.config.yaml_text import Section
-from halos.rules.merge import MergeRule
+from halos.rules.merge import MergeRule, refused_by, start_of
 from halos.testing.conformance.suite import Suite
 from halos.testing.witness import fingerprint, watching
 from halos.values.params import Fragment, Layout, Params
@@ -105,6 +105,35 @@ class MergeRuleConformance(Suite):
         self.check(fits, section, f"its momentum is {momentum!r}, of {theta.size} parameters")
         untouched = fingerprint(state) == before and not witness.modified()
         self.check(untouched, section, "to ask for its momentum changes the state")
+
+    def test_where_workers_begin_is_a_function(self, section: Section) -> None:
+        """Where it has `start`: parameters of the model's size, hollow if those are, and to ask changes nothing."""
+        rule, theta = self.rule(section), numbers(0)
+        if getattr(rule, "start", None) is None:
+            pytest.skip("workers begin at the parameters")
+        theta, state = rule.step(theta, numbers(1), rule.init(theta), base=theta)
+        before = fingerprint(state)
+        with watching() as witness, self.about(section):
+            begun, again = start_of(rule, theta, state), start_of(rule, theta, state)
+            hollow = start_of(rule, theta.shell(), rule.init(theta.shell()))
+        fits = begun.size == theta.size and begun.flat is not None and hollow.hollow
+        self.check(
+            fits, section, f"workers begin at {begun.size} of {theta.size} parameters, of hollow ones at {hollow!r}"
+        )
+        self.check(fingerprint(begun) == fingerprint(again), section, "asked twice, workers begin elsewhere")
+        untouched = fingerprint(state) == before and not witness.modified()
+        self.check(untouched, section, "to ask where workers begin changes the state")
+
+    def test_refuses_nothing_fresh(self, section: Section) -> None:
+        """Where it has `refuses`: not what has age 0, or a run would never come forward; the same whenever asked."""
+        rule = self.rule(section)
+        if getattr(rule, "refuses", None) is None:
+            pytest.skip("refuses nothing")
+        with self.about(section):
+            answers = [refused_by(rule, age) for age in range(30)]
+            again = [refused_by(rule, age) for age in range(30)]
+        self.check(answers[0] is False, section, f"of an arrival of age 0 it says {answers[0]!r}; wanted False")
+        self.check(answers == again, section, "asked twice, it refuses something else")
 
     def test_reaches_the_optimum(self, section: Section) -> None:
         """On quadratics where a round goes a tenth, or less, of the way."""

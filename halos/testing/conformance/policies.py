@@ -169,16 +169,18 @@ class PolicyConformance(Suite):
 
     @pytest.mark.parametrize("situation", [Situation(2, "slow")], ids=str)
     def test_asks_its_merge_rules_where_workers_begin(self, section: Section, situation: Situation) -> None:
-        """Each of them that it uses, by `start_of`; one that answers with equal parameters changes nothing."""
+        """Each of them that it uses, by `start_of`; one that answers with a copy of its answer changes nothing."""
         policy, plain = self.build(section), self.observe(section, situation).recording
         rules, asked, stepped = [*merge_rules(policy)], set(), set()
         if not rules:
             pytest.skip("has no merge rule")
         for index, rule in enumerate(rules):
+            own_start = getattr(rule, "start", None)
 
-            def start(params: Params, state: Any, index: int = index) -> Params:
+            def start(params: Params, state: Any, index: int = index, own: Any = own_start) -> Params:
                 asked.add(index)
-                return params.map(torch.Tensor.clone)
+                begun = params if own is None else own(params, state)
+                return begun.map(torch.Tensor.clone)
 
             def step(*given: Any, index: int = index, own: Any = rule.step, **more: Any) -> Any:
                 stepped.add(index)
@@ -191,6 +193,31 @@ class PolicyConformance(Suite):
         self.check(stepped <= asked, section, f"{situation}: it steps {fields}, and does not ask start_of() of it")
         what = first_difference(everything(plain), everything(run))
         self.check(what is None, section, f"{situation}: workers that begin from a copy make another run: {what}")
+
+    @pytest.mark.parametrize("situation", SITUATIONS, ids=str)
+    def test_drops_what_its_merge_rules_refuse(self, section: Section, situation: Situation) -> None:
+        """Where they are told ages: rules that refuse all that is late are never stepped with it."""
+        policy, late = self.build(section), [0]
+        rules = [*merge_rules(policy)]
+        for rule in rules:
+
+            def step(*given: Any, own: Any = rule.step, **more: Any) -> Any:
+                late[0] = max(late[0], more.get("staleness", 0))
+                return own(*given, **more)
+
+            object.__setattr__(rule, "step", step)  # as most are frozen
+        self.run_of(section, situation, policy=policy)
+        if not late[0]:
+            return  # has no merge rule, or merges nothing late, as far as it says
+        for rule in rules:
+            object.__setattr__(rule, "refuses", lambda staleness: staleness > 0)
+        late[0] = 0
+        ledger = self.run_of(section, situation, policy=policy).simulation.ledger
+        message = f"{situation}: it merges what is {late[0]} versions old, and does not ask refused_by() first"
+        self.check(late[0] == 0, section, message)
+        counts = f"{ledger.trained} local steps trained, {ledger.committed} committed, {ledger.dropped} dropped"
+        kept = ledger.dropped > 0 and ledger.trained == ledger.committed + ledger.dropped + ledger.in_flight
+        self.check(kept, section, f"{situation}: what is refused must go to sim.drop; {counts}")
 
     @pytest.mark.parametrize("workers", [1, 2, 16])
     def test_reaches_the_optimum(self, section: Section, workers: int) -> None:

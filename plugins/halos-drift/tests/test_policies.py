@@ -88,6 +88,42 @@ def test_one_step_delay(drifting: Any) -> None:
     assert probe(mine, "loss_change") == close(*losses)
 
 
+def test_injected_delay_is_one_step_delay_by_another_clock(drifting: Any) -> None:
+    # The same models and ages in steps, as above; a round of 2 s is merged when the next is over, the last at once.
+    policy = {"outer": {"name": "sgd", "lr": 1.0}, "outer_delay": 1}
+    runs = []
+    for name in ("injected_delay", "one_step_delay"):
+        sections = tiny(model=ONE, policy={"name": name, **policy}, budget={"local_steps": 16})
+        runs.append(drifting(sections, probed=1.0))
+    injected, overlapped = runs
+    assert column(injected[::2], "time") == [4.0, 6.0, 8.0, 8.0] and column(injected[::2], "seconds") == [4.0] * 3 + [
+        2.0
+    ]
+    clocks = ("time", "seconds", "end_to_end")
+    for ours, theirs in zip(injected, overlapped, strict=True):
+        assert {**ours, **dict.fromkeys(clocks)} == {**theirs, **dict.fromkeys(clocks)}
+        for mine, way in zip(ours["end_to_end"], theirs["end_to_end"], strict=True):
+            assert {**mine, "seconds": None} == {**way, "seconds": None}
+
+
+def test_injected_delay_without_delay_is_diloco(drifting: Any) -> None:
+    outer = {"name": "nesterov", "lr": 0.5, "momentum": 0.5}
+    diloco = drifting(two_workers(4, policy={"name": "diloco", "outer": outer}), probed=1.0)
+    injected = {"name": "injected_delay", "outer": outer, "outer_delay": 0}
+    assert drifting(two_workers(4, policy=injected), probed=1.0) == diloco
+
+
+def test_a_corrected_merge_begins_from_no_version_of_the_server(drifting: Any) -> None:
+    # Outer SGD of rate 1: 0, 0.19 and 0.1; then θ is 0.145, and a worker its own round further.
+    policy = {"name": "one_step_delay", "outer": {"name": "sgd", "lr": 1.0}, "merge": "corrected"}
+    lines = drifting(two_workers(3, policy=policy))
+    lines.sort(key=lambda line: (line["version"], line["workers"]))
+    assert column(lines, "drift") == close(0, 0, 0.045, 0.045, 0.03195, 0.03195)
+    assert column(lines, "ancestor") == [True] * 2 + [False] * 4
+    assert column(lines, "versions") == [0, 0, 1, 1, 1, 1]
+    assert column(lines, "steps") == [0, 0, 3, 3, 3, 3]  # merged since the θ that it began from, of both workers
+
+
 def test_async_local_sgd(drifting: Any) -> None:
     # Both arrive at 2 s and 4 s, worker 0 first, and θ ← θ − ½ Δ: 0 → 0.095 → 0.19 → 0.275975 → …
     policy = {"name": "async_local_sgd", "outer": {"name": "nesterov", "lr": 0.5, "momentum": 0.0}}

@@ -86,8 +86,36 @@ def test_the_mean_of_the_workers_is_evaluated_beside_the_anchor() -> None:
     assert [each.of for each in recording.evaluations] == ["global"] + ["global", "workers"] * 5
 
 
+def begun(recording: Recording, worker: int) -> list[float]:
+    """Where a worker's jobs began."""
+    return [float(each.start.flat) for each in recording.updates if each.worker == worker]  # type: ignore[arg-type]
+
+
+def test_three_rounds_of_the_corrected_merge_by_hand() -> None:
+    """Outer Nesterov of rate 1 and momentum .5. Round 1 from 0 and 0: Δ = −.19, −.1, mean −.145.
+
+    Round 2 from .19 and .1: Δ = −.1539, −.09, mean −.12195. Then v = −.145 and z = .145 + .0725 = .2175, so round 3
+    begins from .2175 + .1539 and .2175 + .09, and v = −.0725 − .12195, z = .2175 + .12195 + .097225 = .436675.
+    Round 3: Δ = −.19 · .6286, −.1 · .6925; v = −.0972250 − .0943420, z = .436675 + .094342 + .0957835.
+    """
+    policy = {"merge": "corrected", "outer": {"name": "nesterov", "lr": 1.0, "momentum": 0.5}}
+    recording = run(rounds=3, policy={"name": "overlap_local_sgd", **policy})
+    assert begun(recording, 0) == pytest.approx([0.0, 0.19, 0.3714], abs=1e-12)
+    assert begun(recording, 1) == pytest.approx([0.0, 0.1, 0.3075], abs=1e-12)
+    assert recording.thetas == pytest.approx([0.2175, 0.436675, 0.6268005], abs=1e-12)
+    hops = [share for commit in recording.global_commits for share in commit.shares]
+    # From where each began to z before its mean: 0, then .2175, then .436675.
+    expected = [0, 0, abs(0.2175 - 0.19), 0.1175, 0.436675 - 0.3714, 0.436675 - 0.3075]
+    assert sorted(each.hop_drift for each in hops) == pytest.approx(sorted(expected), abs=1e-12)
+    assert [each.hop_staleness for each in hops] == [0, 0, 1, 1, 1, 1]
+
+
 class TestConformance(PolicyConformance):
     plugins = PLUGIN
+    sections = (
+        {"name": "overlap_local_sgd"},
+        {"name": "overlap_local_sgd", "merge": "corrected", "outer": {"name": "nesterov", "lr": 0.3, "momentum": 0.5}},
+    )
 
     def seconds(self, section: dict[str, Any], rounds: int, compute: float, all_reduce: float) -> float:
         return rounds * max(compute, all_reduce) + min(compute, all_reduce)

@@ -148,6 +148,28 @@ def test_workers_of_different_tau_by_hand() -> None:
     assert [second for _, _, second in models(linear(tau=[0, 1], alpha=0.0))] == [2, 2, 5.25, 5.25, 6.5]
 
 
+def test_three_rounds_of_the_corrected_merge_by_hand() -> None:
+    """τ = 1, outer SGD of ½, three rounds; every merge adds the one step taken meanwhile, 1 and 3, to Θ.
+
+    First fragment: after 4 (4, 12), mean 8, Θ = 4; after 5 (5, 7), after 8 (8, 16), mean 12, Θ = 4 + ½ 8 = 8; after 9
+    (9, 11), after 12 (12, 20), mean 16, Θ = 12. Second: after 2 (2, 6), Θ = 2; after 3 (3, 5), after 6 (6, 14),
+    mean 10, Θ = 6; after 7 (7, 9), after 10 (10, 18), mean 14, Θ = 10; after 11 (11, 13), after 12 (12, 16), Θ = 12.
+    """
+    policy = {"fragments": 2, "outer": HALF, "tau": 1, "merge": "corrected"}
+    recording = run(policy, period=4, rounds=3, **LINEAR)
+    ours = [(when, first, second) for when, first, second in models(recording)]
+    assert ours == [(2, 0, 2), (4, 4, 2), (6, 4, 6), (8, 8, 6), (10, 8, 10), (12, 12, 10), (12, 12, 12)]
+    begun = [float(each.start.flat[0]) for each in recording.updates if each.worker == 1]  # type: ignore[index]
+    assert begun == [0, 6, 9, 12, 7, 10, 13, 16, 11, 14, 17]  # after 0, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 11 steps
+
+
+def test_the_report_says_how_far_corrected_merges_move_and_how_late_they_are() -> None:
+    """As above: Θ − y is 0, −4 (after 2), 0, −8 (4), 0, −8 (6), 0, −8 (8), 0, −8 (10); steps meanwhile 1 and 3."""
+    policy = {"fragments": 2, "outer": HALF, "tau": 1, "merge": "corrected"}
+    report = run(policy, period=4, rounds=3, **LINEAR).config.policy.report()  # type: ignore[attr-defined]
+    assert report == {"local_mix_distance": (4 + 8 + 8 + 8 + 8) / 10, "local_merge_drift": 2.0}
+
+
 def test_the_report_says_how_far_mixes_move() -> None:
     """τ = 0, α = ½: (2, 6) towards 2 by 0 and 2; (4, 12) towards 4 by 0 and 4; (6, 16) towards 6.5 by ¼ and 4¾;
     (8, 20) towards 9 by ½ and 5½. The final sync is mixed into nothing: training is over."""
@@ -390,6 +412,7 @@ class TestConformance(PolicyConformance):
         for lr, more in (
             (0.4, {"fragments": 2, "tau": 1}),
             (0.4, {"fragments": 3, "tau": 0, "alpha": 0.0}),
+            (0.2, {"fragments": 2, "tau": 1, "merge": "corrected"}),
             (0.2, {"fragments": 3, "overlap": "outer_step"}),
         )
     )

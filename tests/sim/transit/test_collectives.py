@@ -107,3 +107,54 @@ def test_a_collective_of_fewer_members_is_complete_without_the_rest() -> None:
         assert sim.now == 0.0  # there is nobody to send anything to
 
     timing(body, network=MB_PER_S)
+
+
+def test_a_worker_that_leaves_is_not_waited_for() -> None:
+    async def body(sim: Simulation) -> None:
+        average = sim.collective("smaller")
+        arrival = average.join(sim.workers[0], sim.params)
+        assert not average.complete
+        await sim.sleep(1.0)
+        average.leave(sim.workers[1])
+        with pytest.raises(RuntimeError, match="worker 1 leaves the same collective twice"):
+            average.leave(sim.workers[1])
+        average.join(sim.workers[2], sim.params)
+        with pytest.raises(RuntimeError, match="worker 2 joins the same collective twice"):
+            average.join(sim.workers[2], sim.params)
+        await arrival
+        assert average.heard == (0, 2)
+        assert sim.now == pytest.approx(1.0 + 4.0)  # of two members: 2 · 1/2 · 4 MB at 1 MB/s, and not 2 · 2/3
+
+    timing(body, network=MB_PER_S, cluster={"regions": [{"workers": [1] * 3}]})
+
+
+def test_a_collective_that_all_leave_is_lost_and_the_next_one_begins() -> None:
+    async def body(sim: Simulation) -> None:
+        empty, full = sim.collective("empty"), sim.collective("full")
+        for worker in sim.workers:
+            full.join(worker, sim.params)
+        assert full.heard == () or not empty.complete  # first opened, first served
+        for worker in sim.workers:
+            empty.leave(worker)
+        with pytest.raises(Lost, match="a collective lost at 0 s: nobody was there"):
+            await empty.arrival
+        assert sim.collective("empty") is empty  # who comes later finds out
+        await full.arrival
+        assert (sim.now, full.heard) == (4.0, (0, 1))
+
+    timing(body, network=MB_PER_S)
+
+
+def test_a_collective_under_faults_is_made_of_those_who_are_up_when_it_starts() -> None:
+    """The first takes until 4 s; worker 1 is down from 1 to 2 s, while the second waits, complete."""
+
+    async def body(sim: Simulation) -> None:
+        first, second = sim.collective("first"), sim.collective("second")
+        for average in (first, second):
+            for worker in sim.workers:
+                average.join(worker, sim.params)
+        await second.arrival
+        assert (first.heard, second.heard) == ((0, 1), (0,))
+        assert sim.now == 4.0  # alone, it needs no link
+
+    timing(body, network=MB_PER_S, faults=crash(1, 1.0, 1.0))
