@@ -33,6 +33,7 @@ PLUGINS, TESTING, CONFIG = ROOT / "docs/plugins.md", ROOT / "docs/testing.md", R
 MEASURES, NETWORK = ROOT / "docs/measures.md", ROOT / "docs/network.md"
 STREAMING = ROOT / "plugins/halos-streaming-diloco/halos_streaming_diloco.py"
 MODULES = ROOT / "docs/modules.md"
+OPTIMIZERS = ROOT / "docs/inner_optimizers.md"
 AGGREGATORS = ROOT / "docs/aggregators.md"
 REFERENCE = ROOT / "docs/reference/plugins.md"
 MOST_LINES = {"docs/plugins.md": 300, "docs/mistakes.md": 80}
@@ -156,6 +157,19 @@ def test_the_example_of_a_module_is_short_and_runs_trained_and_timed(
     assert trained["final_validation_loss"] < 1.0
     model = torch.load("runs/images/model.pt", weights_only=True)
     assert int(model["1.num_batches_tracked"]) > 0 and float(model["1.running_var"].min()) >= 0
+
+
+def test_the_example_of_an_inner_optimizer_conforms_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {**titled_files(OPTIMIZERS), "idea.yaml": titled_files(PLUGINS)["idea.yaml"]}.items():
+        Path(name).write_text(text)
+    running, testing = commands(OPTIMIZERS)
+    words = [sys.executable, *shlex.split(testing)[1:], "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert re.search(r"^26 passed, 6 skipped", done.stdout, re.M), done.stdout + done.stderr
+    assert main([*shlex.split(running)[3:], *QUIET]) == 0
+    # What both sgd and Lion have is kept of idea.yaml.
+    assert yaml.safe_load(Path("runs/signs/config.yaml").read_text())["train"]["optimizer"]["lr"] == 0.05
 
 
 def test_the_example_of_an_aggregator_is_short_conforms_and_runs(

@@ -41,7 +41,10 @@ class Inline:
         device = self._device()
         with under("model"):
             shapes = shapes_of(task.model, corpus.vocab_size)
-            check_memory(task, Layout(shapes), device)
+        with under("train.optimizer"):
+            kept = numbers_kept(task.train.optimizer, Layout(shapes))
+        with under("model"):
+            check_memory(len(task.cluster.workers), Layout(shapes).size, kept, device)
             module = built(task.model, corpus.vocab_size, task.model_seed)
             with named(task.model):
                 refuse_other_shapes(shapes, module)
@@ -266,18 +269,18 @@ def refuse_other_tokens(extra: tuple[DataSource, Corpus], data: tuple[DataSource
         )
 
 
-def check_memory(task: Task, layout: Layout, device: torch.device) -> None:
+def check_memory(workers: int, parameters: int, kept: int, device: torch.device) -> None:
     """Raise ConfigError if there is too little memory.
 
-    Counted, in fp32: what the optimizer keeps per worker, two training buffers, the server's model and its step.
+    Counted, in fp32: the numbers `kept` per worker by the optimizer, two training buffers, the server's model and its
+    step.
     """
-    parameters = layout.size
-    needed = 4 * (numbers_kept(task.train.optimizer, layout) * len(task.cluster.workers) + 4 * parameters)
+    needed = 4 * (kept * workers + 4 * parameters)
     free = free_on(device)
     if free is not None and needed > free:
         raise ConfigError(
             "",
-            f"{parameters:,} parameters and {len(task.cluster.workers)} workers' optimizer states need at least"
+            f"{parameters:,} parameters and {workers} workers' optimizer states need at least"
             f" {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; take a smaller model or fewer"
             " workers, or only time it with executor.name=timing",
         )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+from halos.config.config import resolved
 from halos.errors import ConfigError
 from halos.testing import record, tiny
-from halos.training.optimizers import SGD, AdamW, InnerOptimizer, decaying, numbers_kept
+from halos.testing.conformance.networks import small_cluster
+from halos.training import Job, Task
+from halos.training.optimizers import SGD, AdamW, InnerOptimizer, Moments, decaying, numbers_kept
 from halos.values.params import Layout
 
 CPU = torch.device("cpu")
@@ -118,3 +122,31 @@ def test_bad_options_are_refused(make: Callable[[], InnerOptimizer], message: st
 def test_what_the_one_has_and_the_other_has_not_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}"):
         record(tiny(train={"optimizer": options}))
+
+
+class Anchored(SGD):
+    """Keeps what the job began from."""
+
+    def init(self, layout: Layout, device: torch.device) -> Moments:
+        return {"anchor": torch.zeros(layout.size, dtype=layout.dtype, device=device), **super().init(layout, device)}
+
+    def begin(self, params: torch.Tensor, state: Moments) -> None:
+        state["anchor"].copy_(params)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_an_optimizer_is_told_what_a_job_begins_from(most: int) -> None:
+    """From 0, a job of one step of rate ½ along ½ (θ − 1)² leads to ½, where the next begins; alone or in a stack."""
+    config, _ = resolved(tiny(model={"size": 1}, executor={"name": "stacked", "most": most}))
+    config.train.optimizer = Anchored(lr=0.5, weight_decay=0.0)
+    executor: Any = config.executor
+    start = executor.open(Task(config.model, config.data, config.train, small_cluster(2), 0, {}))
+    at = {0: start, 1: start + start}
+    for number in (0, 2):
+        jobs = [Job(number + worker, worker, at[worker], 1, 0, number, number + 1, 0, 0.0) for worker in (0, 1)]
+        for job in jobs:
+            executor.submit(job)
+        for job in jobs:
+            begun, at[job.worker] = at[job.worker], executor.result(job).params
+            assert executor.inner_state(job.worker)["optimizer"]["anchor"].tolist() == begun.flat.tolist()
+    assert at[0].flat.tolist() == [0.75]

@@ -46,6 +46,9 @@ class InnerOptimizerConformance(Suite):
     kind: ClassVar[str] = "inner optimizer"
     rate: ClassVar[float] = 1e-3  # of steps
     tolerance: ClassVar[float] = 1e-5  # of rows that are stepped together, relative to those stepped one by one
+    # How far a stacked run may end from inline's, relative to that: much for one whose steps are as large where a
+    # gradient is nothing but rounding.
+    stacked: ClassVar[float] = 1e-3
 
     @pytest.mark.parametrize("shapes", SHAPES)
     def test_its_state_is_what_it_says_and_stays_so(self, section: Section, shapes: str) -> None:
@@ -211,7 +214,7 @@ class InnerOptimizerConformance(Suite):
         self.check(what is None, section, f"{policy}: in one process and in several, {what}")
         ours, theirs = stacked.simulation.params, inline.simulation.params
         away = (ours - theirs).norm() / theirs.norm()
-        self.check(away <= 100 * self.tolerance, section, f"{policy}: a stacked run ends {away:.3g} away from inline")
+        self.check(away <= self.stacked, section, f"{policy}: a stacked run ends {away:.3g} away from inline")
 
     @pytest.mark.parametrize("state", ["kept", "new"])
     def test_runs_are_resumed_to_the_bit(self, section: Section, state: str) -> None:
