@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 
 from halos import Layout, require
 
-Vector = torch.Tensor  # [numbers]
+Vector: TypeAlias = "torch.Tensor"  # [numbers]
 PER = ("tensor", "model")
 
 
