@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from halos.config.earlier import up_to_date
 from halos.config.paths import expanded
 from halos.config.written import Items, Layer, as_text, at, inside, others, written
 from halos.config.yaml_text import MOST_NESTED, Section, parse
@@ -56,7 +57,7 @@ def _read(path: Path, seen: tuple[Path, ...], known: dict[Path, Section]) -> Sec
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise UserError(f"{path} is not a mapping of keys to values")
-    section: Section = written(loaded, Path(os.path.realpath(path.parent)))
+    section: Section = written(up_to_date(loaded), Path(os.path.realpath(path.parent)))
     extends = at(section, "extends") if section.get("extends") is not None else Items()
     section.pop("extends", None)
     below: Section = Layer()

@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 
 import yaml
 
+from halos.config.earlier import up_to_date
 from halos.config.paths import expanded
 from halos.config.references import interpolate
 from halos.config.written import plain
@@ -194,6 +195,7 @@ def _config(folder: Path) -> Section:
         section = None
     if not isinstance(section, dict):
         raise UserError(f"{path} is no run's configuration")
+    section = up_to_date(section)
     return plain(interpolate(section)) if "${" in text else section
 
 
