@@ -51,7 +51,7 @@ from halos.sim.backlog import Backlog
 from halos.sim.clock import Deadlock, Event, all_of, arrived, first_of
 from halos.sim.outbox import Outbox
 from halos.sim.probes import Probes
-from halos.sim.rounds import Round
+from halos.sim.rounds import Round, same_steps
 from halos.sim.simulation import Simulation, SyncPolicy
 from halos.sim.transit.collectives import Collective
 from halos.training import Executor, Job, Outcome, Prediction, Task
@@ -201,6 +201,7 @@ __all__ = [
     "rounded",
     "rounded_down",
     "rounded_up",
+    "same_steps",
     "seed_for",
     "share_at",
     "shown",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
+from halos.errors import UserError
 from halos.seeds import generator
 from halos.sim.ledger import Ledger
 from halos.sim.lr_clock import LrClock, LrStep
@@ -33,9 +34,24 @@ class Round:
         """The ids of the workers that take part, in order."""
         return tuple(range(len(self.steps))) if self.chosen is None else self.chosen
 
+    def lr_step_of(self, worker: Worker) -> Optional[int]:
+        """Return the learning-rate steps before it of one worker; None: each job's own."""
+        return self.lr_step[worker.id] if isinstance(self.lr_step, tuple) else self.lr_step
+
     def among(self, *workers: Worker) -> Round:
         """Return this round as it is for `workers` who average with each other only, and so are weighed together."""
         return replace(self, chosen=tuple(sorted(worker.id for worker in workers)))
+
+
+def same_steps(steps: Sequence[int], policy: str) -> int:
+    """Return the local steps of every worker in a round, where a policy, of that name, needs them to be the same.
+
+    To be asked of each round, since an allocation may go by what workers have shown so far. Raises UserError.
+    """
+    if len(set(steps)) > 1:
+        wanted = f"{policy} needs the same for all: steps: {{name: fixed, base: …}}"
+        raise UserError(f"workers take {min(steps)} to {max(steps)} local steps; {wanted}")
+    return steps[0]
 
 
 class Rounds:

@@ -19,7 +19,6 @@ from halos import (
     Round,
     Simulation,
     Update,
-    UserError,
     Worker,
     all_of,
     first_of,
@@ -27,6 +26,7 @@ from halos import (
     hookimpl,
     own_seed,
     require,
+    same_steps,
     start_of,
 )
 
@@ -64,15 +64,13 @@ class PALSGD:
 
     def prepare(self, sim: Simulation) -> None:
         """All take as many steps."""
-        steps = [sim.steps(worker) for worker in sim.workers]
-        if len(set(steps)) > 1:
-            wanted = "palsgd needs the same for all: steps: {name: fixed, base: …}"
-            raise UserError(f"workers take {min(steps)} to {max(steps)} local steps; {wanted}")
+        same_steps([sim.steps(worker) for worker in sim.workers], "palsgd")
         self._pulls, self._seed = 0, own_seed(self, sim.seed)
 
     async def run(self, sim: Simulation) -> None:
         theta, state = sim.params, self.outer.init(sim.params)
         for r in sim.rounds():
+            same_steps(r.steps, "palsgd")
             start = start_of(self.outer, theta, state)
             done = await all_of([sim.spawn(self._train(sim, worker, start, r)) for worker in sim.workers])
             delta, heard = await self._average(sim, start, [each for each in done if each is not None])
@@ -87,7 +85,7 @@ class PALSGD:
 
     async def _train(self, sim: Simulation, worker: Worker, start: Params, r: Round) -> Optional[Trained]:
         """A worker's round; None if its job is lost, and with it the round."""
-        x, updates, lr_step = start, list[Update](), r.lr_step[worker.id] if isinstance(r.lr_step, tuple) else r.lr_step
+        x, updates, lr_step = start, list[Update](), r.lr_step_of(worker)
         assert lr_step is not None, "all take the same steps"
         for is_pull, count in self._coins(worker, r):
             if not is_pull:

@@ -22,7 +22,7 @@ from halos import (
     Round,
     Simulation,
     Update,
-    UserError,
+    Worker,
     arrived,
     first_of,
     generator,
@@ -31,6 +31,7 @@ from halos import (
     own_seed,
     require,
     rounded,
+    same_steps,
     start_of,
 )
 
@@ -61,10 +62,7 @@ class Sparta:
 
     def prepare(self, sim: Simulation) -> None:
         """All take a step at a time, together."""
-        steps = [sim.steps(worker) for worker in sim.workers]
-        if len(set(steps)) > 1:
-            wanted = "sparta needs the same for all: steps: {name: fixed, base: …}"
-            raise UserError(f"workers take {min(steps)} to {max(steps)} local steps; {wanted}")
+        same_steps([sim.steps(worker) for worker in sim.workers], "sparta")
 
     async def run(self, sim: Simulation) -> None:
         outer, run = self.outer, Run(sim, self)
@@ -74,10 +72,11 @@ class Sparta:
         rounds = sim.rounds()
         r = next(rounds, None)
         while r is not None:
-            for step in range(r.steps[0] - 1):
+            steps = same_steps(r.steps, "sparta")
+            for step in range(steps - 1):
                 await run.train(r, step)  # x_i ← InnerOpt(x_i), one step
                 await run.average_some()  # x_i[j] ← 1/M Σ x_i[j], j in the mask of this step
-            await run.train(r, r.steps[0] - 1)
+            await run.train(r, steps - 1)
             if outer is not None:
                 delta, heard = await run.outer_gradient()  # Δ̄ ← 1/M Σ (θ − x_i)
                 if delta is not None:
@@ -127,16 +126,15 @@ class Run:
 
     async def train(self, r: Round, step: int) -> None:
         """Local step `step` of round `r`, of everybody; who is down then has lost what it did since the last commit."""
-        sim, clock = self._sim, r.lr_step
-        assert clock is not None, "all take the same steps"
+        sim = self._sim
+
+        def lr_step(worker: Worker) -> int:
+            before = r.lr_step_of(worker)
+            assert before is not None, "all take the same steps"
+            return before + step
+
         updates = await arrived(
-            sim.train(
-                worker,
-                self.x.get(worker.id, self._home),
-                1,
-                lr_step=(clock[worker.id] if isinstance(clock, tuple) else clock) + step,
-                round=r,
-            )
+            sim.train(worker, self.x.get(worker.id, self._home), 1, lr_step=lr_step(worker), round=r)
             for worker in sim.workers
         )
         for update in updates:

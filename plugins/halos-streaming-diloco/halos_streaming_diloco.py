@@ -25,13 +25,13 @@ from halos import (
     Round,
     Simulation,
     Update,
-    UserError,
     Worker,
     all_of,
     cut,
     hookimpl,
     mean,
     require,
+    same_steps,
     start_of,
     under,
 )
@@ -84,8 +84,7 @@ class StreamingDiLoCo:
     def prepare(self, sim: Simulation) -> None:
         """What can be known before the first round: whether schedule and fragments fit steps and model."""
         steps = [sim.steps(worker) for worker in sim.workers]
-        if len(set(steps)) > 1:
-            raise UserError(f"workers take {min(steps)} to {max(steps)} local steps; {SAME_STEPS}")
+        same_steps(steps, "streaming_diloco")
         (Streaming if self.overlap == "none" else Eager)(self, sim, Round(0, 0, tuple(steps)))
 
     async def run(self, sim: Simulation) -> None:
@@ -305,10 +304,11 @@ class Streaming:
 
     def _clock(self, r: Round, worker: Worker) -> int:
         """The worker's learning-rate step at the start of a round, which must have as many steps as all others."""
-        if r.lr_step is None or r.steps[worker.id] != self.period:
+        lr_step = r.lr_step_of(worker)
+        if lr_step is None or r.steps[worker.id] != self.period:
             found = f"round {r.index} has {min(r.steps)} to {max(r.steps)} local steps, the first had {self.period}"
             raise ConfigError("steps", f"{found}; {SAME_STEPS}")
-        return r.lr_step[worker.id] if isinstance(r.lr_step, tuple) else r.lr_step
+        return lr_step
 
 
 @dataclass

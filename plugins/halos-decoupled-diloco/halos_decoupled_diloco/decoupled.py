@@ -50,7 +50,7 @@ class Decoupled:
         worker, began, period, count = learner.worker, learner.t, r.steps[learner.worker.id], len(self.syncers)
         with under("policy"):
             self.options.check_period(period)
-        clock = r.lr_step[worker.id] if isinstance(r.lr_step, tuple) else r.lr_step
+        clock = r.lr_step_of(worker)
         sends: dict[int, list[Syncer]] = {}
         for syncer in self.syncers:
             sends.setdefault(began + (round(syncer.p * period / count) % period or period), []).append(syncer)
