@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Optional
 
 from halos.errors import Lost
 from halos.sim.clock import first_of
+from halos.sim.rounds import Round
 from halos.sim.simulation import Simulation
 from halos.sim.transit.collectives import Collective
 from halos.values.params import Params
@@ -28,12 +29,20 @@ class Outbox:
         self._held: dict[int, tuple[list[Update], Params]] = {}  # by worker: what it still has to bring, and in all
         self._ended: dict[int, float] = {}  # by worker: when its latest job was done
 
-    async def train(self, worker: Worker, start: Params, steps: Optional[int] = None, **given: Any) -> Optional[Update]:
+    async def train(
+        self,
+        worker: Worker,
+        start: Params,
+        steps: Optional[int] = None,
+        *,
+        lr_step: Optional[int] = None,
+        round: Optional[Round] = None,
+    ) -> Optional[Update]:
         """Give `worker` a job, as `sim.train` does; return its update, or None, when that is known, if it is lost."""
         sim = self._sim
         self.keeps(worker)
         try:
-            update = await sim.train(worker, start, steps, **given)
+            update = await sim.train(worker, start, steps, lr_step=lr_step, round=round)
         except Lost:
             self.keeps(worker)
             return None

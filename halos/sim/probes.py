@@ -117,6 +117,9 @@ class Probes:
         return None if gradient is None else gradient(params, samples, seed)
 
     def second_moments(self, worker: int) -> Optional[Params]:
-        """Return Adam's v̂ of a worker, as it is after its latest job; None where there is none."""
+        """Return the mean squared gradients (v̂) that a worker's optimizer keeps, as they are after its latest job.
+
+        None where there are none.
+        """
         moments = getattr(self._executor, "second_moments", None)
         return None if moments is None else moments(worker)

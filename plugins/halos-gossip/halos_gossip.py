@@ -34,7 +34,9 @@ Messages = tuple[tuple[Params, Optional[Codec]], ...]  # what a worker sends to 
 
 @dataclass
 class Gossip:
-    """No global model: worker i has φ_i, trains H steps from it to φ_i − Δ_i, and waits only for its neighbours.
+    """No global model: worker i trains from a φ_i of its own, and waits only for neighbours (NoLoCo, arXiv 2506.10911).
+
+    It trains H steps, from φ_i to φ_i − Δ_i, and exchanges with its neighbours by one of two rules.
 
     `noloco` (arXiv 2506.10911): a group g, a worker and its neighbours, averages and pulls its members together,
     m_i ← β m_i − lr · mean_g Δ + pull · (mean_g φ − φ_i), φ_i ← φ_i + m_i. `gasloc` (arXiv 2606.11081, by a summary):

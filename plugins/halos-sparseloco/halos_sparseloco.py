@@ -17,12 +17,13 @@ LEVELS = 5  # fp32 numbers beside the codes of a tensor: their mean, and what ea
 
 @dataclass(frozen=True)
 class SparseChunks:
-    """The largest magnitudes of every chunk, of equal ones the first, where they are, and two bits of each.
+    """The largest magnitudes of every chunk, where they are, and two bits of each (SparseLoCo, arXiv 2508.15706).
 
-    A matrix is cut into tiles whose sides are the largest divisors of its own, 64 at most, a vector into pieces of its
-    largest such divisor; a tensor of more dimensions is a matrix of its first one and the rest. The kept numbers of a
-    tensor, of mean μ and standard deviation σ, have the code clip(round((v − μ) / (6σ/4) + 2), 0, 3), and arrive as the
-    mean of all that have the same. μ travels as well, as in the authors' format, though no receiver needs it.
+    Of equal ones the first are kept. A matrix is cut into tiles whose sides are the largest divisors of its own, 64 at
+    most, a vector into pieces of its largest such divisor; a tensor of more dimensions is a matrix of its first one and
+    the rest. The kept numbers of a tensor, of mean μ and standard deviation σ, have the code clip(round((v − μ) /
+    (6σ/4) + 2), 0, 3), and arrive as the mean of all that have the same. μ travels as well, as in the authors' format,
+    though no receiver needs it.
     """
 
     k: int = 128  # kept of a chunk of 4096 numbers; of a smaller one in proportion, rounded, at least one

@@ -40,7 +40,7 @@ TRIES = 1000  # of the last average, before the run is given up
 
 @dataclass
 class Sparta:
-    """Sparse parameter averaging: all take a step, then share p of the coordinates becomes its mean over all workers.
+    """All take a step, then share p of the coordinates becomes its mean over all (SPARTA, OpenReview stFPf3gzq1).
 
     The same coordinates for all, drawn anew at every step from a seed that all know, so that no indices travel. With
     `delay` τ the mean of step t is applied after step t + τ, x ← ȳ + (x − y), y being what was sent: the steps since

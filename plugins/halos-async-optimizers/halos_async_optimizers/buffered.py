@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 from halos import (
     Cluster,
-    Event,
-    Lost,
     MergeRule,
     Nesterov,
+    Params,
     Simulation,
     Update,
     Worker,
@@ -17,6 +16,8 @@ from halos import (
     require,
     start_of,
 )
+
+from .restarting import restarting
 
 
 @dataclass
@@ -41,23 +42,17 @@ class Buffered:
         cluster.check_region(self.server_region)
 
     async def run(self, sim: Simulation) -> None:
-        self._state = self.outer.init(sim.params)
+        self._sim, self._state = sim, self.outer.init(sim.params)
         self._held: list[Update] = []
         for worker in sim.workers:
-            sim.spawn(self._work(sim, worker))
+            sim.spawn(restarting(sim, worker, self.server_region, self._start, self._take))
 
-    async def _work(self, sim: Simulation, worker: Worker) -> None:
-        while not sim.done:
-            try:
-                self._take(sim, await self._train(sim, worker))
-            except Lost:  # an update less
-                await sim.faults.returned(worker, self.server_region)
+    def _start(self, worker: Worker) -> Params:
+        return start_of(self.outer, self._sim.params, self._state)
 
-    def _train(self, sim: Simulation, worker: Worker) -> Event[Update]:
-        return sim.train(worker, start_of(self.outer, sim.params, self._state), server=self.server_region)
-
-    def _take(self, sim: Simulation, update: Update) -> None:
+    def _take(self, update: Update) -> None:
         """One more in the buffer, which is merged if it is full, or if there will not be another."""
+        sim = self._sim
         self._held.append(update)
         if len(self._held) == self.buffer or sim.spends(self._held):
             held, self._held = self._held, []

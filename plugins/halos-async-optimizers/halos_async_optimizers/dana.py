@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 
 from halos import (
     Cluster,
-    Event,
-    Lost,
     MergeRule,
     Nesterov,
+    Params,
     Simulation,
     Update,
     Worker,
     refused_by,
     start_of,
 )
+
+from .restarting import restarting
 
 
 @dataclass
@@ -33,23 +34,18 @@ class Dana:
         cluster.check_region(self.server_region)
 
     async def run(self, sim: Simulation) -> None:
+        self._sim = sim
         self._states = {worker.id: self.outer.init(sim.params) for worker in sim.workers}
         for worker in sim.workers:
-            sim.spawn(self._work(sim, worker))
+            sim.spawn(restarting(sim, worker, self.server_region, self._start, self._merge))
 
-    async def _work(self, sim: Simulation, worker: Worker) -> None:
-        while not sim.done:
-            try:
-                self._merge(sim, await self._train(sim, worker))
-            except Lost:  # an update less
-                await sim.faults.returned(worker, self.server_region)
+    def _start(self, worker: Worker) -> Params:
+        return start_of(self.outer, self._sim.params, self._states[worker.id])
 
-    def _train(self, sim: Simulation, worker: Worker) -> Event[Update]:
-        return sim.train(worker, start_of(self.outer, sim.params, self._states[worker.id]), server=self.server_region)
-
-    def _merge(self, sim: Simulation, update: Update) -> None:
+    def _merge(self, update: Update) -> None:
         """One update, by its worker's own state."""
-        worker, staleness = update.worker, sim.version - update.global_version
+        sim, worker = self._sim, update.worker
+        staleness = sim.version - update.global_version
         if refused_by(self.outer, staleness):
             sim.drop([update])
             return

@@ -15,11 +15,12 @@ logger = logging.getLogger(f"halos.{__name__}")  # among those that a run shows
 
 @dataclass(frozen=True)
 class MLA:
-    """m ← γ m + (1−γ) Δ; θ ← θ − lr (γ m + Δ). With `ahead`, workers begin at θ − lr γ m instead of θ.
+    """m ← γ m + (1−γ) Δ; θ ← θ − lr (γ m + Δ), a look-ahead momentum (MLA, as in the code of arXiv 2606.00271).
 
-    After the momentum look-ahead of asynchronous DiLoCo (MCDC workshop at ICLR 2025), as it is among the baselines of
-    HeLoCo's code (arXiv 2606.00271). What workers begin from is disputed: the abstract extrapolates along the negative
-    momentum, that baseline begins at θ. On a constant Δ it moves by lr (1+γ) Δ a step, Nesterov by lr Δ / (1−γ).
+    With `ahead`, workers begin at θ − lr γ m instead of θ. After the momentum look-ahead of asynchronous DiLoCo (MCDC
+    workshop at ICLR 2025), as it is among the baselines of HeLoCo's code. What workers begin from is disputed: the
+    abstract extrapolates along the negative momentum, that baseline begins at θ. On a constant Δ it moves by
+    lr (1+γ) Δ a step, Nesterov by lr Δ / (1−γ).
     """
 
     lr: float = 0.7  # η
