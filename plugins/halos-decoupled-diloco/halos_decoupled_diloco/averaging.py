@@ -11,6 +11,7 @@ from halos import Params
 
 CANCELLED = 1e-12  # below it a mean of unit vectors is what rounding left of it, and no direction
 
+
 def average(deltas: Sequence[Params], weights: Sequence[float], averaging: str, plain: Sequence[str]) -> Params:
     """The weighted mean of several differences of one fragment; tensor by tensor if it is radial-directional.
 

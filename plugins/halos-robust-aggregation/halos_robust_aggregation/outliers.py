@@ -15,7 +15,7 @@ class Detector(NamedTuple):
     latest: tuple[float, ...] = ()  # the latest z, one for each norm after the warm-up; in it they count as 0
 
     def z(self, norm: float) -> float:
-        """Return (x − mean) / √M2; 0 as long as all norms were 0, or the first that is not would never be one of them."""
+        """Return (x − mean) / √M2; 0 after nothing but zeros, or who begins to move late would be an outlier for ever."""
         away = norm - self.mean
         if self.squared > 0.0:
             return away / math.sqrt(self.squared)
