@@ -15,7 +15,7 @@ class Detector(NamedTuple):
     latest: tuple[float, ...] = ()  # the latest z, one for each norm after the warm-up; in it they count as 0
 
     def z(self, norm: float) -> float:
-        """Return (x − mean) / √M2; 0 after nothing but zeros, or who begins to move late would be an outlier for ever."""
+        """Return (x − mean) / √M2; 0 after nothing but zeros: who begins late is no outlier for ever."""
         away = norm - self.mean
         if self.squared > 0.0:
             return away / math.sqrt(self.squared)
