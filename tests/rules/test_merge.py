@@ -83,6 +83,12 @@ def test_rules_equal_torchs_own_optimizers(rule: MergeRule, reference: Any) -> N
         torch.testing.assert_close(ours, parameter.detach(), rtol=1e-12, atol=1e-12)
 
 
+def test_nesterov_without_momentum_is_sgd() -> None:
+    start, deltas = some(20)
+    for a, b in zip(trajectory(Nesterov(0.7, 0.0), deltas, start), trajectory(SGD(0.7), deltas, start)):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("activation", [0.0, 0.3, 1.0])
 def test_delayed_nesterov_of_one_is_nesterov_whatever_the_activation(activation: float) -> None:
     start, deltas = some(20)

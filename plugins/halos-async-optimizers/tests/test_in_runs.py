@@ -285,7 +285,7 @@ def test_one_by_one_on_a_common_base_sgd_is_diloco() -> None:
 
 
 def test_dana_is_a_momentum_per_worker_seen_ahead() -> None:
-    """As published: v_i ← γ v_i + Δ, θ ← θ − η v_i, workers begin at θ − η γ Σ v_j. That point is what is committed."""
+    """As remembered: v_i ← γ v_i + Δ, θ ← θ − η v_i, workers begin at θ − η γ Σ v_j, which is committed."""
     eta, gamma = 0.1, 0.8
     recording = run({"name": "dana", "outer": {"name": "nesterov", "lr": eta, "momentum": gamma}})
     theta, velocity = np.zeros(12), {worker: np.zeros(12) for worker in range(4)}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 from halos import Params
+
+CANCELLED = 1e-12  # below it a mean of unit vectors is what rounding left of it, and no direction
 
 
 def average(deltas: Sequence[Params], weights: Sequence[float], averaging: str, plain: Sequence[str]) -> Params:
@@ -40,10 +43,10 @@ def weighted_mean(vectors: Sequence[torch.Tensor], factors: Sequence[float]) -> 
 
 
 def radial_directional(vectors: Sequence[torch.Tensor], factors: Sequence[float]) -> torch.Tensor:
-    """(Weighted mean of norms) · (weighted mean of unit vectors, normalised)."""
+    """(Weighted mean of norms) · (weighted mean of unit vectors, normalised); zero where these cancel."""
     norms = [torch.linalg.vector_norm(vector) for vector in vectors]
     direction = weighted_mean(
         [vector / torch.where(norm > 0, norm, 1) for vector, norm in zip(vectors, norms)], factors
     )
     length = torch.linalg.vector_norm(direction)
-    return weighted_mean(norms, factors) * direction / torch.where(length > 0, length, 1)
+    return weighted_mean(norms, factors) * direction / torch.where(length < CANCELLED, math.inf, length)

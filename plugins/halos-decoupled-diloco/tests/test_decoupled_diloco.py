@@ -95,6 +95,16 @@ def test_a_zero_vector_has_a_norm_but_no_direction() -> None:
     assert averaged([[0, 0], [0, 6]], [1, 1]) == pytest.approx([0, 3])
     assert averaged([[0, 0], [0, 0]], [1, 1]) == [0, 0]
     assert averaged([[1, 0], [-1, 0]], [1, 1]) == [0, 0]  # nowhere in particular
+    rounded = [0.1, 0.3], [-0.3, -0.9]  # likewise, but their unit vectors' sum is 1e-17 or so
+    assert sum(each / math.hypot(*vector) for vector in rounded for each in vector) != 0.0
+    assert averaged([list(vector) for vector in rounded], [1, 1]) == [0, 0]
+
+
+def test_of_one_or_of_equal_differences_it_is_the_mean() -> None:
+    """Norm and direction apart are the vector again, whatever the weights."""
+    vector = [0.3, -1.2, 5.0, 0.0]
+    assert averaged([vector], [7.0]) == pytest.approx(vector, rel=1e-14)
+    assert averaged([vector] * 3, [1.0, 2.0, 5.0]) == pytest.approx(vector, rel=1e-14)
 
 
 def test_hollow_differences_have_a_hollow_average() -> None:

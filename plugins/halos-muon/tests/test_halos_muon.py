@@ -124,10 +124,10 @@ def test_half_precision_is_as_good_as_its_digits() -> None:
 @pytest.mark.parametrize("nesterov", [True, False])
 @pytest.mark.parametrize("form", ["average", "sum"])
 @pytest.mark.parametrize("scale", ["max1", "spectral", "rms", "none"])
-def test_two_steps_by_numpy(scale: Any, form: Any, nesterov: bool) -> None:
+def test_three_steps_by_numpy(scale: Any, form: Any, nesterov: bool) -> None:
     """By the SVD of a momentum worked out in numpy, singular values by the polynomial; decay first, by the rate."""
     optimizer = Muon(momentum=0.8, form=form, nesterov=nesterov, scale=scale, weight_decay=0.5)
-    theta, grads = normal(6, 4), [normal(6, 4, seed=1), normal(6, 4, seed=2)]
+    theta, grads = normal(6, 4), [normal(6, 4, seed=seed) for seed in (1, 2, 3)]
     expected, m, lr = theta.numpy(), np.zeros((6, 4)), 0.1
     fresh = 0.2 if form == "average" else 1.0
     times = {"max1": np.sqrt(1.5), "spectral": np.sqrt(1.5), "rms": 0.2 * np.sqrt(6), "none": 1.0}[scale]

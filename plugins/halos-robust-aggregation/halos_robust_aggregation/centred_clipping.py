@@ -18,8 +18,8 @@ from .vectors import Vector, average, check_per, distances, middle, units
 class CentredClipping(Gathering):
     """v ← v + mean_i (Δ_i − v) · min(1, r / ‖Δ_i − v‖), some times over; v is the aggregate, and lives on.
 
-    r = τ · median_i ‖Δ_i − v‖, anew in each iteration, as in RoDiLoCo; a fixed one is the original's. At first v is
-    the mean. `iterated`: each iteration gathers everybody's distance and sums the clipped steps.
+    r = τ · median_i ‖Δ_i − v‖, anew in each iteration, as in RoDiLoCo; a fixed one is, as remembered, the original's.
+    At first v is the mean. `iterated`: each iteration gathers everybody's distance and sums the clipped steps.
     """
 
     iterations: int = 3

@@ -15,9 +15,11 @@ class Detector(NamedTuple):
     latest: tuple[float, ...] = ()  # the latest z, one for each norm after the warm-up; in it they count as 0
 
     def z(self, norm: float) -> float:
-        """Return (x − mean) / √M2."""
+        """Return (x − mean) / √M2; 0 after nothing but zeros: who begins late is no outlier for ever."""
         away = norm - self.mean
-        return away / math.sqrt(self.squared) if self.squared > 0.0 else math.copysign(math.inf, away) if away else 0.0
+        if self.squared > 0.0:
+            return away / math.sqrt(self.squared)
+        return 0.0 if math.isfinite(away) else math.inf
 
     def finds(self, norm: float, warmup: int, threshold: float) -> bool:
         """Whether it is an outlier: z > 3 · max(1, sd of the last `warmup` z), once there were so many norms."""

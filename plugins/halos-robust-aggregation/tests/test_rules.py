@@ -167,6 +167,19 @@ def test_edits_detector_after_120_collectives() -> None:
     assert (low < 1.755 < high, below, above) == (True, False, True)
 
 
+def test_a_tensor_that_begins_to_move_late_is_no_outlier_for_ever() -> None:
+    """Norms of 0 have no deviation to go by; what is not finite is an outlier all the same."""
+    edit = rule("edit", warmup=2)
+    state = None
+    for _ in range(3):
+        _, state = edit.combine(payloads([[0.0], [0.0]]), state)
+    assert combined(edit, [[math.inf], [1.0]], state=state) == [1.0]
+    aggregate, state = edit.combine(payloads([[1.0], [1.0]]), state)
+    assert aggregate.flat.tolist() == [1.0]
+    # Now the average is .02 and M2 is .98 · .02 · .98: z of another 1 is .98 / .1386 = 7.07, too much; of .4 2.74.
+    assert combined(edit, [[1.0], [0.4]], state=state) == [0.4]
+
+
 def test_the_detector_against_its_definition() -> None:
     """With z of the warm-up as zeros, and a deviation over the last `warmup` of them."""
     warmup, a = 4, 0.1

@@ -64,11 +64,11 @@ def test_after_every_step_the_share_is_the_mean_for_all_and_the_rest_is_ones_own
     assert len(masks) > 1
 
 
-def test_the_first_two_steps_by_hand() -> None:
-    """One parameter, inner SGD of rate 0.1, no noise but that of where they are: 0, and after a step 0.1."""
-    recording = run(steps=2, size=1, share=1.0, model={"name": "quadratic", "size": 1, "dtype": "float64"})
-    assert recording.thetas == pytest.approx([0.1, 0.19], abs=1e-15)
-    assert [commit.local_steps for commit in recording.global_commits] == [3, 6]
+def test_the_first_three_steps_by_hand() -> None:
+    """One parameter, inner SGD of rate 0.1, no noise but that of where they are: 0, then 0.1, then 0.19."""
+    recording = run(steps=3, size=1, share=1.0, model={"name": "quadratic", "size": 1, "dtype": "float64"})
+    assert recording.thetas == pytest.approx([0.1, 0.19, 0.271], abs=1e-15)
+    assert [commit.local_steps for commit in recording.global_commits] == [3, 6, 9]
 
 
 def test_a_mean_that_comes_late_moves_everybody_by_what_it_was_off_when_it_sent() -> None:
