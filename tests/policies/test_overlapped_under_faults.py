@@ -94,6 +94,16 @@ def run_of(policy: dict[str, Any], faults: Any, rounds: int = 2) -> Recording:
     return record(two_workers(rounds, policy=policy, faults=faults), PLUGINS)
 
 
+def test_a_round_of_nobody_is_no_version_of_an_eager_model() -> None:
+    """Of two rounds nobody is heard, and the model stays at version 0; what began from it is not younger than it."""
+    run = run_of({"name": "eager_diloco", "outer": {"name": "sgd", "lr": 1.0}}, LOSES_ALL_OF_TWO, rounds=4)
+    found = [[(share.from_version, share.hop_staleness) for share in commit.shares] for commit in run.global_commits]
+    # Commits are made after rounds 0 to 3, and at the end; they hold the means of no round, 0, 1, 2, and 3. Rounds 2
+    # and 3 began when the model had not moved yet.
+    assert found == [[], [], [], [(0, 0), (0, 0)], [(0, 1), (0, 1)]]
+
+
+LOSES_ALL_OF_TWO = {"name": "losing", "messages": [0, 1, 2, 3]}  # of the first two rounds
 LOSES_THE_SECOND = {"name": "losing", "messages": [1]}  # worker 1's of the first round
 
 
