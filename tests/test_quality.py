@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 GRIDS, NUMBERS = ROOT / "benchmarks/quality", ROOT / "docs/results/quality"
 PAGE = (ROOT / "docs/results.md").read_text(encoding="utf-8")
 CONFIGS = sorted({*(GRIDS / "configs").glob("*.yaml")} - {GRIDS / "configs/common.yaml"})
-RUNS = {"main": 33, "two_workers": 12, "no_momentum": 9, "tuning": 55}  # 11 · 3, 4 · 3, 3 · 3, and as listed
+RUNS = {"main": 51, "two_workers": 12, "no_momentum": 9, "tuning": 55, "tuning_later": 27}  # 17 · 3, 4 · 3, 3 · 3
 PLACES = {
     "tokens": ("main", "DiLoCo"),
     "time": ("main", "DiLoCo"),
@@ -29,6 +29,7 @@ PLACES = {
     "two_workers": ("two_workers", "DiLoCo, 0.4"),
     "no_momentum": ("no_momentum", ""),
     "tuning": ("tuning", ""),
+    "tuning_later": ("tuning_later", ""),
 }
 STUDENT = {2: 12.706205, 3: 4.302653}  # 97.5 % quantiles for so many pairs, from a printed table
 HEADS = {  # of tables of means: the measure, and its unit
@@ -81,11 +82,13 @@ def written(config: Path, key: str) -> float:
 
 @pytest.mark.parametrize("measure", ["final_loss", "loss@steps=4096"])
 def test_what_was_tuned_is_the_best_of_what_was_tried_and_not_at_its_edge(measure: str) -> None:
-    known, tried = recorded("tuning"), dict[tuple[str, str], dict[float, float]]()
-    for label, each in yaml.safe_load((GRIDS / "tuning.yaml").read_text())["axes"]["tried"].items():
-        ((key, value),) = ((key, value) for key, value in each.items() if key != "config")
-        tried.setdefault((each["config"], key), {})[value] = known[label][measure]["0"]
-    assert len(tried) == 11
+    tried = dict[tuple[str, str], dict[float, float]]()
+    for part in ("tuning", "tuning_later"):
+        known = recorded(part)
+        for label, each in yaml.safe_load((GRIDS / f"{part}.yaml").read_text())["axes"]["tried"].items():
+            ((key, value),) = ((key, value) for key, value in each.items() if key != "config")
+            tried.setdefault((each["config"], key), {})[value] = known[label][measure]["0"]
+    assert len(tried) == 17
     for (config, key), losses in tried.items():
         used = written(GRIDS / config, key)
         assert min(losses, key=losses.__getitem__) == used, config
