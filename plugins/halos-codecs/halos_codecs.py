@@ -211,8 +211,9 @@ class LowRank:
 
 def orthonormal(columns: torch.Tensor) -> torch.Tensor:
     """An orthonormal basis of what the columns span, and more directions if they are dependent."""
-    basis: torch.Tensor = torch.linalg.qr(columns).Q
-    return basis
+    wide = columns if columns.dtype == torch.float64 else columns.float()  # there is none in half precision
+    basis: torch.Tensor = torch.linalg.qr(wide).Q
+    return basis.to(columns)
 
 
 def blocks(size: int, block: Optional[int]) -> int:

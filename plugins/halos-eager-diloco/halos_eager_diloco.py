@@ -45,6 +45,7 @@ class EagerDiLoCo:
     async def run(self, sim: Simulation) -> None:
         self._averages: deque[tuple[int, Collective]] = deque()  # of rounds not yet counted, by index
         self._replicas: dict[int, dict[int, Params]] = {}  # by worker, of rounds that not everybody has ended
+        self._versions = [sim.version]  # of the global model, before each round; one of nobody's leaves it as it is
         self._outbox = Outbox(sim)
         replicas = await all_of([sim.spawn(self._work(sim, worker)) for worker in sim.workers])
         self._commit(sim, replicas, [*self._averages])
@@ -92,9 +93,9 @@ class EagerDiLoCo:
 
     def _commit(self, sim: Simulation, replicas: list[Params], averages: list[tuple[int, Collective]]) -> None:
         """The mean of the replicas, in which nothing of these rounds is outstanding."""
-        target, k = sim.params, self.outer_delay
-        several = [average.contributions(target, max(0, index - k)) for index, average in averages]
+        several = [average.contributions(sim.params, self._versions[index]) for index, average in averages]
         sim.commit(mean(replicas), [*chain.from_iterable(several)])
+        self._versions.append(sim.version)
 
 
 def mixture(mean: Params | None, fresh: Params | None, old: Params | None, members: int) -> Params | None:

@@ -54,8 +54,9 @@ class AEDiT:
         while not sim.done:
             start = start_of(self.outer, theta, state)
             until = {worker: decided + self.every_seconds for worker, decided in self._decided.items()}
-            self._note(sim, await backlog.train(start, None, until))  # H_i = ⌈T/t_i⌉ steps, less what it has waited
-            if skip or sum(self._steps.values()) - averaged < least:
+            updates = await backlog.train(start, None, until)  # H_i = ⌈T/t_i⌉ steps, less what it has waited
+            self._note(sim, updates)
+            if updates and (skip or sum(self._steps.values()) - averaged < least):  # of nobody: until one is back
                 skip = False
                 backlog.keep()
                 self._decided = dict.fromkeys(self._decided, sim.now)

@@ -172,7 +172,7 @@ def divided(layout: Layout, embeddings: tuple[str, ...]) -> Divided:
     strange = [end for end in embeddings if end not in known and end not in EMBEDDINGS]
     if strange:
         raise ConfigError("embeddings", f"no tensor is called {strange[0]!r}; there are: {', '.join(layout.shapes)}")
-    muon = [name for name, shape in layout.shapes.items() if len(shape) >= 2 and not ends[name]]
+    muon = [name for name, shape in layout.shapes.items() if len(shape) >= 2 and all(shape) and not ends[name]]
     groups: dict[tuple[int, int], Group] = {}
     at = 0
     for name in muon:

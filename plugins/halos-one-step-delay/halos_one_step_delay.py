@@ -45,12 +45,14 @@ class OneStepDelay:
     async def run(self, sim: Simulation) -> None:
         theta, state = sim.params, self.outer.init(sim.params)
         self._outbox = Outbox(sim)
+        self._averages: dict[int, Collective] = {}  # of rounds whose mean is not applied yet
         begun = deque([sim.version] * (self.outer_delay + 1))  # the versions that rounds begin from, θ^0 first
         for worker in sim.workers:
             sim.spawn(self._work(sim, worker, start_of(self.outer, theta, state)))
         for r in sim.rounds():
-            average = self.collective(sim, r.index)
+            average = self._average(sim, r.index)
             delta, version = await self._outbox.mean(average), begun.popleft()
+            del self._averages[r.index]
             for key in self._turns(sim, r.index - 1 - self.outer_delay):
                 sim.forget(key)  # everybody has begun this round from it
             if delta is not None:
@@ -72,7 +74,7 @@ class OneStepDelay:
                 own.clear()
             start = corrected(theta, [*own, self._outbox.held(worker)] if kept else ())  # θ_m ← θ − Σ Δ_m^j, or θ
             update = await self._outbox.train(worker, start, round=r)  # Δ_m ← θ − InnerOpt(θ), H steps
-            own.append(self._outbox.join(self.collective(sim, r.index), worker, update))  # start averaging, do not wait
+            own.append(self._outbox.join(self._average(sim, r.index), worker, update))  # start averaging, do not wait
 
     def _turn(self, worker: Worker, index: int) -> Hashable:
         """The event at which a worker has round `index`'s θ: with k = 0 its own, so that they go on in their order."""
@@ -80,6 +82,12 @@ class OneStepDelay:
 
     def _turns(self, sim: Simulation, index: int) -> Iterable[Hashable]:
         return dict.fromkeys(self._turn(worker, index) for worker in sim.workers)
+
+    def _average(self, sim: Simulation, index: int) -> Collective:
+        """A round's averaging, which may be over before the one before it is applied: if nobody was there in that."""
+        if index not in self._averages:
+            self._averages[index] = self.collective(sim, index)
+        return self._averages[index]
 
     def collective(self, sim: Simulation, index: int) -> Collective:
         """The averaging of a round's pseudo-gradients."""

@@ -94,6 +94,30 @@ def run_of(policy: dict[str, Any], faults: Any, rounds: int = 2) -> Recording:
     return record(two_workers(rounds, policy=policy, faults=faults), PLUGINS)
 
 
+def test_an_average_may_be_over_before_the_one_before_it_is_applied() -> None:
+    """All go down together: nobody is in a round's average, and before one is back the next round's is over as well."""
+    down = [(0, 10.0, 9.0), (1, 10.0, 0.5), (2, 10.0, 9.0), (3, 2.0, 0.5)]
+    at = [{"worker": worker, "at_seconds": moment, "seconds": seconds} for worker, moment, seconds in down]
+    run = record(
+        under({"name": "one_step_delay", "outer_delay": 2}, "crashes")
+        | {"network": {"bandwidth_gbps": 2e-8}, "steps": {"name": "fixed", "base": 1}, "budget": {"local_steps": 40}}
+        | {"faults": {"name": "crashes", "at": at, "detection_seconds": 6.0}, "executor": {"name": "timing"}},
+        PLUGINS,
+    )
+    ledger = run.simulation.ledger
+    assert ledger.trained == ledger.committed + ledger.dropped + ledger.in_flight >= 40
+
+
+def test_a_round_of_nobody_is_no_version_of_an_eager_model() -> None:
+    """Of two rounds nobody is heard, and the model stays at version 0; what began from it is not younger than it."""
+    run = run_of({"name": "eager_diloco", "outer": {"name": "sgd", "lr": 1.0}}, LOSES_ALL_OF_TWO, rounds=4)
+    found = [[(share.from_version, share.hop_staleness) for share in commit.shares] for commit in run.global_commits]
+    # Commits are made after rounds 0 to 3, and at the end; they hold the means of no round, 0, 1, 2, and 3. Rounds 2
+    # and 3 began when the model had not moved yet.
+    assert found == [[], [], [], [(0, 0), (0, 0)], [(0, 1), (0, 1)]]
+
+
+LOSES_ALL_OF_TWO = {"name": "losing", "messages": [0, 1, 2, 3]}  # of the first two rounds
 LOSES_THE_SECOND = {"name": "losing", "messages": [1]}  # worker 1's of the first round
 
 

@@ -238,6 +238,16 @@ def test_no_error_is_larger_than_the_payload_or_smaller_than_the_best(n: int, m:
     assert distance(patient.roundtrip(original), original) <= 1.05 * best + 1e-12  # where singular values lie close
 
 
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+def test_a_model_in_half_precision_has_factors_too(dtype: torch.dtype, digits: float) -> None:
+    """Of a matrix of rank one, with numbers that half precision holds: u vᵀ, up to a few of its roundings."""
+    u, v = torch.arange(1.0, 17.0), torch.tensor([1.0, -2.0, 0.5] * 5)
+    exact = torch.outer(u, v)
+    arrived = LowRank(rank=1).roundtrip(Params(Layout({"matrix": (16, 15)}, dtype), exact.reshape(-1).to(dtype))).flat
+    assert arrived is not None and arrived.dtype == dtype
+    assert float((arrived.float().view(16, 15) - exact).norm() / exact.norm()) < digits
+
+
 def test_vectors_and_small_matrices_are_sent_as_the_rest() -> None:
     layout = Layout({"bias": (7,), "square": (8, 8), "matrix": (20, 10), "kernel": (10, 5, 4)})
     flat = torch.randn(layout.size, generator=torch.Generator().manual_seed(0))

@@ -212,3 +212,12 @@ def test_under_faults_it_goes_on_without_what_is_lost() -> None:
     ledger = recording.simulation.ledger
     assert ledger.lost > 0 and recording.simulation.faults.lost()["messages"] > 0
     assert ledger.committed >= 400 and recording.thetas[-1] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_if_all_are_down_too_few_steps_wait_for_the_first_that_is_back() -> None:
+    """Both lose their first job at 2 s. The one that is back at 5 has taken 1, 3 and 3 steps at 6, 9 and 12: seven."""
+    at = [{"worker": 0, "at_seconds": 2.0, "seconds": 3.0}, {"worker": 1, "at_seconds": 2.0}]
+    recording = run(edit(2.5, 5), 1.0, 1.0, steps=7, faults={"name": "crashes", "at": at})
+    (commit,) = recording.commits
+    assert commit.time == 12.0 and [share.steps for share in commit.shares] == [7]
+    assert recording.thetas == pytest.approx([1 - 0.9**7], abs=1e-14)

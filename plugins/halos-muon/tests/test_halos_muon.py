@@ -251,6 +251,14 @@ def test_more_than_two_dimensions_are_flattened() -> None:
     )
 
 
+def test_a_tensor_without_numbers_is_nobodys() -> None:
+    shapes = {"a": (2, 3), "no_rows": (0, 3), "no_columns": (3, 0), "none": (0,)}
+    layout, grad, theta = Layout(shapes, torch.float64), normal(6), normal(6, seed=1)
+    params, state = theta.clone(), Muon().init(layout, CPU)
+    Muon().step(params, grad.clone(), state, 0.1, layout)
+    assert torch.equal(params.view(2, 3), one_step(Muon(), theta.view(2, 3), grad.view(2, 3)))
+
+
 def test_a_list_of_ones_own_says_what_is_adamws() -> None:
     layout = Layout({"a.head.weight": (3, 3), "head.weight": (3, 3), "overhead.weight": (3, 3), "b": (3,)})
     names = [name for name in layout.shapes if layout.slice_of(name) in divided(layout, ("head.weight",)).matrices]

@@ -233,3 +233,21 @@ def test_fp32_payloads_stay_fp32() -> None:
             aggregate, state = rule(name).combine(several, state)
             assert aggregate.flat is not None
             assert aggregate.flat.dtype == torch.float32, name
+
+
+@pytest.mark.parametrize(("warmup", "ever"), [(1, True), (5, True), (6, False), (30, False)])
+def test_after_a_short_warmup_the_same_norm_again_is_an_outlier(warmup: int, ever: bool) -> None:
+    """Of equal norms z² = .98^(n−1) / (1 − .98^n) after n of them, both averages beginning at 0."""
+    detector = Detector()
+    for _ in range(warmup):
+        detector = detector.after(1.0, warmup, 0.02)
+    assert detector.z(1.0) == pytest.approx(math.sqrt(0.98 ** (warmup - 1) / (1 - 0.98**warmup)), rel=1e-12)
+    assert detector.finds(1.0, warmup, 3.0) == ever
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["trimmed_mean", "median", "krum", "multi_krum"])
+def test_what_is_not_finite_is_borne_by_rules_of_order_and_choice(name: str, bad: float) -> None:
+    """Of 1, 2, 3, 4 and something else: nothing beyond the four, or the mean of some of them."""
+    found = combined(rule(name), [[1.0], [2.0], [bad], [3.0], [4.0]])
+    assert 1.0 <= found[0] <= 4.0
