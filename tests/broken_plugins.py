@@ -207,8 +207,8 @@ class Inattentive(Sound):
 
 class Raises(Sound):
     def begin(self, sim: Simulation) -> None:
-        if len(sim.workers) == 16:
-            raise IndexError("sixteen are too many")
+        if len(sim.workers) == 8:
+            raise IndexError("eight are too many")
 
 
 # The other kinds.

@@ -200,7 +200,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_example_of_a_network_in_flows_conforms_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bus.py").write_text(titled_files(NETWORK)["bus.py"])
@@ -249,7 +249,7 @@ def test_every_example_is_run() -> None:
     assert all(f"def register_{kind}(" in code for kind in kinds) and "def on_commit(" in code
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_documented_tests_pass(folder: Path) -> None:
     (command,) = [each for each in commands(TESTING) if "pytest" in each]
     words = [sys.executable, *shlex.split(command)[1:], "-p", "no:cacheprovider"]

@@ -55,6 +55,13 @@ def needs(project: Path, *extras: str) -> Iterator[Requirement]:
     return (requirement for requirement in each if not requirement.name.startswith("halos-"))
 
 
+def test_what_the_suite_leaves_out_is_run_by_ci() -> None:
+    """Once with the locked versions, once with the newest."""
+    words = (ROOT / ".ci/run").read_text()
+    for command in ("pytest -q -m slow", "pytest -q plugins/halos-ray"):
+        assert words.count(f".venv/bin/python -m {command}") == 2
+
+
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_setup_cfg_asks_for_is_locked_within_its_ranges(python: str) -> None:
     for requirement in [each for project in PROJECTS for each in needs(project)]:

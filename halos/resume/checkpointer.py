@@ -8,6 +8,7 @@ import struct
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Optional
 from weakref import WeakValueDictionary
@@ -258,6 +259,7 @@ def blamed(error: Exception) -> str:
     return f"{frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno}): " if frames else ""
 
 
+@cache  # is asked again and again, of few files
 def ours(file: Path) -> bool:
     """Whether code is neither a policy's nor a plugin's: the core of halos, or a library it uses."""
     core = Path(__file__).parents[1]

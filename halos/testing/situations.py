@@ -21,7 +21,7 @@ PATIENCE = 20  # what a run may take, times the length that rounds one after the
 
 @dataclass(frozen=True)
 class Situation:
-    """A cluster of 1, 2 or 16 workers, in one, two or four regions, whose steps take a second."""
+    """A cluster of 1, 2 or 8 workers, in one, two or four regions, whose steps take a second."""
 
     workers: int
     links: str  # free | slow: a model takes five of a round's times | jitter: half of one, and workers are unequal
@@ -48,7 +48,7 @@ class Situation:
         )
 
 
-SITUATIONS = [Situation(workers, links) for workers in (1, 2, 16) for links in ("free", "slow", "jitter")]
+SITUATIONS = [Situation(workers, links) for workers in (1, 2, 8) for links in ("free", "slow", "jitter")]
 
 
 @dataclass

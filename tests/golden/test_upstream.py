@@ -31,6 +31,7 @@ def test_every_event_of_the_recorded_timing_run_happens_in_ours(policy: str) -> 
     check(run, replay(run))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_event_of_the_full_length_timeline_happens_in_ours(policy: str) -> None:
     run = golden(f"paper_{policy}")
@@ -51,7 +52,7 @@ def test_analytic_parameters_agree_to_1e9_wherever_they_were_recorded(policy: st
     assert compared >= 8
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("policy", "updates"), [("diloco", 1), ("diloco_dynupd", 1), ("async_local_sgd", 10), ("halos", 2)]
 )

@@ -133,7 +133,7 @@ def heeds_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_ends_a_running_command_with_130(tmp_path, tiny_yaml):
     (tmp_path / "c.yaml").write_text(tiny_yaml(observers={"progress": True}))
     command = [sys.executable, "-m", "halos.run", "c.yaml", "budget.local_steps=1e12"]

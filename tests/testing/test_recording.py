@@ -29,7 +29,7 @@ pytest_plugins = ["halos.testing.fixtures", "pytester"]
 
 ROOT = Path(__file__).parents[2]
 BROKEN = str(Path(__file__).parents[1] / "broken_plugins.py")
-TWO, SIXTEEN = Situation(2, "slow"), Situation(16, "free")
+TWO, EIGHT = Situation(2, "slow"), Situation(8, "free")
 
 
 class Policies(PolicyConformance):
@@ -63,14 +63,14 @@ class Policies(PolicyConformance):
         ("KeepsTensors", "resumes_exactly", {}, r"resumed after event \d+ of \d+: .*broken_plugins\.py:\d+"),
         ("Uphill", "reaches_the_optimum", {"workers": 2}, r"2 workers.*: (still|Diverged)"),
         ("Inattentive", "asks_its_merge_rules_where_workers_begin", {}, r"it steps SGD, and does not ask start_of\(\)"),
-        ("Raises", "spends_the_budget", {"situation": SIXTEEN}, r"16 workers, free: IndexError: sixteen are too many"),
+        ("Raises", "spends_the_budget", {"situation": EIGHT}, r"8 workers, free: IndexError: eight are too many"),
     ],
 )
 def test_a_broken_policy_is_found(name: str, test: str, arguments: dict[str, Any], message: str) -> None:
     finds(Policies, name, test, arguments or {"situation": TWO}, message)
 
 
-@pytest.mark.parametrize("situation", [TWO, SIXTEEN], ids=str)
+@pytest.mark.parametrize("situation", [TWO, EIGHT], ids=str)
 def test_a_sound_policy_passes(situation: Situation) -> None:
     suite = Policies()
     for test in ("spends_the_budget", "steps_add_up", "modifies_no_parameters", "is_deterministic"):

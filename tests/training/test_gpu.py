@@ -157,15 +157,13 @@ def test_fp16_leaves_out_what_its_scale_was_too_large_for(device: torch.device) 
     assert one.states.skipped == 5 and end.tolist() == pytest.approx([-2.0])  # two steps of −1 were taken
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("options", [{}, {"micro_batch_size": 2}, {"precision": "bf16"}], ids=["", "micro", "bf16"])
-def test_compiled_it_trains_the_same(
-    device: torch.device, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two jobs, so that graphs are replayed. On the CPU nothing becomes machine code (test_compiling.py does that)."""
+def test_compiled_it_trains_the_same(options: dict[str, Any]) -> None:
+    """Two jobs, so that graphs are replayed; test_compiling.py has the same of the CPU."""
     torch.compiler.reset()
-    if device.type == "cpu":
-        compile = torch.compile
-        monkeypatch.setattr(torch, "compile", lambda module, **_: compile(module, backend="aot_eager"))
+    device = torch.device("cuda")
     sgd = SGD(lr=0.1)
     eager, compiled = trainer(device, optimizer=sgd, **options), trainer(device, optimizer=sgd, **options, compile=True)
     start, lower = eager.initial(), "precision" in options

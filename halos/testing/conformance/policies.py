@@ -32,16 +32,20 @@ class Observed:
     modified: list[str]
 
 
+# What shows in any run is asked where runs are short, and of many workers that are all unequal.
+SHORT = [situation for situation in SITUATIONS if situation.workers == 2]
+TELLING = [*SHORT, Situation(8, "jitter")]
+LATE = [situation for situation in SITUATIONS if situation.workers > 1 and situation.links != "free"]
 _OBSERVED: dict[tuple[type[Any], str, Situation], Observed] = {}  # by suite, section and situation
 
 
 class PolicyConformance(Suite):
-    """Runs on 1, 2 and 16 workers, over free and slow links, with jitter; see docs/plugins.md for what is asked."""
+    """Runs on 1, 2 and 8 workers, over free and slow links, with jitter; see docs/plugins.md for what is asked."""
 
     kind: ClassVar[str] = "policy"
     rounds: ClassVar[int] = 6  # of a run
     rounds_to_optimum: ClassVar[int] = 400  # at the most
-    tolerance: ClassVar[float] = 1e-6  # of the optimum, in units of the start's distance; of sixteen workers its root
+    tolerance: ClassVar[float] = 1e-6  # of the optimum, in units of the start's distance; of eight workers its root
     looks_at_values: ClassVar[bool] = False  # whether it branches on a norm, so that its timeline needs training
 
     def least_steps(self, section: Section) -> int:
@@ -59,7 +63,7 @@ class PolicyConformance(Suite):
             return
         timed = [subject for subject in self.subjects() if self.seconds(subject, 6, 2.0, 1.0) is not None]
         cases = [
-            (subject, workers, transfer) for subject in timed for workers in (1, 2, 16) for transfer in (0.1, 1.0, 3.0)
+            (subject, workers, transfer) for subject in timed for workers in (1, 2, 8) for transfer in (0.1, 1.0, 3.0)
         ]
         ids = [f"{subject['name']}-{workers}-{transfer}" for subject, workers, transfer in cases]
         metafunc.parametrize(("section", "workers", "transfer"), cases, ids=ids)
@@ -81,7 +85,7 @@ class PolicyConformance(Suite):
         early = [commit for commit in commits[:-1] if commit.local_steps >= budget]
         self.check(not early, section, f"{where}; it committed after the budget {budget} was spent")
 
-    @pytest.mark.parametrize("situation", SITUATIONS, ids=str)
+    @pytest.mark.parametrize("situation", TELLING, ids=str)
     def test_is_deterministic(self, section: Section, situation: Situation) -> None:
         """The same records in the same order, and the same bits, also when one instance runs again."""
         run = self.observe(section, situation).recording
@@ -145,7 +149,7 @@ class PolicyConformance(Suite):
         what = first_difference(timeline(run), timeline(hollow))
         self.check(what is None, section, f"{situation}: with and without training, the times differ: {what}")
 
-    @pytest.mark.parametrize("situation", [situation for situation in SITUATIONS if situation.workers == 2], ids=str)
+    @pytest.mark.parametrize("situation", SHORT, ids=str)
     def test_resumes_exactly(self, section: Section, situation: Situation) -> None:
         """Cut anywhere and resumed, it is the run that was never cut."""
         sections = situation.sections(2 * self.least_steps(section), self.rounds) | {"policy": section}
@@ -194,10 +198,14 @@ class PolicyConformance(Suite):
         what = first_difference(everything(plain), everything(run))
         self.check(what is None, section, f"{situation}: workers that begin from a copy make another run: {what}")
 
-    @pytest.mark.parametrize("situation", SITUATIONS, ids=str)
+    @pytest.mark.parametrize("situation", LATE, ids=str)
     def test_drops_what_its_merge_rules_refuse(self, section: Section, situation: Situation) -> None:
-        """Where they are told ages: rules that refuse all that is late are never stepped with it."""
+        """Where they are told ages: rules that refuse all that is late are never stepped with it.
+
+        What is late does not depend on numbers, so nothing is trained, but for a policy that looks at them.
+        """
         policy, late = self.build(section), [0]
+        executor = {} if self.looks_at_values else {"executor": {"name": "timing"}}
         rules = [*merge_rules(policy)]
         for rule in rules:
 
@@ -206,24 +214,24 @@ class PolicyConformance(Suite):
                 return own(*given, **more)
 
             object.__setattr__(rule, "step", step)  # as most are frozen
-        self.run_of(section, situation, policy=policy)
+        self.run_of(section, situation, policy=policy, **executor)
         if not late[0]:
             return  # has no merge rule, or merges nothing late, as far as it says
         for rule in rules:
             object.__setattr__(rule, "refuses", lambda staleness: staleness > 0)
         late[0] = 0
-        ledger = self.run_of(section, situation, policy=policy).simulation.ledger
+        ledger = self.run_of(section, situation, policy=policy, **executor).simulation.ledger
         message = f"{situation}: it merges what is {late[0]} versions old, and does not ask refused_by() first"
         self.check(late[0] == 0, section, message)
         counts = f"{ledger.trained} local steps trained, {ledger.committed} committed, {ledger.dropped} dropped"
         kept = ledger.dropped > 0 and ledger.trained == ledger.committed + ledger.dropped + ledger.in_flight
         self.check(kept, section, f"{situation}: what is refused must go to sim.drop; {counts}")
 
-    @pytest.mark.parametrize("workers", [1, 2, 16])
+    @pytest.mark.parametrize("workers", [1, 2, 8])
     def test_reaches_the_optimum(self, section: Section, workers: int) -> None:
         """On the quadratic, with identical data; a round takes a worker a fifth of the way, or less."""
         steps = self.least_steps(section)
-        wanted = self.tolerance if workers < 16 else self.tolerance**0.5  # sixteen take their time
+        wanted = self.tolerance if workers < 8 else self.tolerance**0.5  # eight take their time
         problem = QuadraticProblem(lr=1.0 - 0.8 ** (1.0 / steps))
         sections = problem.sections(
             cluster={"regions": [{"workers": [1.0] * workers}]},

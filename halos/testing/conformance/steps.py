@@ -16,7 +16,7 @@ UNEQUAL = [situation for situation in SITUATIONS if situation.links == "jitter"]
 
 
 class StepsConformance(Suite):
-    """Allots steps in runs of 1, 2 and 16 unequal workers, in rounds and without."""
+    """Allots steps in runs of 1, 2 and 8 unequal workers, in rounds and without."""
 
     kind: ClassVar[str] = "step allocation"
 

@@ -74,8 +74,10 @@ def run(policy: dict[str, Any], **changes: Any) -> Recording:
     return record(sections(policy, **changes), PLUGINS)
 
 
+# Every rule in the policy that asks of one everything there is to ask, every policy with a rule that displaces starts
+# and one that refuses: a rule does not know who steps it, nor a policy which rule it steps.
 FEW = "mla ahead", "nested"
-PAIRS = [(name, rule) for name in POLICIES for rule in RULES if name in ("async", "halos") or rule in FEW]
+PAIRS = [(name, rule) for name in POLICIES for rule in RULES if name == "async" or rule in FEW]
 
 
 @pytest.mark.parametrize(("name", "rule"), PAIRS)

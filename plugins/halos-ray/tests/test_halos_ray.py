@@ -224,7 +224,7 @@ def left(folder: Path) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_dies_is_named_and_others_train_its_jobs_again_until_nobody_is_left(
     cluster: Any,
     hired: list[Any],
@@ -269,7 +269,7 @@ def test_what_dies_is_named_and_others_train_its_jobs_again_until_nobody_is_left
     assert left(tmp_path / "run") == left(tmp_path / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("given", "local"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_interrupted_it_leaves_nobody_behind_but_a_cluster_that_it_had_joined(
     given: signal.Signals, local: bool, cluster: Any, tmp_path: Path
