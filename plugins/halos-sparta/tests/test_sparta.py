@@ -120,11 +120,13 @@ def test_without_a_share_workers_are_independent_bit_for_bit_and_end_with_a_full
 
 
 def test_with_all_of_it_and_plain_inner_steps_it_is_data_parallel_training() -> None:
-    """mean (x − lr g_i) = x − lr mean g_i, to rounding."""
+    """mean (x − lr g_i) = x − lr mean g_i, to rounding; on a quadratic the mean alone would be so with any share."""
     ours, theirs = run(steps=9, share=1.0), run(steps=9, policy={"name": "data_parallel"})
     assert len(ours.global_commits) == len(theirs.global_commits) == 9
     for mine, other in zip(ours.global_commits, theirs.global_commits):
         torch.testing.assert_close(flat(mine.params), flat(other.params), rtol=1e-13, atol=1e-13)
+    for began, before in zip(starts(ours)[1:], theirs.global_commits):  # so everybody is where it is
+        torch.testing.assert_close(began, flat(before.params).expand(WORKERS, -1), rtol=1e-13, atol=1e-13)
     assert [each.samples for each in ours.updates] == [each.samples for each in theirs.updates]
 
 
