@@ -43,6 +43,7 @@ HEADS = {  # of tables of means: the measure, and its unit
     "never committed": ("in_flight_steps", 1.0),
     "global commits": ("commits", 1.0),
     "goodput": ("goodput", 0.01),
+    "expected goodput": ("expected_goodput", 0.01),
     "staleness by hop": ("hop_staleness", 1.0),
     "drift by hop": ("hop_drift", 1.0),
 }
