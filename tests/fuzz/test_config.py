@@ -83,7 +83,8 @@ class End:
         last = self.err.splitlines()[-1] if self.err else ""
         if self.code == 2:
             return last.startswith("error: ") and self.err == last + "\n" and not self.out and not self.made
-        stopped = (self.code, last[:9]) in ((1, "stopped: "), (130, "interrupt")) and "stuck" not in last
+        stuck = "stuck" in last and "nothing gets through" not in last  # a link may have no bandwidth for ever
+        stopped = (self.code, last[:9]) in ((1, "stopped: "), (130, "interrupt")) and not stuck
         return self.code == 0 or stopped  # in the first case its progress may be on stderr
 
 

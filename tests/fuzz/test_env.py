@@ -43,7 +43,7 @@ HOSTILE = {
     "a hundred thousand dashes": ("- " * 100_000, REFUSED),
     "a billion laughs": (laughs(10), REFUSED),
     "three lines of laughs": (laughs(4), REFUSED),
-    "laughs that are few enough": (laughs(3), "a0: no such key; there are: budget, …"),
+    "laughs that are few enough": (laughs(3), "a0: no such key; there are: aggregate, budget, …"),
     "what is flat, but each in the next": (laughs(180, of=1), REFUSED),
     "a list that holds itself": ("a: &a [*a]", REFUSED),
     "references that double thirty times": (references(30, "{0}{0}"), "more than 2,000 ${…}, or too long: …"),
